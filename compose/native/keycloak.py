@@ -1,0 +1,96 @@
+"""Keycloak, with its schema in the stack's MariaDB."""
+
+from __future__ import annotations
+
+import os
+from typing import TYPE_CHECKING, ClassVar
+
+import httpx
+
+from compose.native import process
+from compose.native.cache import link_tree
+from compose.native.ports import HOST
+from compose.native.server import Launch, Server
+from compose.native.tools import find_java
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from compose.native.progress import Progress
+
+ADMIN = "stack-admin"
+OTLP_VARIABLE = "KCSYNC_STACK_OTLP_ENDPOINT"
+
+
+class Keycloak(Server):
+    """The identity server. It needs MariaDB to run."""
+
+    name: ClassVar[str] = "keycloak"
+    title: ClassVar[str] = "Keycloak"
+    ports: ClassVar[tuple[str, ...]] = ("keycloak", "keycloak_management")
+    patience: ClassVar[float] = 180.0
+
+    @property
+    def url(self) -> str:
+        """Its base URL, for KCSYNC_KEYCLOAK_URL."""
+        return f"http://{self.address}"
+
+    @property
+    def management_url(self) -> str:
+        """Where health and metrics are."""
+        return f"http://{HOST}:{self.port_of('keycloak_management')}"
+
+    def install(self, progress: Progress) -> Path:
+        """Give this instance a home of its own, because Keycloak writes below it."""
+        built = self.artifacts.keycloak(find_java(), progress)
+        home = self.directory / built.name
+        link_tree(built, home)
+        return home
+
+    def launch(self, program: Path) -> Launch:
+        """Start the built server; secrets and addresses by environment, so that no process list shows them."""
+        secrets = self.instance.state.secrets
+        environment = process.bare_environment(
+            JAVA=find_java(),
+            JAVA_OPTS_KC_HEAP="-Xms128m -Xmx768m",
+            KC_DB_URL=f"jdbc:mariadb://{HOST}:{self.port_of('mariadb')}/keycloak",
+            KC_DB_USERNAME="keycloak",
+            KC_DB_PASSWORD=secrets["mariadb_keycloak_password"],
+            KC_BOOTSTRAP_ADMIN_USERNAME=ADMIN,
+            KC_BOOTSTRAP_ADMIN_PASSWORD=secrets["keycloak_admin_password"],
+        )
+        command = (
+            str(program / "bin" / "kc.sh"),
+            "start",
+            "--optimized",
+            "--cache=local",
+            "--http-enabled=true",
+            "--hostname-strict=false",
+            f"--http-host={HOST}",
+            f"--http-port={self.port}",
+            f"--http-management-host={HOST}",
+            f"--http-management-port={self.port_of('keycloak_management')}",
+            # Each question for its readiness that is answered with "not yet" would be a line.
+            "--log-level=info,io.smallrye.health:warn",
+            # A pooled connection that MariaDB's death broke is found out before it is used, not by a user's 500.
+            "-Dquarkus.datasource.jdbc.foreground-validation-interval=500ms",
+            *_tracing(os.environ.get(OTLP_VARIABLE)),
+        )
+        return Launch(command, environment)
+
+    def answers(self) -> bool:
+        """Ask for its readiness, which includes its database."""
+        try:
+            return httpx.get(f"{self.management_url}/health/ready", timeout=5).is_success
+        except httpx.TransportError:
+            return False
+
+
+def _tracing(endpoint: str | None) -> tuple[str, ...]:
+    """Send spans to an OTLP endpoint if there is one; Zipkin is none.
+
+    Without one the whole SDK is off, because the exporter would write a warning for every batch it cannot send.
+    """
+    if endpoint is None:
+        return ("-Dquarkus.otel.sdk.disabled=true",)
+    return f"--tracing-endpoint={endpoint}", "--tracing-protocol=http/protobuf"
