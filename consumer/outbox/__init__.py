@@ -1,0 +1,3 @@
+"""The outbox: tables, migrations, queries and states; the only room that knows SQL."""
+
+from __future__ import annotations

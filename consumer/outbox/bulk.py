@@ -1,0 +1,59 @@
+"""Multi-row INSERT statements, written fast.
+
+The driver's own `executemany` spends some 2 µs on each value, which made it the largest cost of ingest (profiled).
+Here text and bytes are written as hexadecimal literals: quicker, and nothing in a value can end the literal.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from datetime import datetime
+
+__all__ = ["Value", "multi_row_statements"]
+
+Value = int | str | bytes | bool | datetime | None
+
+_INSERT = re.compile(r"(?s)\A(.+\bVALUES )\((%s(?:, %s)*)\)(.*)\Z")
+_LONGEST = 1_000_000
+"""Characters of one statement; MariaDB's max_allowed_packet is 16 MiB by default, and 1 MiB on small set-ups."""
+
+_WRITERS: dict[type, Callable[..., str]] = {
+    int: str,
+    bool: lambda value: "1" if value else "0",
+    str: lambda value: f"_utf8mb4 x'{value.encode().hex()}'",
+    bytes: lambda value: f"x'{value.hex()}'",
+    datetime: lambda value: f"'{value.isoformat(sep=' ')}'",
+    type(None): lambda _: "NULL",
+}
+
+
+def multi_row_statements(sql: str, rows: Iterable[Sequence[Value]]) -> Iterator[str]:
+    """Write rows into as few statements as fit; none for no rows.
+
+    Args:
+        sql: `INSERT … VALUES (%s, %s, …)`, with whatever may follow.
+        rows: one value a column; datetimes are naive UTC.
+
+    Raises:
+        ValueError: the statement has no such VALUES, or a row has another number of values.
+        KeyError: a value is of a type that is not written here.
+    """
+    match = _INSERT.match(sql)
+    if match is None:
+        raise ValueError(f"no INSERT with placeholders only: {sql[:60]!r}")
+    head, columns, tail = match[1], match[2].count("%s"), match[3]
+    writers = _WRITERS
+    waiting: list[str] = []
+    length = 0
+    for row in rows:
+        if len(row) != columns:
+            raise ValueError(f"{columns} columns, but a row of {len(row)} values")
+        text = ",".join([writers[type(value)](value) for value in row])
+        if waiting and length + len(text) > _LONGEST:
+            yield f"{head}({'),('.join(waiting)}){tail}"
+            waiting, length = [], 0
+        waiting.append(text)
+        length += len(text) + 3
+    if waiting:
+        yield f"{head}({'),('.join(waiting)}){tail}"

@@ -1,0 +1,118 @@
+"""The shared circuit and the realms' faults in MariaDB."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime
+
+from consumer.outbox.database import Database, Transaction
+from consumer.outbox.statements import load_statements
+
+__all__ = ["CircuitRow", "CircuitStore", "RealmFault"]
+
+_SQL = load_statements("circuits")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CircuitRow:
+    """The circuit as all instances see it. Spans are seconds by the database's clock; None: not set."""
+
+    generation: int
+    state: str
+    reason: str | None
+    failures: int
+    openings: int
+    retry_in: float | None
+    probe_owner: str | None
+    probe_ends_in: float | None
+    checked_ago: float | None
+    changed_ago: float
+    opened_at: datetime | None
+    last_success_at: datetime | None
+    last_check_at: datetime | None
+    last_check_ok: bool | None
+
+
+@dataclass(frozen=True, slots=True)
+class RealmFault:
+    """A realm whose configuration is at fault, and since when."""
+
+    realm: str
+    fault: str
+    detail: str
+    since: datetime
+
+
+class CircuitStore:
+    """The circuit towards one Keycloak, named by its URL."""
+
+    def __init__(self, database: Database, *, keycloak: str) -> None:
+        self._database = database
+        self._keycloak = {"keycloak": keycloak}
+
+    async def read(self) -> CircuitRow:
+        """The circuit now; made CLOSED if it was never seen."""
+        row = await self._database.fetch_one(_SQL["read"], self._keycloak)
+        if row is None:
+            await self._database.execute(_SQL["ensure"], self._keycloak)
+            return await self.read()
+        seconds = {
+            name: None if row[name] is None else float(row[name])
+            for name in ("retry_in", "probe_ends_in", "checked_ago", "changed_ago")
+        }
+        last_check_ok = None if row["last_check_ok"] is None else bool(row["last_check_ok"])
+        return CircuitRow(**{**row, **seconds, "last_check_ok": last_check_ok})
+
+    async def change(
+        self,
+        generation: int,
+        *,
+        state: str,
+        reason: str | None,
+        failures: int,
+        openings: int,
+        retry_in: float | None = None,
+        probe_owner: str | None = None,
+        probe_in: float | None = None,
+    ) -> bool:
+        """Make a transition from `generation`; False if another instance was first."""
+        parameters = {
+            **self._keycloak,
+            "generation": generation,
+            "state": state,
+            "reason": reason,
+            "failures": failures,
+            "openings": openings,
+            "retry_in_us": None if retry_in is None else int(retry_in * 1e6),
+            "probe_owner": probe_owner,
+            "probe_in_us": None if probe_in is None else int(probe_in * 1e6),
+        }
+        return await self._database.execute(_SQL["change"], parameters) == 1
+
+    async def note_check(self, *, ok: bool, failures: int) -> None:
+        """Record a control call."""
+        await self._database.execute(
+            _SQL["note_check"], {**self._keycloak, "ok": int(ok), "failures": failures}
+        )
+
+    async def note_success(self, *, ago: float, failures: int) -> None:
+        """Record that a delivery succeeded `ago` seconds before now."""
+        await self._database.execute(
+            _SQL["note_success"], {**self._keycloak, "ago_us": int(ago * 1e6), "failures": failures}
+        )
+
+    async def set_realm_fault(self, realm: str, fault: str | None, detail: str | None) -> None:
+        """Record that a realm's configuration is at fault, or well again (None)."""
+        parameters = {"realm": realm, "fault": fault, "detail": detail}
+        await self._database.execute(_SQL["set_realm_fault"], parameters)
+
+    async def realm_faults(self) -> list[RealmFault]:
+        """Realms at fault now."""
+
+        async def work(tx: Transaction) -> list[RealmFault]:
+            return [
+                RealmFault(row["realm"], row["fault"], row["fault_detail"] or "", row["fault_since"])
+                for row in await tx.fetch(_SQL["realm_faults"])
+            ]
+
+        return await self._database.transact(work)

@@ -1,0 +1,257 @@
+"""Connections to MariaDB, and transactions that know what became of them.
+
+Every connection runs READ COMMITTED, in UTC, with short lock waits: claims must not take gap locks, and ingest must
+never wait long behind a drain (measured, design.md 3.2). Deadlocks and lock waits are expected and retried here.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping, Sequence
+from contextlib import asynccontextmanager
+from typing import Any, TypeVar
+
+import aiomysql
+import pymysql
+from pymysql.constants import CLIENT
+
+from consumer.database_address import DatabaseAddress
+from consumer.outbox.bulk import Value, multi_row_statements
+from consumer.outbox.errors import CommitUnknown, DatabaseUnavailable
+
+__all__ = ["Database", "Row", "Transaction"]
+
+Row = dict[str, Any]
+Parameters = Mapping[str, Any] | Sequence[Any] | None
+T = TypeVar("T")
+
+# Lock wait, deadlock, and a row changed since the snapshot (the last with innodb_snapshot_isolation, on from 11.8).
+_EXPECTED = frozenset({1205, 1213, 1020})
+# The server went away, refused or ended us: nothing wrong with the statement.
+_LOST = frozenset(
+    {1040, 1053, 1077, 1079, 1152, 1159, 1161, 1184, 1203, 1290, 1927, 2002, 2003, 2006, 2013, 2014, 2055}
+)
+# The server is there and will not: wrong password or database, a full disk, a statement killed or too long. Somebody
+# mends it, and until then we wait.
+_REFUSED = frozenset({1021, 1044, 1045, 1049, 1114, 1130, 1226, 1317, 1698, 1969})
+_TRIES = 8
+_SESSION = (
+    "SET SESSION tx_isolation = 'READ-COMMITTED', innodb_lock_wait_timeout = 5, time_zone = '+00:00', sql_notes = 0,"
+    " sql_mode = 'STRICT_ALL_TABLES,NO_ENGINE_SUBSTITUTION,ERROR_FOR_DIVISION_BY_ZERO'"
+)
+
+
+class _Pool(aiomysql.Pool):  # type: ignore[misc]  # aiomysql ships no types
+    """aiomysql's pool, minus its lost wake-up.
+
+    Releasing a connection that is closed or still in a transaction returns without waking a waiter, which then sleeps
+    for ever although a place is free (aiomysql 0.3.2, pool.py `release`).
+    """
+
+    def release(self, conn: Any) -> asyncio.Future[Any]:
+        future: asyncio.Future[Any] = super().release(conn)
+        return future if not future.done() else asyncio.ensure_future(self._wakeup())
+
+
+class Transaction:
+    """Statements inside one transaction."""
+
+    def __init__(self, connection: Any) -> None:
+        self._connection = connection
+
+    async def execute(self, sql: str, parameters: Parameters = None) -> int:
+        """Run one statement; the number of rows it matched (CLIENT.FOUND_ROWS), or inserted."""
+        async with self._connection.cursor() as cursor:
+            await cursor.execute(sql, parameters)
+            return int(cursor.rowcount)
+
+    async def insert(self, sql: str, parameters: Parameters = None) -> int:
+        """Run one INSERT; the AUTO_INCREMENT id it was given."""
+        async with self._connection.cursor() as cursor:
+            await cursor.execute(sql, parameters)
+            return int(cursor.lastrowid)
+
+    async def insert_rows(self, sql: str, rows: Iterable[Sequence[Value]]) -> None:
+        """Insert many rows as few multi-row statements.
+
+        Args:
+            sql: an INSERT whose `VALUES (%s, …)` holds placeholders only, one a column.
+            rows: one value a column.
+        """
+        for statement in multi_row_statements(sql, rows):
+            async with self._connection.cursor() as cursor:
+                await cursor.execute(statement)
+
+    async def fetch(self, sql: str, parameters: Parameters = None) -> list[Row]:
+        """All rows of a SELECT, as mappings by column name."""
+        async with self._connection.cursor(aiomysql.DictCursor) as cursor:
+            await cursor.execute(sql, parameters)
+            return list(await cursor.fetchall())
+
+    async def fetch_one(self, sql: str, parameters: Parameters = None) -> Row | None:
+        """The first row of a SELECT, or None."""
+        rows = await self.fetch(sql, parameters)
+        return rows[0] if rows else None
+
+
+class Database:
+    """A bounded pool of connections to one MariaDB."""
+
+    def __init__(
+        self,
+        address: DatabaseAddress,
+        *,
+        connections: int = 8,
+        timeout: float = 15.0,
+    ) -> None:
+        """Connect on first use.
+
+        Args:
+            address: where MariaDB is.
+            connections: the most connections that are ever open.
+            timeout: seconds that one transaction may take, its wait for a connection included. aiomysql's own
+                connect timeout does not cover the handshake.
+        """
+        self._address = address
+        self._connections = connections
+        self._timeout = timeout
+        self._pool: _Pool | None = None
+
+    @property
+    def address(self) -> DatabaseAddress:
+        """Where this database is."""
+        return self._address
+
+    async def transact(self, work: Callable[[Transaction], Awaitable[T]]) -> T:
+        """Run `work` in one transaction and commit; after a deadlock or lock wait, run it again.
+
+        `work` may run several times, so it must not change anything but the database.
+
+        Raises:
+            DatabaseUnavailable: nothing was committed.
+            CommitUnknown: the connection was lost at COMMIT.
+        """
+        for attempt in range(_TRIES):
+            try:
+                async with self._transaction() as transaction:
+                    return await work(transaction)
+            except pymysql.err.MySQLError as error:
+                if _code(error) not in _EXPECTED:
+                    raise
+                if attempt == _TRIES - 1:
+                    raise self._unavailable(error) from error
+            await asyncio.sleep(0.005 * 2**attempt)
+        raise AssertionError("unreachable: the last try returns or raises")
+
+    async def fetch(self, sql: str, parameters: Parameters = None) -> list[Row]:
+        """All rows of one SELECT, in a transaction of its own."""
+        return await self.transact(lambda tx: tx.fetch(sql, parameters))
+
+    async def fetch_one(self, sql: str, parameters: Parameters = None) -> Row | None:
+        """The first row of one SELECT, or None."""
+        return await self.transact(lambda tx: tx.fetch_one(sql, parameters))
+
+    async def execute(self, sql: str, parameters: Parameters = None) -> int:
+        """Run one statement in a transaction of its own; the number of rows it matched."""
+        return await self.transact(lambda tx: tx.execute(sql, parameters))
+
+    async def aclose(self) -> None:
+        """Close every connection, within the time limit."""
+        if self._pool is None:
+            return
+        pool, self._pool = self._pool, None
+        pool.close()
+        try:
+            async with asyncio.timeout(self._timeout):
+                await pool.wait_closed()
+        except TimeoutError:
+            pool.terminate()
+
+    @asynccontextmanager
+    async def _transaction(self) -> AsyncIterator[Transaction]:
+        committing = False
+        pool = self._pool or self._open_pool()
+        connection: Any = None
+        try:
+            async with asyncio.timeout(self._timeout):
+                connection = await pool.acquire()
+                await connection.begin()
+                yield Transaction(connection)
+                committing = True
+                await connection.commit()
+        except (pymysql.err.OperationalError, pymysql.err.InterfaceError, OSError, RuntimeError) as error:
+            # aiomysql raises RuntimeError for a connection that was closed under a waiting call.
+            if not _is_lost(error):
+                raise
+            if connection is not None:
+                connection.close()
+            raise (CommitUnknown() if committing else self._unavailable(error)) from error
+        except TimeoutError as error:
+            if connection is not None:
+                connection.close()
+            raise (CommitUnknown() if committing else self._unavailable(error)) from error
+        finally:
+            if connection is not None:
+                await self._give_back(pool, connection)
+
+    def _open_pool(self) -> _Pool:
+        address = self._address
+        self._pool = _Pool(
+            0,
+            self._connections,
+            False,  # echo
+            300,  # seconds after which an idle connection is made anew: a silent NAT drop is not noticed otherwise
+            asyncio.get_running_loop(),
+            host=address.host,
+            port=address.port,
+            user=address.user,
+            password=address.password,
+            db=address.database,
+            charset="utf8mb4",
+            autocommit=False,
+            connect_timeout=5,
+            init_command=_SESSION,
+            client_flag=CLIENT.FOUND_ROWS,
+        )
+        return self._pool
+
+    def _unavailable(self, error: BaseException) -> DatabaseUnavailable:
+        problem = "cannot be reached" if _is_away(error) else "refuses our work"
+        return DatabaseUnavailable(
+            f"MariaDB at {self._address} {problem} ({_brief(error)}); nothing was lost, "
+            "the work is done again when it answers"
+        )
+
+    @staticmethod
+    async def _give_back(pool: _Pool, connection: Any) -> None:
+        if not connection.closed and connection.get_transaction_status():
+            try:
+                async with asyncio.timeout(5):
+                    await connection.rollback()
+            except (pymysql.err.MySQLError, OSError, TimeoutError, RuntimeError):
+                connection.close()
+        pool.release(connection)
+
+
+def _code(error: BaseException) -> int | None:
+    arguments = error.args
+    return arguments[0] if arguments and isinstance(arguments[0], int) else None
+
+
+def _is_lost(error: BaseException) -> bool:
+    if isinstance(error, (OSError, pymysql.err.InterfaceError)):
+        return True
+    if isinstance(error, RuntimeError):
+        return "closed" in str(error)
+    return _code(error) in _LOST | _REFUSED
+
+
+def _is_away(error: BaseException) -> bool:
+    return _code(error) not in _REFUSED | _EXPECTED
+
+
+def _brief(error: BaseException) -> str:
+    if isinstance(error, TimeoutError):
+        return "no answer in time"
+    text = str(error.args[-1]) if error.args else type(error).__name__
+    return text.strip("()\n ")[:200]

@@ -1,0 +1,398 @@
+"""The outbox as the drain sees it: ready lanes, their heads, claims, and fenced write-backs."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Any
+
+import orjson
+
+from consumer.outbox.bulk import Value
+from consumer.outbox.database import Database, Row, Transaction
+from consumer.outbox.fold import Credential, Fold
+from consumer.outbox.lane import shard_of
+from consumer.outbox.rows import EntryState, Position
+from consumer.outbox.statements import load_statements
+
+__all__ = ["Attempt", "DrainStore", "Head", "LaneHint", "ReadyLane", "Settlement"]
+
+_SQL = load_statements("drain")
+_LEASES = load_statements("leases")
+_SWEEP_PIECE = 50_000
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ReadyLane:
+    """A lane that may go on, as its row says. `arrivals` is its tail when we looked."""
+
+    lane_id: bytes
+    realm: str
+    username_key: str
+    arrivals: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Head:
+    """The head of a lane: its lowest open entry, with what is known of the user."""
+
+    lane: ReadyLane
+    entry_id: int
+    position: Position | None
+    origin: str
+    kind: str
+    source: str
+    event_id: str
+    username: str
+    priority: int
+    traceparent: bytes | None
+    tracestate: bytes | None
+    data: Mapping[str, Any] = field(repr=False)
+    credential: bytes | None = field(repr=False)
+    state: EntryState
+    attempts: int
+    calls: int
+    openings: int
+    charged_ago: float | None
+    due_in: float
+    claimed_at: datetime | None
+    maybe_applied_since: datetime | None
+    next_priority: int | None
+    fold: Fold = field(repr=False)
+
+    @property
+    def shard(self) -> int:
+        """The shard of its lane."""
+        return shard_of(self.lane.lane_id)
+
+    @property
+    def is_last(self) -> bool:
+        """Whether nothing stood behind it when we looked."""
+        return self.next_priority is None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Attempt:
+    """One recorded call."""
+
+    started_at: datetime
+    ended_at: datetime
+    outcome: str
+    reason: str
+    http_status: int | None
+    charged: bool | None
+    trace_id: bytes | None
+    error: str | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Settlement:
+    """What a call, or a decision without a call, makes of an entry and its lane's fold.
+
+    `delay` is seconds until the next attempt of an entry that stays PENDING. `fold` is None where it does not change.
+    `judged` says whether earlier, unjudged calls are charged.
+    """
+
+    head: Head
+    token: int
+    state: EntryState
+    reason: str
+    attempts: int
+    openings: int = 0
+    charged: bool = False
+    delay: float = 0.0
+    maybe_applied_since: datetime | None = None
+    attempt: Attempt | None = None
+    judged: bool | None = None
+    fold: Fold | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LaneHint:
+    """Where a lane's head stands: state IDLE, READY, WAITING (for `delay` seconds) or HELD."""
+
+    lane: ReadyLane
+    state: str
+    delay: float | None = None
+    priority: int | None = None
+
+
+class DrainStore:
+    """Queries and write-backs of one owner."""
+
+    def __init__(self, database: Database, *, owner: str) -> None:
+        self._database = database
+        self._owner = owner
+
+    async def ready_lanes(self, shards: Collection[int], limit: int) -> list[ReadyLane]:
+        """Lanes of these shards that may go on, most urgent first."""
+        if not shards:
+            return []
+        rows = await self._database.fetch(_SQL["ready_lanes"], {"shards": tuple(shards), "limit": limit})
+        return [
+            ReadyLane(
+                lane_id=row["lane_id"],
+                realm=row["realm"],
+                username_key=row["username_key"],
+                arrivals=row["arrivals"],
+            )
+            for row in rows
+        ]
+
+    async def heads(self, lanes: Sequence[ReadyLane]) -> list[Head]:
+        """The heads of these lanes; a lane without open entries has none."""
+        if not lanes:
+            return []
+        union = " UNION ALL ".join([_SQL["head"]] * len(lanes))
+        ids = tuple(lane.lane_id for lane in lanes)
+
+        async def work(tx: Transaction) -> tuple[list[Row], list[Row]]:
+            return await tx.fetch(union, ids), await tx.fetch(_SQL["folds"], {"lanes": ids})
+
+        entries, folds = await self._database.transact(work)
+        fold_of = {row["lane_id"]: _fold(row) for row in folds}
+        rows: dict[bytes, list[Row]] = {}
+        for row in entries:
+            rows.setdefault(row["lane_id"], []).append(row)
+        return [
+            _head(lane, sorted(rows[lane.lane_id], key=_entry_id), fold_of.get(lane.lane_id, Fold()))
+            for lane in lanes
+            if lane.lane_id in rows
+        ]
+
+    async def claim(self, heads: Collection[Head], *, margin: float) -> dict[int, tuple[int, datetime]]:
+        """Mark entries "maybe started"; those that are ours now, with token and time.
+
+        An entry is missing from the answer when its shard is no longer ours, its lease ends within `margin` seconds,
+        or its state has changed.
+        """
+        if not heads:
+            return {}
+        entries = tuple(head.entry_id for head in heads)
+        parameters = {"entries": entries, "owner": self._owner, "margin": margin}
+
+        async def work(tx: Transaction) -> list[Row]:
+            if any(head.claimed_at is not None for head in heads):
+                # Claimed before, and nothing recorded since: that doubt must outlive the new claim.
+                await tx.execute(_SQL["keep_doubt"], parameters)
+            await tx.execute(_SQL["claim"], parameters)
+            return await tx.fetch(_SQL["claimed"], parameters)
+
+        rows = await self._database.transact(work)
+        return {row["entry_id"]: (row["claim_token"], row["claimed_at"]) for row in rows}
+
+    async def still_claimed(self, entries: Collection[int]) -> set[int]:
+        """Which of these entries are claimed by us under today's token: nothing was recorded of them since."""
+        parameters = {"entries": tuple(entries), "owner": self._owner}
+        return {row["entry_id"] for row in await self._database.fetch(_SQL["claimed"], parameters)}
+
+    async def hand_back(self, claims: Collection[tuple[int, int]]) -> None:
+        """Take back claims (entry, token) for which no call was made, unless another owner has claimed since."""
+        if claims:
+            rows = orjson.dumps([{"entry_id": entry, "token": token} for entry, token in claims]).decode()
+            await self._database.execute(_SQL["unclaim"], {"rows": rows})
+
+    async def settle(self, settlements: Sequence[Settlement], *, instance: str) -> set[int]:
+        """Write many results in one transaction; the entries that were fenced and not written.
+
+        Entry, fold and attempt change together. The leases are locked first: a take-over of a shard waits for this
+        commit, and one that came before it fences us.
+        """
+
+        async def work(tx: Transaction) -> set[int]:
+            shards = tuple({s.head.shard for s in settlements})
+            tokens = {
+                row["shard"]: row["token"]
+                for row in await tx.fetch(_LEASES["lock_tokens"], {"shards": shards})
+                if row["owner"] == self._owner
+            }
+            ours = [s for s in settlements if tokens.get(s.head.shard) == s.token]
+            if ours:
+                await _write(tx, ours, instance)
+            return {s.head.entry_id for s in settlements} - {s.head.entry_id for s in ours}
+
+        return await self._database.transact(work)
+
+    async def hint(self, hints: Sequence[LaneHint]) -> None:
+        """Put lanes where their heads stand. Hints may be lost: the sweep reconciles them."""
+        if not hints:
+            return
+        rows = [
+            {
+                "lane": hint.lane.lane_id.hex(),
+                "state": hint.state,
+                "arrivals": hint.lane.arrivals,
+                "priority": hint.priority,
+                "delay_us": None if hint.delay is None else int(hint.delay * 1e6),
+            }
+            for hint in sorted(hints, key=lambda hint: hint.lane.lane_id)
+        ]
+        await self._database.execute(_SQL["hint_lanes"], {"rows": orjson.dumps(rows).decode()})
+
+    async def wake(self, shards: Collection[int]) -> int:
+        """Make waiting lanes ready whose time has come; how many."""
+        if not shards:
+            return 0
+        return await self._database.execute(_SQL["wake_lanes"], {"shards": tuple(shards)})
+
+    async def sweep(self, shards: Collection[int]) -> int:
+        """Make lanes ready that sleep although they have work; how many.
+
+        Walks the pending entries in pieces, so that no statement is long however large the backlog.
+        """
+        span = await self._database.fetch_one(_SQL["open_range"])
+        if not shards or span is None or span["first_id"] is None:
+            return 0
+        roused = 0
+        for after in range(span["first_id"] - 1, span["last_id"], _SWEEP_PIECE):
+            rows = await self._database.fetch(
+                _SQL["asleep_lanes"], {"after": after, "until": after + _SWEEP_PIECE, "shards": tuple(shards)}
+            )
+            if rows:
+                lanes = tuple(row["lane_id"] for row in rows)
+                roused += await self._database.execute(_SQL["rouse_lanes"], {"lanes": lanes})
+        return roused
+
+
+async def _write(tx: Transaction, settlements: Sequence[Settlement], instance: str) -> None:
+    rows = [
+        {
+            "entry_id": s.head.entry_id,
+            "state": s.state.value,
+            "reason": s.reason,
+            "attempts": s.attempts,
+            "calls": _calls(s),
+            "openings": s.openings,
+            "charged": int(s.charged),
+            "delay_us": int(s.delay * 1e6) if s.state is EntryState.PENDING else None,
+            "maybe": s.maybe_applied_since and s.maybe_applied_since.isoformat(sep=" "),
+        }
+        for s in settlements
+    ]
+    written = await tx.execute(_SQL["settle"], {"rows": orjson.dumps(rows).decode()})
+    if written != len(settlements):
+        # Only the owner changes entries, and the owner is us: anything else is a defect, and must not pass.
+        raise AssertionError(f"{len(settlements)} results, but {written} entries were pending")
+    for charged in (True, False):
+        judged = tuple(s.head.entry_id for s in settlements if s.judged is charged)
+        if judged:
+            await tx.execute(_SQL["judge_attempts"], {"entries": judged, "charged": int(charged)})
+    await tx.insert_rows(
+        _SQL["insert_attempts"],
+        [
+            (
+                s.head.entry_id,
+                _calls(s),
+                a.started_at,
+                a.ended_at,
+                a.outcome,
+                a.reason,
+                a.http_status,
+                a.charged,
+                a.trace_id,
+                instance,
+                a.error,
+            )
+            for s in settlements
+            if (a := s.attempt) is not None
+        ],
+    )
+    await tx.insert_rows(
+        _SQL["upsert_folds"],
+        [_fold_row(s.head.lane.lane_id, s.fold) for s in settlements if s.fold is not None],
+    )
+    await tx.insert_rows(
+        _SQL["insert_dead_marks"],
+        [
+            (p.topic_id, p.partition, p.offset, "dead", s.head.lane.lane_id)
+            for s in settlements
+            if s.state is EntryState.DEAD_LETTER and (p := s.head.position) is not None
+        ],
+    )
+
+
+def _calls(settlement: Settlement) -> int:
+    return settlement.head.calls + (settlement.attempt is not None)
+
+
+def _entry_id(row: Row) -> int:
+    return int(row["entry_id"])
+
+
+def _head(lane: ReadyLane, rows: Sequence[Row], fold: Fold) -> Head:
+    row = rows[0]
+    return Head(
+        lane=lane,
+        entry_id=row["entry_id"],
+        position=_position(row["topic_id"], row["partition_no"], row["log_offset"]),
+        origin=row["origin"],
+        kind=row["kind"],
+        source=row["source"],
+        event_id=row["event_id"],
+        username=row["username"],
+        priority=row["priority"],
+        traceparent=row["traceparent"],
+        tracestate=row["tracestate"],
+        data=orjson.loads(row["data"]),
+        credential=row["credential"],
+        state=EntryState(row["state"]),
+        attempts=row["attempts"],
+        calls=row["calls"],
+        openings=row["openings"],
+        charged_ago=None if row["charged_ago_us"] is None else row["charged_ago_us"] / 1e6,
+        due_in=max(0.0, (row["due_in_us"] or 0) / 1e6),
+        claimed_at=row["claimed_at"],
+        maybe_applied_since=row["maybe_applied_since"],
+        next_priority=min((r["priority"] for r in rows[1:]), default=None),
+        fold=fold,
+    )
+
+
+def _position(topic_id: int | None, partition: int | None, offset: int | None) -> Position | None:
+    if topic_id is None or partition is None or offset is None:
+        return None
+    return Position(topic_id, partition, offset)
+
+
+def _fold(row: Row) -> Fold:
+    credential = None
+    if row["credential"] is not None:
+        position = _position(
+            row["credential_topic_id"], row["credential_partition"], row["credential_offset"]
+        )
+        credential = Credential(row["credential"], row["credential_event_id"], position)
+    return Fold(
+        exists=None if row["user_exists"] is None else bool(row["user_exists"]),
+        exists_position=_position(row["exists_topic_id"], row["exists_partition"], row["exists_offset"]),
+        fields=Fold.load_fields(row["fields"]),
+        user_id=row["user_id"],
+        credential=credential,
+        credential_date=row["credential_date"],
+        suspect_since=row["suspect_since"],
+        suspect_kind=row["suspect_kind"],
+    )
+
+
+def _fold_row(lane: bytes, fold: Fold) -> tuple[Value, ...]:
+    credential = fold.credential
+    return (
+        lane,
+        shard_of(lane),
+        fold.exists,
+        *_columns(fold.exists_position),
+        fold.dump_fields(),
+        fold.user_id,
+        None if credential is None else credential.sealed,
+        None if credential is None else credential.event_id,
+        *_columns(credential.position if credential else None),
+        fold.credential_date,
+        fold.suspect_since,
+        fold.suspect_kind,
+    )
+
+
+def _columns(position: Position | None) -> tuple[int | None, int | None, int | None]:
+    return (
+        (None, None, None) if position is None else (position.topic_id, position.partition, position.offset)
+    )

@@ -1,0 +1,126 @@
+"""The fold: a lane's durable sum of what Keycloak accepted.
+
+Per field the value and the position that set it, whether the user exists (yes, no, or unknown), the last credential,
+and Keycloak's id. It is kept from the first delivery on; replay, repair and healing are all built on it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from datetime import datetime
+from typing import Any
+
+import orjson
+
+from consumer.outbox.rows import Position
+
+__all__ = ["EVERY_OTHER", "Applied", "Credential", "Fold", "Value", "fields_of"]
+
+EVERY_OTHER = "*"
+"""Stands in `Fold.fields` for every field that is not named there: set by a delete, and never by anything else."""
+
+
+@dataclass(frozen=True, slots=True)
+class Value:
+    """A field's last value, and the position that set it."""
+
+    value: Any
+    position: Position | None
+
+
+@dataclass(frozen=True, slots=True)
+class Credential:
+    """The last password that was applied, still sealed, and the event it is bound to."""
+
+    sealed: bytes = field(repr=False)
+    event_id: str
+    position: Position | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Applied:
+    """What one accepted event sets."""
+
+    position: Position | None
+    exists: bool
+    fields: Mapping[str, Any] = field(default_factory=dict)
+    credential: Credential | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Fold:
+    """The sum of a lane. `exists` is None while nothing is known."""
+
+    exists: bool | None = None
+    exists_position: Position | None = None
+    fields: Mapping[str, Value] = field(default_factory=dict)
+    user_id: str | None = None
+    credential: Credential | None = None
+    credential_date: datetime | None = None
+    suspect_since: datetime | None = None
+    suspect_kind: str | None = None
+
+    def join(self, applied: Applied) -> Fold:
+        """Take in one accepted event: per field the later position wins.
+
+        A delete writes every field, also those that nobody has named yet: they are gone, and stay gone for any event
+        before it, even when the user has been created again. Positions of two partitions do not compare; then the
+        event that is joined later is the later one, because a lane delivers in the order in which its events arrived.
+        """
+        position = applied.position
+        fields = dict(self.fields)
+        floor = fields[EVERY_OTHER].position if EVERY_OTHER in fields else None
+        if not applied.exists:
+            fields = {name: known for name, known in fields.items() if not _later(position, known.position)}
+            fields.setdefault(EVERY_OTHER, Value(None, position))
+        for name, value in applied.fields.items():
+            if _later(position, fields[name].position if name in fields else floor):
+                fields[name] = Value(value, position)
+        joined = replace(self, fields=fields)
+        if _later(position, self.exists_position):
+            joined = replace(joined, exists=applied.exists, exists_position=position)
+            if not applied.exists:
+                joined = replace(joined, user_id=None)
+        if applied.credential is not None or not applied.exists:
+            before = self.credential.position if self.credential else floor
+            if _later(position, before):
+                # Keycloak's date of the old one says nothing about the new one.
+                joined = replace(joined, credential=applied.credential, credential_date=None)
+        return joined
+
+    def dump_fields(self) -> bytes:
+        """The fields as JSON: {name: [value, topic_id, partition, offset]}."""
+        return orjson.dumps(
+            {
+                name: [
+                    known.value,
+                    *((p.topic_id, p.partition, p.offset) if (p := known.position) else (None,) * 3),
+                ]
+                for name, known in self.fields.items()
+            }
+        )
+
+    @staticmethod
+    def load_fields(dumped: bytes) -> dict[str, Value]:
+        """The inverse of `dump_fields`."""
+        return {
+            name: Value(value, None if topic_id is None else Position(topic_id, partition, offset))
+            for name, (value, topic_id, partition, offset) in orjson.loads(dumped).items()
+        }
+
+
+def fields_of(data: Mapping[str, Any]) -> dict[str, Any]:
+    """The fields of an event's data, one a fold field: each attribute stands for itself."""
+    fields = {name: value for name, value in data.items() if name not in {"attributes", "mode", "reason"}}
+    for name, values in (data.get("attributes") or {}).items():
+        fields[f"attributes.{name}"] = values
+    return fields
+
+
+def _later(position: Position | None, other: Position | None) -> bool:
+    if position is None or other is None:
+        return True
+    if (position.topic_id, position.partition) != (other.topic_id, other.partition):
+        return True
+    return position.offset >= other.offset

@@ -1,0 +1,74 @@
+"""Shard leases in MariaDB: owner, fencing token, deadline by the database's clock."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from dataclasses import dataclass
+
+from consumer.outbox.database import Database, Transaction
+from consumer.outbox.statements import load_statements
+
+__all__ = ["LeaseStore", "LeaseView"]
+
+_SQL = load_statements("leases")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LeaseView:
+    """What one renewal found: our shards with their tokens, free shards, and the living instances."""
+
+    owned: dict[int, int]
+    free: tuple[int, ...]
+    alive: tuple[str, ...]
+
+
+class LeaseStore:
+    """Leases of one owner."""
+
+    def __init__(self, database: Database, *, owner: str, roles: str, version: str, seconds: float) -> None:
+        self._database = database
+        self._owner = owner
+        self._parameters = {
+            "owner": owner,
+            "instance": owner,
+            "roles": roles,
+            "version": version,
+            "seconds": seconds,
+        }
+
+    async def renew(self) -> LeaseView:
+        """Say that we are alive, keep our shards, and look at the others."""
+
+        async def work(tx: Transaction) -> LeaseView:
+            await tx.execute(_SQL["announce"], self._parameters)
+            await tx.execute(_SQL["renew"], self._parameters)
+            return LeaseView(
+                owned={r["shard"]: r["token"] for r in await tx.fetch(_SQL["owned"], self._parameters)},
+                free=tuple(r["shard"] for r in await tx.fetch(_SQL["free"])),
+                alive=tuple(r["instance"] for r in await tx.fetch(_SQL["alive"])),
+            )
+
+        return await self._database.transact(work)
+
+    async def acquire(self, shards: Collection[int]) -> dict[int, int]:
+        """Take free shards; all shards that are ours now, with their tokens."""
+
+        async def work(tx: Transaction) -> dict[int, int]:
+            await tx.execute(_SQL["acquire"], {**self._parameters, "shards": tuple(shards)})
+            return {r["shard"]: r["token"] for r in await tx.fetch(_SQL["owned"], self._parameters)}
+
+        return await self._database.transact(work)
+
+    async def release(self, shards: Collection[int]) -> None:
+        """Give shards back; others may take them at once."""
+        if shards:
+            await self._database.execute(_SQL["release"], {**self._parameters, "shards": tuple(shards)})
+
+    async def leave(self) -> None:
+        """Forget this instance: its share goes to the others at their next renewal."""
+
+        async def work(tx: Transaction) -> None:
+            await tx.execute(_SQL["forget_instance"], self._parameters)
+            await tx.execute(_SQL["forget_dead_instances"])
+
+        await self._database.transact(work)

@@ -1,0 +1,102 @@
+"""What is in the outbox: the numbers behind `status`, `test` and the summary line."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime
+
+from consumer.outbox.database import Database, Transaction
+from consumer.outbox.rows import EntryState
+from consumer.outbox.statements import load_statements
+
+__all__ = ["Leases", "Overview", "PartitionRow", "Queue", "queue_counts", "read_overview", "table_counts"]
+
+_SQL = load_statements("overview")
+_LEASES = load_statements("leases")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PartitionRow:
+    """How far one partition was ingested, by whom, and when last."""
+
+    topic: str
+    partition: int
+    next_offset: int
+    writer: str | None
+    updated_at: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class Leases:
+    """How many shards an instance owns, and when the first of its leases ends unless it is renewed."""
+
+    shards: int
+    until: datetime
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Overview:
+    """The outbox in numbers. `oldest_pending` is seconds, or None when nothing is pending."""
+
+    entries: dict[EntryState, int]
+    oldest_pending: float | None
+    lanes: dict[str, int]
+    poison: int
+    duplicates: int
+    partitions: tuple[PartitionRow, ...]
+    alive: tuple[str, ...]
+    leases: dict[str, Leases]
+
+
+@dataclass(frozen=True, slots=True)
+class Queue:
+    """What waits and what needs somebody."""
+
+    pending: int
+    held: int
+    dead: int
+
+
+async def read_overview(database: Database) -> Overview:
+    """Read all numbers in one transaction."""
+
+    async def work(tx: Transaction) -> Overview:
+        counts = {EntryState(row["state"]): row["entries"] for row in await tx.fetch(_SQL["entry_counts"])}
+        oldest = await tx.fetch_one(_SQL["oldest_pending"])
+        lanes = {row["state"]: row["lanes"] for row in await tx.fetch(_SQL["lane_counts"])}
+        marks = {row["kind"]: row["marks"] for row in await tx.fetch(_SQL["mark_counts"])}
+        return Overview(
+            entries={state: counts.get(state, 0) for state in EntryState},
+            oldest_pending=None if oldest is None else float(oldest["seconds"]),
+            lanes={state: lanes.get(state, 0) for state in ("READY", "WAITING", "HELD", "IDLE")},
+            poison=marks.get("poison", 0),
+            duplicates=marks.get("duplicate", 0),
+            partitions=tuple(
+                PartitionRow(
+                    topic=row["topic"],
+                    partition=row["partition_no"],
+                    next_offset=row["next_offset"],
+                    writer=row["writer"],
+                    updated_at=row["updated_at"],
+                )
+                for row in await tx.fetch(_SQL["watermarks"])
+            ),
+            alive=tuple(row["instance"] for row in await tx.fetch(_LEASES["alive"])),
+            leases={
+                row["owner"]: Leases(row["shards"], row["until"]) for row in await tx.fetch(_LEASES["owners"])
+            },
+        )
+
+    return await database.transact(work)
+
+
+async def queue_counts(database: Database) -> Queue:
+    """Pending, held and dead entries."""
+    row = await database.fetch_one(_SQL["queue"])
+    assert row is not None
+    return Queue(int(row["pending"] or 0), int(row["held"] or 0), int(row["dead"] or 0))
+
+
+async def table_counts(database: Database) -> dict[str, int]:
+    """Rows in every table."""
+    return {row["name"]: row["n"] for row in await database.fetch(_SQL["table_counts"])}

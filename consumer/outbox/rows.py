@@ -1,0 +1,123 @@
+"""What ingest hands to the outbox: rows that know their position."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from datetime import datetime
+from enum import StrEnum
+
+__all__ = [
+    "Duplicate",
+    "EntryState",
+    "NewEntry",
+    "PartitionProgress",
+    "PoisonRow",
+    "Position",
+    "Seen",
+    "Watermark",
+]
+
+
+class EntryState(StrEnum):
+    """What has become of an entry. The last three are terminal."""
+
+    PENDING = "PENDING"
+    HELD = "HELD"
+    DELIVERED = "DELIVERED"
+    DEAD_LETTER = "DEAD_LETTER"
+    SUPERSEDED = "SUPERSEDED"
+
+
+@dataclass(frozen=True, slots=True)
+class Position:
+    """Where an event stands. Two positions compare only inside one topic partition."""
+
+    topic_id: int
+    partition: int
+    offset: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Watermark:
+    """How far a partition was ingested, and what its last record looked like."""
+
+    next_offset: int
+    writer_token: int
+    kafka_group: str
+    last_offset: int | None
+    last_timestamp: int | None
+    last_hash: bytes | None
+
+
+@dataclass(slots=True, kw_only=True)
+class NewEntry:
+    """An event that passed all checks, on its way into the outbox.
+
+    Not frozen, though nobody changes it: making a frozen one costs some 4 µs more, a tenth of what ingest spends on
+    an event (measured).
+    """
+
+    position: Position
+    lane_id: bytes
+    realm: str
+    username: str
+    username_key: str
+    kind: str
+    schema_version: int
+    source: str
+    event_id: str
+    event_hash: bytes
+    content_hash: bytes
+    tenant: str | None
+    priority: int
+    event_time: datetime
+    traceparent: bytes | None
+    tracestate: bytes | None
+    data: bytes = field(repr=False)
+    credential: bytes | None = field(repr=False)
+    state: EntryState = EntryState.PENDING
+    state_reason: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PoisonRow:
+    """A record that is no event: its bytes, sealed to our own key, and why it was refused."""
+
+    position: Position
+    reason: str
+    detail: str
+    lane_id: bytes | None
+    key: bytes | None
+    timestamp: int | None
+    kid: str
+    sealed: bytes = field(repr=False)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Seen:
+    """What the ledger knows of an event: its first position and its content."""
+
+    position: Position
+    content_hash: bytes
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Duplicate:
+    """A second record of an event that has an entry already."""
+
+    position: Position
+    lane_id: bytes
+    first: Position
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PartitionProgress:
+    """How one batch moves one partition's watermark."""
+
+    partition: int
+    writer_token: int
+    from_offset: int
+    next_offset: int
+    last_offset: int
+    last_timestamp: int
+    last_hash: bytes

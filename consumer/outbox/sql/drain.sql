@@ -1,0 +1,119 @@
+-- name: ready_lanes
+-- Lanes that may go on, most urgent first, oldest first. Index: ready.
+SELECT lane_id, shard, realm, username_key, arrivals, priority FROM lanes
+WHERE state = 'READY' AND shard IN %(shards)s
+ORDER BY priority, ready_since LIMIT %(limit)s;
+
+-- name: wake_lanes
+-- Waiting lanes whose time has come. They keep their place: what an outage cut off goes first. Index: waiting.
+UPDATE lanes SET state = 'READY'
+WHERE state = 'WAITING' AND due_at <= NOW(6) AND shard IN %(shards)s;
+
+-- name: head
+-- The head of one lane: its lowest open entry, HELD included, with the fold. Index: lane. Joined by UNION ALL.
+(SELECT e.entry_id, e.lane_id, e.shard, e.topic_id, e.partition_no, e.log_offset, e.origin, e.kind, e.source,
+  e.event_id, e.username, e.tenant, e.priority, e.traceparent, e.tracestate, e.data, e.credential, e.state,
+  e.state_reason, e.attempts, e.calls, e.openings, e.charged_at, e.claimed_at, e.claim_token, e.maybe_applied_since,
+  e.next_attempt_at, TIMESTAMPDIFF(MICROSECOND, NOW(6), e.next_attempt_at) AS due_in_us,
+  TIMESTAMPDIFF(MICROSECOND, e.charged_at, NOW(6)) AS charged_ago_us
+FROM entries e WHERE e.lane_id = %s AND e.is_open = 1 ORDER BY e.entry_id LIMIT 2);
+
+-- name: folds
+-- What is known of the users of these lanes.
+SELECT lane_id, user_exists, exists_topic_id, exists_partition, exists_offset, fields, user_id, credential,
+  credential_event_id, credential_topic_id, credential_partition, credential_offset, credential_date,
+  suspect_since, suspect_kind
+FROM folds WHERE lane_id IN %(lanes)s;
+
+-- name: keep_doubt
+-- Entries that were claimed by somebody who never recorded a result: a call may have taken effect since then.
+UPDATE entries SET maybe_applied_since = COALESCE(maybe_applied_since, claimed_at)
+WHERE entry_id IN %(entries)s AND claimed_at IS NOT NULL AND state = 'PENDING';
+
+-- name: claim
+-- The durable mark "maybe started". Fenced: only while the shard is ours under this token, and far from its end.
+UPDATE entries e JOIN leases l ON l.shard = e.shard
+SET e.claimed_at = NOW(6), e.claim_token = l.token
+WHERE e.entry_id IN %(entries)s AND e.state = 'PENDING'
+  AND l.owner = %(owner)s AND l.deadline > NOW(6) + INTERVAL %(margin)s SECOND;
+
+-- name: claimed
+-- Which of these entries are claimed under the token of their shard today.
+SELECT e.entry_id, e.claim_token, e.claimed_at FROM entries e JOIN leases l ON l.shard = e.shard
+WHERE e.entry_id IN %(entries)s AND e.state = 'PENDING' AND e.claim_token = l.token AND l.owner = %(owner)s;
+
+-- name: unclaim
+-- Entries handed back before any call: as if they had never been claimed.
+UPDATE JSON_TABLE(%(rows)s, '$[*]' COLUMNS (
+    entry_id BIGINT UNSIGNED PATH '$.entry_id', token BIGINT UNSIGNED PATH '$.token')) j
+STRAIGHT_JOIN entries e ON e.entry_id = j.entry_id
+SET e.claimed_at = NULL, e.claim_token = NULL
+WHERE e.state = 'PENDING' AND e.claim_token = j.token;
+
+-- name: settle
+-- Write the results of many calls. The leases are locked and their tokens compared by the caller.
+UPDATE JSON_TABLE(%(rows)s, '$[*]' COLUMNS (
+    entry_id BIGINT UNSIGNED PATH '$.entry_id', state VARCHAR(16) PATH '$.state', reason VARCHAR(64) PATH '$.reason',
+    attempts INT PATH '$.attempts', calls INT PATH '$.calls', openings INT PATH '$.openings',
+    charged INT PATH '$.charged', delay_us BIGINT PATH '$.delay_us', maybe DATETIME(6) PATH '$.maybe')) j
+STRAIGHT_JOIN entries e ON e.entry_id = j.entry_id
+SET e.maybe_applied_since = COALESCE(j.maybe, e.maybe_applied_since), e.state = j.state, e.state_reason = j.reason, e.attempts = j.attempts, e.calls = j.calls, e.openings = j.openings,
+  e.charged_at = IF(j.charged = 1, NOW(6), e.charged_at),
+  e.next_attempt_at = NOW(6) + INTERVAL j.delay_us MICROSECOND,
+  e.ended_at = IF(j.state IN ('PENDING', 'HELD'), NULL, NOW(6)),
+  e.claimed_at = NULL, e.claim_token = NULL
+WHERE e.state = 'PENDING';
+
+-- name: insert_attempts
+-- One row a recorded call.
+INSERT INTO attempts (entry_id, n, started_at, ended_at, outcome, reason, http_status, charged, trace_id, instance,
+  error)
+VALUES (%s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s);
+
+-- name: judge_attempts
+-- Say of earlier calls whether they were charged to their entry.
+UPDATE attempts SET charged = %(charged)s WHERE entry_id IN %(entries)s AND charged IS NULL;
+
+-- name: upsert_folds
+-- The lanes' sums after these deliveries.
+INSERT INTO folds (lane_id, shard, user_exists, exists_topic_id, exists_partition, exists_offset, fields, user_id,
+  credential, credential_event_id, credential_topic_id, credential_partition, credential_offset, credential_date,
+  suspect_since, suspect_kind)
+VALUES (%s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s)
+ON DUPLICATE KEY UPDATE user_exists = VALUES(user_exists), exists_topic_id = VALUES(exists_topic_id),
+  exists_partition = VALUES(exists_partition), exists_offset = VALUES(exists_offset), fields = VALUES(fields),
+  user_id = VALUES(user_id), credential = VALUES(credential), credential_event_id = VALUES(credential_event_id),
+  credential_topic_id = VALUES(credential_topic_id), credential_partition = VALUES(credential_partition),
+  credential_offset = VALUES(credential_offset), credential_date = VALUES(credential_date),
+  suspect_since = VALUES(suspect_since), suspect_kind = VALUES(suspect_kind);
+
+-- name: insert_dead_marks
+-- A dead event may not be folded by a replay.
+INSERT INTO marks (topic_id, partition_no, log_offset, kind, lane_id) VALUES (%s, %s, %s, %s, %s)
+ON DUPLICATE KEY UPDATE marked_at = VALUES(marked_at);
+
+-- name: hint_lanes
+-- Put lanes where their head stands. Idle only if nothing arrived since we looked.
+UPDATE JSON_TABLE(%(rows)s, '$[*]' COLUMNS (
+    lane VARCHAR(32) PATH '$.lane', state VARCHAR(8) PATH '$.state', arrivals BIGINT UNSIGNED PATH '$.arrivals',
+    priority INT PATH '$.priority', delay_us BIGINT PATH '$.delay_us')) j
+STRAIGHT_JOIN lanes l ON l.lane_id = UNHEX(j.lane)
+SET l.state = IF(j.state = 'IDLE' AND l.arrivals <> j.arrivals, 'READY', j.state),
+  l.ready_since = IF(j.state IN ('IDLE', 'READY'), NOW(6), l.ready_since),
+  l.due_at = NOW(6) + INTERVAL j.delay_us MICROSECOND, 
+  l.priority = IF(l.arrivals = j.arrivals, COALESCE(j.priority, l.priority), l.priority);
+
+-- name: asleep_lanes
+-- Lanes that sleep although they have work. Index: by_state, walked in pieces of entry ids.
+SELECT DISTINCT e.lane_id FROM entries e JOIN lanes l ON l.lane_id = e.lane_id
+WHERE e.state = 'PENDING' AND e.entry_id > %(after)s AND e.entry_id <= %(until)s
+  AND l.shard IN %(shards)s AND (l.state = 'IDLE' OR l.state = 'HELD' AND NOT EXISTS (
+    SELECT 1 FROM entries h WHERE h.lane_id = l.lane_id AND h.is_open = 1 AND h.state = 'HELD'));
+
+-- name: rouse_lanes
+-- Let the scheduler look at these lanes again.
+UPDATE lanes SET state = 'READY', ready_since = NOW(6) WHERE lane_id IN %(lanes)s AND state IN ('IDLE', 'HELD');
+
+-- name: open_range
+-- The ids between which open entries stand.
+SELECT MIN(entry_id) AS first_id, MAX(entry_id) AS last_id FROM entries WHERE state = 'PENDING';

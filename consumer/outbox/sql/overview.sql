@@ -1,0 +1,43 @@
+-- name: entry_counts
+-- Entries by state. Index: by_state.
+SELECT state, COUNT(*) AS entries FROM entries GROUP BY state;
+
+-- name: oldest_pending
+-- How long the oldest unfinished entry has waited. Index: by_state, then the primary key.
+SELECT TIMESTAMPDIFF(MICROSECOND, ingested_at, NOW(6)) / 1e6 AS seconds FROM entries
+WHERE entry_id = (SELECT MIN(entry_id) FROM entries WHERE state = 'PENDING');
+
+-- name: lane_counts
+-- Lanes by state. Index: waiting.
+SELECT state, COUNT(*) AS lanes FROM lanes GROUP BY state;
+
+-- name: mark_counts
+-- Marked positions by kind. Index: by_kind.
+SELECT kind, COUNT(*) AS marks FROM marks GROUP BY kind;
+
+-- name: watermarks
+-- How far each partition was ingested.
+SELECT t.cluster, t.name AS topic, w.partition_no, w.next_offset, w.writer, w.updated_at
+FROM watermarks w JOIN topics t USING (topic_id) ORDER BY t.name, w.partition_no;
+
+-- name: table_counts
+-- Rows in every table of ours, as `kcsync test` shows them.
+SELECT 'topics' AS name, COUNT(*) AS n FROM topics UNION ALL
+SELECT 'watermarks', COUNT(*) FROM watermarks UNION ALL
+SELECT 'entries', COUNT(*) FROM entries UNION ALL
+SELECT 'lanes', COUNT(*) FROM lanes UNION ALL
+SELECT 'folds', COUNT(*) FROM folds UNION ALL
+SELECT 'ledger', COUNT(*) FROM ledger UNION ALL
+SELECT 'marks', COUNT(*) FROM marks UNION ALL
+SELECT 'poison', COUNT(*) FROM poison UNION ALL
+SELECT 'attempts', COUNT(*) FROM attempts UNION ALL
+SELECT 'leases', COUNT(*) FROM leases UNION ALL
+SELECT 'instances', COUNT(*) FROM instances UNION ALL
+SELECT 'circuits', COUNT(*) FROM circuits UNION ALL
+SELECT 'realms', COUNT(*) FROM realms UNION ALL
+SELECT 'audit', COUNT(*) FROM audit;
+
+-- name: queue
+-- Unfinished entries and dead letters, for the summary line. Index: by_state.
+SELECT SUM(state = 'PENDING') AS pending, SUM(state = 'HELD') AS held, SUM(state = 'DEAD_LETTER') AS dead
+FROM entries WHERE state IN ('PENDING', 'HELD', 'DEAD_LETTER');
