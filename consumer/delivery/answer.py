@@ -1,0 +1,121 @@
+"""What came back from a call: reading it, without judging it."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from email.utils import parsedate_to_datetime
+from enum import StrEnum
+from typing import Any
+
+LONGEST_PAUSE_SECONDS = 3600.0
+"""A `Retry-After` beyond this is taken as this: a proxy's typing error must not stop a lane for a year."""
+
+
+class Operation(StrEnum):
+    """A call to Keycloak. The value is how messages name it."""
+
+    TOKEN = "token request"  # noqa: S105 - a name, not a token.
+    CONTROL = "control call"
+    FIND = "user search"
+    READ = "user read"
+    CREDENTIALS = "credentials read"
+    CREATE = "user create"
+    UPDATE = "user update"
+    SET_PASSWORD = "password reset"  # noqa: S105 - a name, not a password.
+    DELETE = "user delete"
+
+    @property
+    def writes(self) -> bool:
+        """Whether the call changes a user, so that a lost answer leaves doubt."""
+        return self in _WRITES
+
+
+_WRITES = frozenset({Operation.CREATE, Operation.UPDATE, Operation.SET_PASSWORD, Operation.DELETE})
+
+
+class TransportCause(StrEnum):
+    """Why no answer came."""
+
+    REFUSED = "connection refused"
+    UNRESOLVED = "host name not found"
+    CONNECT_TIMEOUT = "timeout while connecting"
+    TLS = "TLS handshake failed"
+    LOST = "connection lost"
+    TIMEOUT = "timeout while waiting for the answer"
+    BROKEN = "answer broken off"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Answer:
+    """An HTTP answer, as far as we look at it."""
+
+    status: int
+    body: bytes = b""
+    content_type: str | None = None
+    retry_after: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Problem:
+    """Keycloak's explanation of a refusal.
+
+    Attributes:
+        code: The first text that names the problem: a message key such as `error-invalid-email`, or an English sentence.
+        text: The longer description, or "".
+        field: The user field it speaks about, or "".
+    """
+
+    code: str
+    text: str = ""
+    field: str = ""
+
+
+def parse_json(body: bytes) -> Any:
+    """Return the JSON value in `body`, or None if it holds none (HTML, broken off, empty)."""
+    try:
+        return json.loads(body)
+    except (ValueError, RecursionError):
+        return None
+
+
+def parse_problem(body: bytes) -> Problem | None:
+    """Read Keycloak's explanation in any of its three shapes; None if this is none of them.
+
+    Shapes: `{"errorMessage", "field", "params"}`, `{"error", "error_description"}`, and a list of the first kind under
+    `errors` when several fields are wrong (research on the Admin API, 3.1). `params` may hold the user's values and
+    is not read.
+    """
+    match parse_json(body):
+        case {"errors": [{"errorMessage": str(code), **rest}, *_]} | {"errorMessage": str(code), **rest}:
+            field = rest.get("field")
+            return Problem(code=code, field=field if isinstance(field, str) else "")
+        case {"error": str(code), **rest}:
+            text = rest.get("error_description")
+            return Problem(code=code, text=text if isinstance(text, str) else "")
+    return None
+
+
+def retry_after_seconds(value: str | None, now: datetime) -> float | None:
+    """Read a `Retry-After` header (RFC 9110, 10.2.3): seconds, or a date.
+
+    Args:
+        value: The header, or None if there was none.
+        now: The present time (UTC), for a date.
+
+    Returns:
+        Seconds from now, at least 0 and at most `LONGEST_PAUSE_SECONDS`; None if there is no readable value.
+    """
+    if value is None:
+        return None
+    text = value.strip()
+    if text.isascii() and text.isdigit():
+        return min(float(text), LONGEST_PAUSE_SECONDS)
+    try:
+        moment = parsedate_to_datetime(text)
+    except ValueError:
+        return None
+    if moment.tzinfo is None:
+        moment = moment.replace(tzinfo=UTC)
+    return min(max((moment - now).total_seconds(), 0.0), LONGEST_PAUSE_SECONDS)

@@ -1,0 +1,218 @@
+"""What does an answer, or its absence, mean?
+
+One pure table for every call. The rules come from the measured behaviour of Keycloak's Admin API (research on the
+Admin API, section 6), corrected by the design, 3.3 and 3.4. A handler may know better about a single answer (a
+missing user is no trouble for a delete); everything else follows this table.
+
+Ambiguous means: a write may have taken effect. A definite 4xx did not. 5xx and lost answers may have. A 503 with
+`Retry-After` and a 429 were turned away at the door; a 503 without it may also be a proxy that lost the connection
+to Keycloak after it had passed the request on.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from consumer.delivery.answer import (
+    Answer,
+    Operation,
+    Problem,
+    TransportCause,
+    parse_json,
+    parse_problem,
+    retry_after_seconds,
+)
+from consumer.delivery.outcome import Blame, DeadLetter, Defer, Failure, NotDelivered, Reason, Retry
+from consumer.delivery.redact import scrub
+
+if TYPE_CHECKING:
+    from datetime import datetime
+
+_Type = type[Retry] | type[Defer] | type[DeadLetter]
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """A row of the table.
+
+    Attributes:
+        outcome: The type of outcome.
+        reason: Its reason code.
+        blame: Whom it speaks about.
+        doubt: Whether a write may have taken effect.
+    """
+
+    outcome: _Type
+    reason: Reason
+    blame: Blame
+    doubt: bool = False
+
+
+def _user(outcome: _Type, reason: Reason) -> Verdict:
+    return Verdict(outcome, reason, Blame.USER)
+
+
+def _setup(reason: Reason, *, doubt: bool = False) -> Verdict:
+    return Verdict(Defer, reason, Blame.CONFIGURATION, doubt)
+
+
+_CONNECTION_FAILED = Verdict(Retry, Reason.CONNECTION_FAILED, Blame.KEYCLOAK)
+_CONNECTION_LOST = Verdict(Retry, Reason.CONNECTION_LOST, Blame.KEYCLOAK, doubt=True)
+_TIMEOUT = Verdict(Retry, Reason.TIMEOUT, Blame.KEYCLOAK, doubt=True)
+_SERVER_ERROR = Verdict(Retry, Reason.SERVER_ERROR, Blame.KEYCLOAK, doubt=True)
+_UNEXPLAINED = _user(Retry, Reason.UNEXPLAINED_REFUSAL)
+_GARBLED = Verdict(Defer, Reason.GARBLED_ANSWER, Blame.KEYCLOAK)
+
+NO_ANSWER: dict[TransportCause, Verdict] = {
+    TransportCause.REFUSED: _CONNECTION_FAILED,
+    TransportCause.UNRESOLVED: _CONNECTION_FAILED,
+    TransportCause.CONNECT_TIMEOUT: _CONNECTION_FAILED,
+    TransportCause.TLS: _setup(Reason.TLS_FAILED),
+    TransportCause.LOST: _CONNECTION_LOST,
+    TransportCause.TIMEOUT: _TIMEOUT,
+    TransportCause.BROKEN: _CONNECTION_LOST,
+}
+
+BY_STATUS: dict[int, Verdict] = {
+    401: _setup(Reason.CREDENTIALS_REFUSED),
+    403: _setup(Reason.FORBIDDEN),
+    408: _TIMEOUT,
+    429: Verdict(Defer, Reason.THROTTLED, Blame.KEYCLOAK),
+    503: Verdict(Defer, Reason.UNAVAILABLE, Blame.KEYCLOAK, doubt=True),
+}
+
+MISSING: dict[str, Verdict] = {
+    "User not found": _user(DeadLetter, Reason.USER_MISSING),
+    "Realm not found.": _setup(Reason.REALM_MISSING),
+    "Realm does not exist": _setup(Reason.REALM_MISSING),
+}
+
+CONFLICTS: dict[str, Verdict] = {
+    "User exists with same username": _user(Retry, Reason.USERNAME_IN_USE),
+    "User exists with same email": _user(Retry, Reason.EMAIL_IN_USE),
+}
+
+REFUSALS: dict[str, Verdict] = {
+    "invalidPasswordHistoryMessage": _user(DeadLetter, Reason.PASSWORD_HISTORY),
+    "Empty password not allowed": _user(DeadLetter, Reason.PASSWORD_POLICY),
+    "No password provided": _user(DeadLetter, Reason.PASSWORD_POLICY),
+    "User is read only!": _user(DeadLetter, Reason.USER_READ_ONLY),
+    "readOnlyUserMessage": _user(DeadLetter, Reason.USER_READ_ONLY),
+}
+
+REFUSAL_PREFIXES: tuple[tuple[str, Verdict], ...] = (
+    # Keycloak's password policies name their message invalidPassword<Policy>Message.
+    ("invalidPassword", _user(DeadLetter, Reason.PASSWORD_POLICY)),
+    # Its user profile validators name theirs error-<rule>.
+    ("error-", _user(DeadLetter, Reason.INVALID_DATA)),
+)
+
+
+def classify_answer(operation: Operation, answer: Answer, now: datetime) -> NotDelivered:
+    """Say what an answer other than the expected one means.
+
+    Args:
+        operation: The call that was made.
+        answer: What came back.
+        now: The present time (UTC), for a `Retry-After` that is a date.
+
+    Returns:
+        The outcome, its failure's detail free of the user's values as far as they can be recognised by their form.
+    """
+    problem = parse_problem(answer.body)
+    verdict = _token_verdict(answer, problem) if operation is Operation.TOKEN else _verdict(answer, problem)
+    pause = retry_after_seconds(answer.retry_after, now) if verdict.outcome is Defer else None
+    turned_away = answer.status == 503 and pause is not None
+    failure = Failure(
+        blame=verdict.blame,
+        status=answer.status,
+        ambiguous=operation.writes and verdict.doubt and not turned_away,
+        detail=_describe(operation, answer, problem),
+    )
+    return _outcome(verdict, failure, pause)
+
+
+def classify_silence(operation: Operation, cause: TransportCause) -> NotDelivered:
+    """Say what it means that no answer came."""
+    verdict = NO_ANSWER[cause]
+    failure = Failure(
+        blame=verdict.blame,
+        ambiguous=operation.writes and verdict.doubt,
+        detail=f"{operation}: {cause}",
+    )
+    return _outcome(verdict, failure, None)
+
+
+def unreadable_answer(operation: Operation, answer: Answer) -> NotDelivered:
+    """Say what it means that the expected status came with a body that is not what belongs there."""
+    known_json = parse_json(answer.body) is not None
+    verdict = _setup(Reason.UNEXPECTED_ANSWER) if known_json else _not_json(answer)
+    failure = Failure(
+        blame=verdict.blame, status=answer.status, detail=_describe(operation, answer, problem=None)
+    )
+    return _outcome(verdict, failure, None)
+
+
+def _outcome(verdict: Verdict, failure: Failure, pause: float | None) -> NotDelivered:
+    if verdict.outcome is Defer:
+        return Defer(reason=verdict.reason, failure=failure, not_before_seconds=pause)
+    if verdict.outcome is Retry:
+        return Retry(reason=verdict.reason, failure=failure)
+    return DeadLetter(reason=verdict.reason, failure=failure)
+
+
+def _verdict(answer: Answer, problem: Problem | None) -> Verdict:
+    status = answer.status
+    if (known := BY_STATUS.get(status)) is not None:
+        return known
+    if status >= 500:
+        return _SERVER_ERROR
+    if status < 300:
+        # Somebody said "done" in words that are not Keycloak's: it may be done.
+        return _setup(Reason.UNEXPECTED_ANSWER, doubt=True)
+    if status < 400:
+        return _setup(Reason.REDIRECTED)
+    if problem is None:
+        return _not_json(answer)
+    if status == 404:
+        return MISSING.get(problem.code, _setup(Reason.UNEXPECTED_ANSWER))
+    if status == 409:
+        return CONFLICTS.get(problem.code, _user(Retry, Reason.CONFLICT))
+    if status == 400:
+        return _refusal(problem.code)
+    return _setup(Reason.UNEXPECTED_ANSWER)
+
+
+def _refusal(code: str) -> Verdict:
+    if (known := REFUSALS.get(code)) is not None:
+        return known
+    for prefix, verdict in REFUSAL_PREFIXES:
+        if code.startswith(prefix):
+            return verdict
+    # "Could not update user!" and "Batch update returned ..." are database trouble in a 400's clothes.
+    return _UNEXPLAINED
+
+
+def _token_verdict(answer: Answer, problem: Problem | None) -> Verdict:
+    verdict = _verdict(answer, problem)
+    if answer.status == 400 and problem is not None:
+        # OAuth answers a wrong client with 400 or 401 (RFC 6749, 5.2); it never speaks about our user.
+        return _setup(Reason.CREDENTIALS_REFUSED)
+    return verdict
+
+
+def _not_json(answer: Answer) -> Verdict:
+    if "json" in (answer.content_type or ""):
+        return _GARBLED
+    return _setup(Reason.NOT_KEYCLOAK)
+
+
+def _describe(operation: Operation, answer: Answer, problem: Problem | None) -> str:
+    said = f"{operation}: HTTP {answer.status}"
+    if problem is None:
+        kind = answer.content_type or "no content type"
+        return f"{said}, {len(answer.body)} bytes of {kind}"
+    field = f" (field {scrub(problem.field)})" if problem.field else ""
+    text = f": {scrub(problem.text)}" if problem.text else ""
+    return f"{said} {scrub(problem.code)}{field}{text}"

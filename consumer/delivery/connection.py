@@ -1,0 +1,162 @@
+"""One realm's connection: python-keycloak's, with our transport and one token for everybody.
+
+python-keycloak 7.1.1 refreshes its token without a lock: 50 callers that start cold make 50 token requests (research
+on libraries, S4). Here one request is made and all wait for it, whether it succeeds or fails; otherwise a Keycloak that
+does not answer would be waited for by one caller after the other.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from contextvars import copy_context
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any
+from urllib.parse import quote
+
+from keycloak import KeycloakOpenIDConnection
+
+from consumer.delivery.answer import Answer, Operation, parse_json
+from consumer.delivery.classify import classify_answer, classify_silence, unreadable_answer
+from consumer.delivery.errors import CallFailed
+from consumer.delivery.transport import CallScope, NoAnswer, calls_within, current_scope
+
+if TYPE_CHECKING:
+    import ssl
+
+    import httpx
+
+    from consumer.delivery.outcome import NotDelivered
+
+
+class RealmConnection(KeycloakOpenIDConnection):
+    """An authenticated connection to one realm's Admin API.
+
+    The token comes from the realm itself, by client credentials: the client is a guest of the realm it serves, not of
+    `master`. It is renewed at 90 % of its life, and once after a 401.
+
+    Args:
+        url: Keycloak's base URL, ending in "/".
+        realm: The realm.
+        client_id: The service client.
+        client_secret: Its secret.
+        client: What requests are sent with; shared by all realms and closed by whoever made it.
+        timeout: Limits inside one request; `CallScope` bounds it as a whole.
+        token_timeout_seconds: Limit of a token request.
+        ssl_context: The context that `client` uses, so that the library does not build another.
+    """
+
+    def __init__(
+        self,
+        *,
+        url: str,
+        realm: str,
+        client_id: str,
+        client_secret: str,
+        client: httpx.AsyncClient,
+        timeout: httpx.Timeout,
+        token_timeout_seconds: float,
+        ssl_context: ssl.SSLContext,
+    ) -> None:
+        settings: dict[str, Any] = {"verify": ssl_context, "timeout": timeout}
+        super().__init__(
+            server_url=url,
+            grant_type="client_credentials",
+            realm_name=realm,
+            client_id=client_id,
+            client_secret_key=client_secret,
+            max_retries=0,
+            **settings,
+        )
+        self._unused_client = self.async_s
+        self.async_s = client
+        self._realm = realm
+        self._token_timeout_seconds = token_timeout_seconds
+        # One token request of a realm is under way at most, so it needs no share of the callers' slots.
+        self._token_slot = asyncio.Semaphore(1)
+        self._refresh: asyncio.Task[NotDelivered | None] | None = None
+
+    async def a__refresh_if_required(self) -> None:
+        """Renew the token if it is missing or near its end.
+
+        Raises:
+            CallFailed: The token request failed.
+        """
+        if self.expires_at is None or datetime.now(UTC) >= self.expires_at:
+            await self._join_refresh()
+
+    async def a_refresh_token(self) -> None:
+        """Renew the token after a 401, unless somebody has since the refused request left.
+
+        Raises:
+            CallFailed: The token request failed.
+        """
+        if (self.headers or {}).get("Authorization") == current_scope().authorization:
+            await self._join_refresh()
+
+    async def a_get_token(self) -> None:
+        """Fetch a token.
+
+        Raises:
+            CallFailed: The token endpoint did not give one. That never speaks about a user.
+        """
+        scope = CallScope(_nothing, self._token_timeout_seconds, self._token_slot)
+        with calls_within(scope):
+            try:
+                response = await self.async_s.post(
+                    f"{self.server_url}realms/{quote(self._realm, safe='')}/protocol/openid-connect/token",
+                    data={
+                        "grant_type": "client_credentials",
+                        "client_id": self.client_id,
+                        "client_secret": self.client_secret_key,
+                    },
+                    timeout=self.timeout,
+                )
+            except NoAnswer as lost:
+                raise CallFailed(classify_silence(Operation.TOKEN, lost.cause)) from None
+        answer = answer_of(response)
+        if answer.status != 200:
+            raise CallFailed(classify_answer(Operation.TOKEN, answer, datetime.now(UTC)))
+        match parse_json(answer.body):
+            case {"access_token": str(), "expires_in": int()} as token:
+                self.token = token
+            case _:
+                raise CallFailed(unreadable_answer(Operation.TOKEN, answer))
+
+    async def _join_refresh(self) -> None:
+        if self._refresh is None:
+            self._refresh = asyncio.create_task(self._refresh_once(), context=copy_context())
+        # Shielded: one caller's cancellation is not the others'.
+        failure = await asyncio.shield(self._refresh)
+        if failure is not None:
+            raise CallFailed(failure)
+
+    async def _refresh_once(self) -> NotDelivered | None:
+        try:
+            await self.a_get_token()
+        except CallFailed as failed:
+            return failed.outcome
+        finally:
+            self._refresh = None
+        return None
+
+    async def aclose(self) -> None:
+        """Drop the token request under way and what the library opened for itself."""
+        if self._refresh is not None:
+            self._refresh.cancel()
+            await asyncio.gather(self._refresh, return_exceptions=True)
+        await self._unused_client.aclose()
+        self._s.close()
+
+
+def answer_of(response: httpx.Response) -> Answer:
+    """Take from a response what is looked at."""
+    return Answer(
+        status=response.status_code,
+        body=response.content,
+        content_type=response.headers.get("Content-Type"),
+        retry_after=response.headers.get("Retry-After"),
+    )
+
+
+def _nothing() -> None:
+    pass

@@ -1,0 +1,76 @@
+"""Giving a user the password that an event carries."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import TYPE_CHECKING
+
+from consumer.delivery.errors import CallFailed
+from consumer.delivery.outcome import Reason
+
+if TYPE_CHECKING:
+    from consumer.delivery.change import Change
+    from consumer.delivery.passwords import KeyRing
+    from consumer.delivery.users import RealmUsers
+
+SKEW_ALLOWANCE = timedelta(seconds=1)
+"""How far Keycloak's clock may lag behind ours.
+
+Keycloak's answers carry no date of their own (seen on 26.7.4), and a proxy's is the proxy's. Kept small: to take a refused
+password for an applied one would be silent, the other mistake is a dead letter.
+"""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PasswordApplied:
+    """The user has the event's password.
+
+    Attributes:
+        already: It had been applied by an earlier call of the same entry.
+        set_at: Keycloak's own date of it, if it was read (UTC).
+    """
+
+    already: bool
+    set_at: datetime | None
+
+
+def open_password(change: Change, keys: KeyRing) -> str | None:
+    """Open the change's password for the call that follows; None if it has none.
+
+    Raises:
+        UnknownSealingKey: It is sealed to a key that is not there.
+        PasswordUnreadable: It does not open with its key.
+    """
+    if change.credential is None:
+        return None
+    return keys.open_sealed(change.credential, change.realm, change.username_key, change.event_id)
+
+
+async def apply_password(
+    change: Change, users: RealmUsers, user_id: str, password: str, *, temporary: bool
+) -> PasswordApplied:
+    """Set a password; recognise it if an earlier call of this entry has set it.
+
+    Under a history policy Keycloak refuses the password a user has, so that a repeated call looks like a refusal
+    (research on the Admin API, 3.3). It was ours if Keycloak's date of the password is not older than the first call
+    that may have set it.
+
+    Raises:
+        CallFailed: Keycloak did not set it.
+    """
+    try:
+        await users.set_password(user_id, password, temporary=temporary)
+    except CallFailed as failed:
+        if failed.outcome.reason is not Reason.PASSWORD_HISTORY or change.maybe_applied_since is None:
+            raise
+        set_at = await users.password_date(user_id)
+        if not set_since(set_at, change.maybe_applied_since):
+            raise
+        return PasswordApplied(already=True, set_at=set_at)
+    return PasswordApplied(already=False, set_at=None)
+
+
+def set_since(set_at: datetime | None, since: datetime) -> bool:
+    """Whether a password of this date was set at or after a moment of our clock, `SKEW_ALLOWANCE` granted."""
+    return set_at is not None and set_at >= since - SKEW_ALLOWANCE

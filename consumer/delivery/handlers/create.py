@@ -1,0 +1,62 @@
+"""Creating a user, or making the one who is there what the event says."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from consumer.delivery.credential import apply_password, open_password
+from consumer.delivery.errors import CallFailed
+from consumer.delivery.handlers.update import write_named
+from consumer.delivery.outcome import Delivered, Reason
+from consumer.delivery.representation import new_user
+
+if TYPE_CHECKING:
+    from consumer.delivery.change import Change
+    from consumer.delivery.passwords import KeyRing
+    from consumer.delivery.users import RealmUsers
+
+_MAYBE_THERE = frozenset({Reason.USERNAME_IN_USE, Reason.EMAIL_IN_USE, Reason.CONFLICT})
+"""Which 409 comes does not tell whether the user is there, so the search does.
+
+Keycloak 26.7.4 answers a create that is repeated word for word with "same email", not "same username"; a race of two
+creates with "same username or email".
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class CreateHandler:
+    """Applies `user_create`.
+
+    A user who is there already is converged: the fields the event names are written, others stay, `enabled` too.
+
+    Attributes:
+        keys: Open the password.
+    """
+
+    keys: KeyRing
+
+    async def __call__(self, change: Change, users: RealmUsers) -> Delivered:
+        """Create the user, or converge the one who is there."""
+        password = open_password(change, self.keys)
+        try:
+            created = await users.create(new_user(change.username_key, change.data, password))
+        except CallFailed as failed:
+            if failed.outcome.reason not in _MAYBE_THERE:
+                raise
+            user_id = await users.find(change.username_key)
+            if user_id is None:
+                raise
+        else:
+            user_id = created or await users.find(change.username_key)
+            return Delivered(reason=Reason.CREATED, user_id=user_id, existed=False)
+        return await self._converge(change, users, user_id, password)
+
+    async def _converge(
+        self, change: Change, users: RealmUsers, user_id: str, password: str | None
+    ) -> Delivered:
+        await write_named(users, user_id, change.data)
+        set_at = None
+        if password is not None:
+            set_at = (await apply_password(change, users, user_id, password, temporary=False)).set_at
+        return Delivered(reason=Reason.CONVERGED, user_id=user_id, existed=True, credential_date=set_at)

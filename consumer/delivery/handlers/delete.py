@@ -1,0 +1,46 @@
+"""Deleting or disabling a user."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Literal
+
+from consumer.delivery.errors import CallFailed
+from consumer.delivery.handlers.handler import with_user
+from consumer.delivery.outcome import Delivered, Reason
+
+if TYPE_CHECKING:
+    from consumer.delivery.change import Change
+    from consumer.delivery.users import RealmUsers
+
+DeleteMode = Literal["delete", "disable"]
+
+
+@dataclass(frozen=True, slots=True)
+class DeleteHandler:
+    """Applies `user_delete`. A user who is missing is what the event wants.
+
+    Attributes:
+        default_mode: What an event without a mode means.
+    """
+
+    default_mode: DeleteMode
+
+    async def __call__(self, change: Change, users: RealmUsers) -> Delivered:
+        """Delete the user, or disable them if the mode says so."""
+
+        async def delete(user_id: str) -> Delivered:
+            await users.delete(user_id)
+            return Delivered(reason=Reason.DELETED, user_id=None, existed=True)
+
+        async def disable(user_id: str) -> Delivered:
+            await users.update(user_id, {"enabled": False})
+            return Delivered(reason=Reason.DISABLED, user_id=user_id, existed=True)
+
+        mode = change.data.get("mode", self.default_mode)
+        try:
+            return await with_user(change, users, disable if mode == "disable" else delete)
+        except CallFailed as failed:
+            if failed.outcome.reason is not Reason.USER_MISSING:
+                raise
+            return Delivered(reason=Reason.ALREADY_ABSENT, user_id=None, existed=False)

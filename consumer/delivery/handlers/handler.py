@@ -1,0 +1,50 @@
+"""What a handler is, and how handlers find their user."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Protocol, TypeVar
+
+from consumer.delivery.errors import CallFailed
+from consumer.delivery.outcome import Blame, DeadLetter, Delivered, Failure, Reason
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable
+
+    from consumer.delivery.change import Change
+    from consumer.delivery.users import RealmUsers
+
+T = TypeVar("T")
+
+
+class Handler(Protocol):
+    """Applies the changes of one kind. Applied twice, it leaves what it left the first time."""
+
+    async def __call__(self, change: Change, users: RealmUsers) -> Delivered:
+        """Apply the change.
+
+        Raises:
+            CallFailed: It could not be applied.
+            SealingError: Its password could not be opened.
+        """
+
+
+async def with_user(change: Change, users: RealmUsers, act: Callable[[str], Awaitable[T]]) -> T:
+    """Run `act` with the user's id.
+
+    The id the lane knows saves the search; a user who was deleted and created again has another one, so that a miss
+    is looked up once.
+
+    Raises:
+        CallFailed: `act` failed, or there is no such user (`user_missing`).
+    """
+    if change.user_id is not None:
+        try:
+            return await act(change.user_id)
+        except CallFailed as failed:
+            if failed.outcome.reason is not Reason.USER_MISSING:
+                raise
+    user_id = await users.find(change.username_key)
+    if user_id is None:
+        failure = Failure(blame=Blame.USER, status=404, detail="no user has this username in Keycloak")
+        raise CallFailed(DeadLetter(reason=Reason.USER_MISSING, failure=failure))
+    return await act(user_id)

@@ -1,0 +1,45 @@
+"""Changing a password."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from consumer.delivery.credential import apply_password, open_password
+from consumer.delivery.errors import PasswordUnreadable
+from consumer.delivery.handlers.handler import with_user
+from consumer.delivery.outcome import Delivered, Reason
+
+if TYPE_CHECKING:
+    from consumer.delivery.change import Change
+    from consumer.delivery.passwords import KeyRing
+    from consumer.delivery.users import RealmUsers
+
+
+@dataclass(frozen=True, slots=True)
+class PasswordHandler:
+    """Applies `password_change`. A user who is missing is a dead letter.
+
+    Attributes:
+        keys: Open the password.
+    """
+
+    keys: KeyRing
+
+    async def __call__(self, change: Change, users: RealmUsers) -> Delivered:
+        """Set the password, permanent unless the event says `temporary`."""
+
+        async def apply(user_id: str) -> Delivered:
+            password = open_password(change, self.keys)
+            if password is None:
+                raise PasswordUnreadable
+            temporary = bool(change.data.get("temporary", False))
+            applied = await apply_password(change, users, user_id, password, temporary=temporary)
+            return Delivered(
+                reason=Reason.ALREADY_APPLIED if applied.already else Reason.PASSWORD_SET,
+                user_id=user_id,
+                existed=True,
+                credential_date=applied.set_at,
+            )
+
+        return await with_user(change, users, apply)

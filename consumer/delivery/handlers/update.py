@@ -1,0 +1,39 @@
+"""Updating a user: what the event names changes, everything else stays."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from consumer.delivery.handlers.handler import with_user
+from consumer.delivery.outcome import Delivered, Reason
+from consumer.delivery.representation import merged_user, named_fields, needs_merge
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from consumer.delivery.change import Change
+    from consumer.delivery.users import RealmUsers
+
+
+class UpdateHandler:
+    """Applies `user_update`. A user who is missing is a dead letter."""
+
+    async def __call__(self, change: Change, users: RealmUsers) -> Delivered:
+        """Write the fields the event names."""
+
+        async def write(user_id: str) -> Delivered:
+            await write_named(users, user_id, change.data)
+            return Delivered(reason=Reason.UPDATED, user_id=user_id, existed=True)
+
+        return await with_user(change, users, write)
+
+
+async def write_named(users: RealmUsers, user_id: str, data: Mapping[str, Any]) -> None:
+    """Write the fields the data names; read the user first only if attributes are among them.
+
+    Between that read and the write a user's own change can be lost: Keycloak has no conditional update.
+    """
+    if needs_merge(data):
+        await users.update(user_id, merged_user(await users.read(user_id), data))
+    else:
+        await users.update(user_id, named_fields(data))

@@ -1,0 +1,156 @@
+"""Keycloak, as this process knows it: one client, several realms."""
+
+from __future__ import annotations
+
+import asyncio
+import ssl
+import time
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import httpx
+
+from consumer.delivery.answer import Operation, TransportCause
+from consumer.delivery.classify import classify_silence
+from consumer.delivery.connection import RealmConnection
+from consumer.delivery.errors import CallFailed
+from consumer.delivery.outcome import Blame, Defer, Failure, NotDelivered, Reason
+from consumer.delivery.transport import CallScope, KeycloakTransport, calls_within
+from consumer.delivery.users import RealmUsers
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable
+    from contextlib import AbstractContextManager
+
+CONTROL_TIMEOUT_SECONDS = 5.0
+"""A control call that takes longer, token included, counts as failed."""
+
+IMPOSSIBLE_USERNAME = "<kcsync control call>"
+"""Keycloak's profile validation refuses the brackets, so nobody can bear this name."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ControlResult:
+    """How a control call went.
+
+    Attributes:
+        realm: The realm asked.
+        began: When it began, by the monotonic clock, in seconds.
+        ended: When it ended, by the same clock.
+        trouble: What went wrong, or None if the realm answered as it should.
+    """
+
+    realm: str
+    began: float
+    ended: float
+    trouble: NotDelivered | None
+
+    @property
+    def ok(self) -> bool:
+        """Whether Keycloak answered, knew us and let us read."""
+        return self.trouble is None
+
+
+class Keycloak:
+    """The connections of this process to one Keycloak. Build it inside the running event loop; close it.
+
+    Args:
+        url: Base URL, such as `https://sso.example.org` or `https://example.org/auth`.
+        realms: The realms served.
+        client_id: The service client; each realm has one of this name.
+        client_secret: Its secret. It is never shown.
+        timeout_seconds: Limit of one call as a whole. A third of it is left for connecting.
+        max_calls: Calls under way at a time, all realms together. Further ones wait for a free slot before they start.
+        control_timeout_seconds: Limit of a control call, token included.
+        ssl_context: Trust and client certificate; None means the system's trust.
+        clock: Monotonic seconds, for `ControlResult`.
+    """
+
+    def __init__(
+        self,
+        *,
+        url: str,
+        realms: Iterable[str],
+        client_id: str,
+        client_secret: str,
+        timeout_seconds: float = 10.0,
+        max_calls: int = 16,
+        control_timeout_seconds: float = CONTROL_TIMEOUT_SECONDS,
+        ssl_context: ssl.SSLContext | None = None,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._timeout_seconds = timeout_seconds
+        self._control_timeout_seconds = control_timeout_seconds
+        self._clock = clock
+        self._slots = asyncio.Semaphore(max_calls)
+        names = frozenset(realms)
+        context = ssl_context or ssl.create_default_context()
+        # Beside the slots, each realm may have one token request and one control call under way.
+        transport = KeycloakTransport(ssl_context=context, max_connections=max_calls + 2 * len(names))
+        self._client = httpx.AsyncClient(transport=transport, trust_env=False)
+        self._connections = {
+            realm: RealmConnection(
+                url=url.rstrip("/") + "/",
+                realm=realm,
+                client_id=client_id,
+                client_secret=client_secret,
+                client=self._client,
+                timeout=httpx.Timeout(timeout_seconds, connect=timeout_seconds / 3, pool=None),
+                token_timeout_seconds=timeout_seconds,
+                ssl_context=context,
+            )
+            for realm in names
+        }
+        self._users = {
+            realm: RealmUsers(connection, realm) for realm, connection in self._connections.items()
+        }
+        self._control_slots = {realm: asyncio.Semaphore(1) for realm in names}
+
+    def users(self, realm: str) -> RealmUsers:
+        """Return a realm's users.
+
+        Raises:
+            CallFailed: The realm is not served here.
+        """
+        if (users := self._users.get(realm)) is not None:
+            return users
+        detail = f"realm {realm!r} is not among the realms served: add it to KCSYNC_KEYCLOAK_REALMS"
+        failure = Failure(blame=Blame.CONFIGURATION, detail=detail)
+        raise CallFailed(Defer(reason=Reason.REALM_NOT_SERVED, failure=failure))
+
+    def calls(self, before_call: Callable[[], None]) -> AbstractContextManager[CallScope]:
+        """Let the calls made inside the block share the slots, each checked by `before_call` as it leaves."""
+        return calls_within(CallScope(before_call, self._timeout_seconds, self._slots))
+
+    async def control_call(self, realm: str) -> ControlResult:
+        """Ask the realm something cheap that needs everything: network, Keycloak, its database, token and role.
+
+        It searches, exactly, for a user who cannot exist. It has slots and a limit of its own, so that neither slow
+        deliveries nor a slow Keycloak hold it up.
+        """
+        began = self._clock()
+        trouble = await self._control_trouble(realm)
+        return ControlResult(realm=realm, began=began, ended=self._clock(), trouble=trouble)
+
+    async def _control_trouble(self, realm: str) -> NotDelivered | None:
+        try:
+            users = self.users(realm)
+            scope = CallScope(_nothing, self._control_timeout_seconds, self._control_slots[realm])
+            with calls_within(scope):
+                async with asyncio.timeout(self._control_timeout_seconds):
+                    await users.find(IMPOSSIBLE_USERNAME, operation=Operation.CONTROL)
+        except CallFailed as failed:
+            return failed.outcome
+        except TimeoutError:
+            return classify_silence(Operation.CONTROL, TransportCause.TIMEOUT)
+        return None
+
+    async def aclose(self) -> None:
+        """Close every connection. Calls under way fail."""
+        for connection in self._connections.values():
+            await connection.aclose()
+        await self._client.aclose()
+
+
+def _nothing() -> None:
+    pass

@@ -1,0 +1,160 @@
+"""What a delivery attempt came to.
+
+Outcome
+  Delivered    Keycloak is as the change wants it
+  Retry        try again later; the drain decides whether the entry is charged with an attempt
+  Defer        try again later, never charged: it is not this change's fault
+  DeadLetter   no repetition can help
+
+Each carries a reason code, and all but `Delivered` a `Failure`: whom it speaks about and whether the change may have
+taken effect all the same.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from datetime import datetime
+
+DETAIL_LIMIT = 2048
+"""Longest `Failure.detail`, in characters; the attempt's row in the outbox holds no more."""
+
+
+class Reason(StrEnum):
+    """Why an attempt came to its outcome. The values are stored and shown: they do not change."""
+
+    # Delivered
+    CREATED = "created"
+    CONVERGED = "converged"
+    UPDATED = "updated"
+    PASSWORD_SET = "password_set"  # noqa: S105 - a reason code, not a password.
+    DELETED = "deleted"
+    DISABLED = "disabled"
+    ALREADY_ABSENT = "already_absent"
+    ALREADY_APPLIED = "already_applied"
+
+    # A definite answer about this one user
+    EMAIL_IN_USE = "email_in_use"
+    USERNAME_IN_USE = "username_in_use"
+    CONFLICT = "conflict"
+    UNEXPLAINED_REFUSAL = "unexplained_refusal"
+    INVALID_DATA = "invalid_data"
+    PASSWORD_POLICY = "password_policy"  # noqa: S105 - a reason code.
+    PASSWORD_HISTORY = "password_history"  # noqa: S105 - a reason code.
+    USER_MISSING = "user_missing"
+    USER_READ_ONLY = "user_read_only"
+
+    # About Keycloak
+    CONNECTION_FAILED = "connection_failed"
+    CONNECTION_LOST = "connection_lost"
+    TIMEOUT = "timeout"
+    SERVER_ERROR = "server_error"
+    UNAVAILABLE = "unavailable"
+    THROTTLED = "throttled"
+    GARBLED_ANSWER = "garbled_answer"
+
+    # About how we are set up
+    TLS_FAILED = "tls_failed"
+    CREDENTIALS_REFUSED = "credentials_refused"
+    FORBIDDEN = "forbidden"
+    REALM_MISSING = "realm_missing"
+    REALM_NOT_SERVED = "realm_not_served"
+    REDIRECTED = "redirected"
+    NOT_KEYCLOAK = "not_keycloak"
+    UNEXPECTED_ANSWER = "unexpected_answer"
+
+    # About this process
+    LEASE_TOO_SHORT = "lease_too_short"
+    KIND_UNREGISTERED = "kind_unregistered"
+    UNKNOWN_SEALING_KEY = "unknown_sealing_key"
+    PASSWORD_UNREADABLE = "password_unreadable"  # noqa: S105 - a reason code.
+    INTERNAL_ERROR = "internal_error"
+
+
+class Blame(StrEnum):
+    """Whom a failure speaks about."""
+
+    USER = "user"
+    """A definite answer about this one user. It also says that Keycloak is available."""
+    KEYCLOAK = "keycloak"
+    """Keycloak, or the way to it. Counts for the circuit."""
+    CONFIGURATION = "configuration"
+    """How this consumer, its client or a proxy is set up; the realm's fault if its control call fails too."""
+    LOCAL = "local"
+    """This process or its keys. Counts for nobody."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Failure:
+    """Why a call did not do what it should.
+
+    Attributes:
+        blame: Whom it speaks about.
+        status: The HTTP status, or None if no answer came.
+        ambiguous: The change may have taken effect all the same, or may do so later inside Keycloak.
+        detail: One line for people, without usernames, e-mail addresses or secrets; at most `DETAIL_LIMIT` characters.
+    """
+
+    blame: Blame
+    status: int | None = None
+    ambiguous: bool = False
+    detail: str = ""
+
+    def __post_init__(self) -> None:
+        if len(self.detail) > DETAIL_LIMIT:
+            object.__setattr__(self, "detail", self.detail[: DETAIL_LIMIT - 1] + "…")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Delivered:
+    """Keycloak is as the change wants it.
+
+    Attributes:
+        reason: Which way it got there.
+        user_id: Keycloak's id of the user, or None if it is gone.
+        existed: Whether Keycloak had the user before.
+        credential_date: Keycloak's own date of the password, if it was read anyway (UTC).
+    """
+
+    reason: Reason
+    user_id: str | None
+    existed: bool
+    credential_date: datetime | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Retry:
+    """Try again later. The drain decides whether the entry is charged with an attempt."""
+
+    reason: Reason
+    failure: Failure
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Defer:
+    """Try again later without charging an attempt.
+
+    Attributes:
+        reason: What stands in the way.
+        failure: Whom it speaks about.
+        not_before_seconds: The pause that Keycloak asked for, from now, or None if it asked for none.
+    """
+
+    reason: Reason
+    failure: Failure
+    not_before_seconds: float | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DeadLetter:
+    """No repetition can help; the entry waits for an operator."""
+
+    reason: Reason
+    failure: Failure
+
+
+NotDelivered = Retry | Defer | DeadLetter
+Outcome = Delivered | NotDelivered

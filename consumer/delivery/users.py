@@ -1,0 +1,158 @@
+"""One realm's users, as calls to Keycloak's Admin API.
+
+The answers are read from the connection itself and not by python-keycloak's `KeycloakAdmin`: its exceptions lose the
+headers (`Retry-After`), and its `TypeError` for an unexpected answer repeats the answer's body.
+"""
+
+from __future__ import annotations
+
+import json
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any, NoReturn
+from urllib.parse import quote
+
+from keycloak import KeycloakConnectionError
+from keycloak.urls_patterns import (
+    URL_ADMIN_RESET_PASSWORD,
+    URL_ADMIN_USER,
+    URL_ADMIN_USER_CREDENTIALS,
+    URL_ADMIN_USERS,
+)
+
+from consumer.delivery.answer import Operation, parse_json
+from consumer.delivery.classify import classify_answer, classify_silence, unreadable_answer
+from consumer.delivery.connection import RealmConnection, answer_of
+from consumer.delivery.errors import CallFailed
+from consumer.delivery.transport import NoAnswer
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Mapping
+
+    import httpx
+
+
+class RealmUsers:
+    """The users of one realm.
+
+    Every method raises `CallFailed` if Keycloak does not answer as it should, with the outcome that means.
+
+    Args:
+        connection: The realm's connection.
+        realm: The realm.
+    """
+
+    def __init__(self, connection: RealmConnection, realm: str) -> None:
+        self._connection = connection
+        self._realm = realm
+
+    async def find(self, username_key: str, *, operation: Operation = Operation.FIND) -> str | None:
+        """Return the id of the user of exactly this username, or None if there is none."""
+        response = await self._expect(
+            operation,
+            200,
+            self._connection.a_raw_get(
+                self._path(URL_ADMIN_USERS),
+                username=username_key,
+                exact=True,
+                briefRepresentation=True,
+                max=2,
+            ),
+        )
+        match parse_json(response.content):
+            case list(found):
+                return next((user["id"] for user in found if _is_user(user, username_key)), None)
+        raise CallFailed(unreadable_answer(operation, answer_of(response)))
+
+    async def read(self, user_id: str) -> dict[str, Any]:
+        """Return the user's whole representation."""
+        response = await self._expect(
+            Operation.READ, 200, self._connection.a_raw_get(self._path(URL_ADMIN_USER, user_id))
+        )
+        user = parse_json(response.content)
+        if isinstance(user, dict) and isinstance(user.get("username"), str):
+            return user
+        raise CallFailed(unreadable_answer(Operation.READ, answer_of(response)))
+
+    async def create(self, representation: Mapping[str, Any]) -> str | None:
+        """Create a user; returns Keycloak's id, or None if the answer does not name it."""
+        response = await self._expect(
+            Operation.CREATE,
+            201,
+            self._connection.a_raw_post(self._path(URL_ADMIN_USERS), data=json.dumps(representation)),
+        )
+        return response.headers.get("Location", "").rpartition("/")[2] or None
+
+    async def update(self, user_id: str, representation: Mapping[str, Any]) -> None:
+        """Write the given fields of a user. With `attributes` among them, the rest of the profile is replaced."""
+        await self._expect(
+            Operation.UPDATE,
+            204,
+            self._connection.a_raw_put(self._path(URL_ADMIN_USER, user_id), data=json.dumps(representation)),
+        )
+
+    async def set_password(self, user_id: str, password: str, *, temporary: bool) -> None:
+        """Give a user a password. `temporary` makes them choose another at the next login."""
+        await self._expect(
+            Operation.SET_PASSWORD,
+            204,
+            self._connection.a_raw_put(
+                self._path(URL_ADMIN_RESET_PASSWORD, user_id),
+                data=json.dumps({"type": "password", "value": password, "temporary": temporary}),
+            ),
+        )
+
+    async def password_date(self, user_id: str) -> datetime | None:
+        """Return when the user's newest password was set, by Keycloak's clock (UTC), or None if there is none."""
+        response = await self._expect(
+            Operation.CREDENTIALS,
+            200,
+            self._connection.a_raw_get(self._path(URL_ADMIN_USER_CREDENTIALS, user_id)),
+        )
+        match parse_json(response.content):
+            case list(credentials):
+                return max((date for each in credentials for date in _dates_of(each)), default=None)
+        raise CallFailed(unreadable_answer(Operation.CREDENTIALS, answer_of(response)))
+
+    async def delete(self, user_id: str) -> None:
+        """Delete a user."""
+        await self._expect(
+            Operation.DELETE, 204, self._connection.a_raw_delete(self._path(URL_ADMIN_USER, user_id))
+        )
+
+    def _path(self, pattern: str, user_id: str = "") -> str:
+        return pattern.format(**{"realm-name": quote(self._realm, safe=""), "id": quote(user_id, safe="")})
+
+    async def _expect(
+        self, operation: Operation, status: int, call: Awaitable[httpx.Response]
+    ) -> httpx.Response:
+        try:
+            response = await call
+        except KeycloakConnectionError as error:
+            _raise_origin(operation, error)
+        if response.status_code != status:
+            raise CallFailed(classify_answer(operation, answer_of(response), datetime.now(UTC)))
+        return response
+
+
+def _raise_origin(operation: Operation, error: KeycloakConnectionError) -> NoReturn:
+    # The library turns every exception below it into "Can't connect to server", the drain's and our own too.
+    origin = error.__cause__
+    if isinstance(origin, NoAnswer):
+        raise CallFailed(classify_silence(operation, origin.cause)) from None
+    if origin is not None:
+        raise origin from None
+    raise error
+
+
+def _is_user(user: Any, username_key: str) -> bool:
+    match user:
+        case {"id": str(), "username": str(username)}:
+            return username == username_key
+    return False
+
+
+def _dates_of(credential: Any) -> list[datetime]:
+    match credential:
+        case {"type": "password", "createdDate": int(milliseconds)}:
+            return [datetime.fromtimestamp(milliseconds / 1000, UTC)]
+    return []
