@@ -1,0 +1,44 @@
+"""The numbers of the drain, in one place (defaults from design.md 3.3)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+__all__ = ["DrainPolicy"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DrainPolicy:
+    """How the drain behaves. Spans are seconds.
+
+    Attributes:
+        batch: the most entries claimed at once; a claimed entry that was not called is handed back.
+        max_attempts: charged failures after which an entry is a dead letter.
+        backoff_base: the wait after the first failure, before jitter.
+        backoff_factor: what each further wait is multiplied by.
+        backoff_cap: the longest wait.
+        backoff_floor: the shortest wait: a failing user is never tried again at once.
+        call_timeout: the longest one HTTP call may take.
+        lease: how long a shard stays ours without renewal.
+        call_margin: what must remain of the lease after a call that takes its whole timeout.
+        sweep_interval: how often the hints of the lanes are reconciled with the entries.
+        charge_pause: a timeout or 5xx is charged at most once in this span.
+        charge_share: a timeout or 5xx is charged only while this share of other lanes' calls succeeds.
+        openings: an entry in flight at so many openings of the circuit in a row is held.
+        realm_pause: how long lanes of a realm whose configuration is at fault rest before it is asked again.
+    """
+
+    batch: int = 100
+    max_attempts: int = 5
+    backoff_base: float = 1.0
+    backoff_factor: float = 4.0
+    backoff_cap: float = 300.0
+    backoff_floor: float = 0.5
+    call_timeout: float = 10.0
+    lease: float = 30.0
+    call_margin: float = 2.0
+    sweep_interval: float = 60.0
+    charge_pause: float = 600.0
+    charge_share: float = 0.9
+    openings: int = 3
+    realm_pause: float = 30.0

@@ -1,0 +1,96 @@
+"""Write-backs: the results of many lanes share a transaction, one after the other."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from collections.abc import Callable, Sequence
+
+import structlog
+
+from consumer.outbox.drain_store import DrainStore, Settlement
+from consumer.outbox.errors import CommitUnknown, DatabaseUnavailable
+from consumer.retry import Backoff
+
+__all__ = ["Writer"]
+
+_log = structlog.get_logger(__name__)
+
+
+class Writer:
+    """Collects settlements and writes them in groups; a lane is in flight until its group's COMMIT is known."""
+
+    def __init__(
+        self,
+        store: DrainStore,
+        *,
+        instance: str,
+        batch: int,
+        on_written: Callable[[Sequence[Settlement], set[int]], None],
+    ) -> None:
+        """Prepare the writer.
+
+        Args:
+            store: the outbox.
+            instance: our name, recorded with each attempt.
+            batch: the most settlements in one transaction.
+            on_written: told what was written, and the entries that were fenced; must not block.
+        """
+        self._store = store
+        self._instance = instance
+        self._batch = batch
+        self._on_written = on_written
+        self._waiting: list[Settlement] = []
+        self._signal = asyncio.Event()
+        self._idle = asyncio.Event()
+        self._idle.set()
+
+    def add(self, settlement: Settlement) -> None:
+        """Write this soon."""
+        self._waiting.append(settlement)
+        self._idle.clear()
+        self._signal.set()
+
+    async def drained(self) -> None:
+        """Return when everything added has been written."""
+        await self._idle.wait()
+
+    async def run(self) -> None:
+        """Write until cancelled. Faults of MariaDB are waited out: results are kept until they are recorded."""
+        backoff = Backoff(base=0.2, cap=5.0, uniform=random.uniform)
+        while True:
+            await self._signal.wait()
+            self._signal.clear()
+            while self._waiting:
+                group = self._waiting[: self._batch]
+                fenced = await self._write(group, backoff)
+                del self._waiting[: len(group)]
+                self._on_written(group, fenced)
+            self._idle.set()
+
+    async def _write(self, group: Sequence[Settlement], backoff: Backoff) -> set[int]:
+        left = list(group)
+        fenced: set[int] = set()
+        while left:
+            try:
+                fenced |= await self._store.settle(left, instance=self._instance)
+                break
+            except CommitUnknown:
+                # What was committed is no longer claimed; only the rest is written again.
+                left = await self._unrecorded(left, backoff)
+            except DatabaseUnavailable as error:
+                _log.warning("results wait for the database", results=len(left), reason=str(error))
+                await asyncio.sleep(backoff.next_delay())
+        backoff.reset()
+        if fenced:
+            _log.warning("write-backs fenced: another instance owns these shards now", entries=len(fenced))
+        return fenced
+
+    async def _unrecorded(self, settlements: Sequence[Settlement], backoff: Backoff) -> list[Settlement]:
+        while True:
+            try:
+                claimed = await self._store.still_claimed([s.head.entry_id for s in settlements])
+            except (DatabaseUnavailable, CommitUnknown):
+                await asyncio.sleep(backoff.next_delay())
+                continue
+            return [s for s in settlements if s.head.entry_id in claimed]
