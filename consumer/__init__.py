@@ -1,0 +1,3 @@
+"""kcsync's consumer: Kafka → outbox → Keycloak."""
+
+from __future__ import annotations

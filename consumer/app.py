@@ -1,0 +1,305 @@
+"""The composition root: builds every part from the settings and runs them until told to stop."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+import ssl
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from datetime import timedelta
+from typing import Any
+
+import orjson
+import structlog
+from aiokafka.helpers import create_ssl_context
+from opentelemetry.trace import Tracer
+
+from consumer.circuit.breaker import CircuitPolicy, CircuitState
+from consumer.circuit.keeper import CircuitKeeper, ControlAnswer
+from consumer.delivery.delivery import Delivery
+from consumer.delivery.keycloak import ControlResult, Keycloak
+from consumer.delivery.outcome import Blame
+from consumer.delivery.passwords import KeyRing
+from consumer.drain.charging import Evidence
+from consumer.drain.drainer import Drainer
+from consumer.drain.leases import LeaseKeeper
+from consumer.drain.policy import DrainPolicy
+from consumer.drain.realms import RealmWatch
+from consumer.durations import format_duration
+from consumer.ingest.ingest import Ingest, IngestPolicy
+from consumer.ingest.kafka import KafkaAddress
+from consumer.outbox.audit import AuditStore
+from consumer.outbox.circuit_store import CircuitStore
+from consumer.outbox.database import Database
+from consumer.outbox.drain_store import DrainStore
+from consumer.outbox.errors import CommitUnknown, DatabaseUnavailable, OutboxError
+from consumer.outbox.ingest_store import IngestStore
+from consumer.outbox.lease_store import LeaseStore
+from consumer.outbox.migrate import migrate
+from consumer.outbox.overview import queue_counts
+from consumer.outbox.purge import PurgeStore
+from consumer.outbox.rows import EntryState
+from consumer.retry import Backoff
+from consumer.settings import Settings
+from consumer.summary import Progress, summary_line
+from consumer.version import VERSION
+
+__all__ = ["Consumer", "kafka_address", "open_database", "open_keycloak", "purge_store", "wait_for_database"]
+
+_log = structlog.get_logger("kcsync")
+_GRACE = 20.0
+_CIRCUIT = "circuit"
+
+
+def open_database(settings: Settings) -> Database:
+    """The outbox's database; connects on first use."""
+    return Database(settings.database_dsn, connections=settings.database_connections)
+
+
+def open_keycloak(settings: Settings) -> Keycloak:
+    """The Keycloak client. Close it with `aclose()`."""
+    ca_file = settings.keycloak_ca_file
+    return Keycloak(
+        url=settings.keycloak_url,
+        realms=settings.keycloak_realms,
+        client_id=settings.keycloak_client_id,
+        client_secret=settings.keycloak_client_secret.get_secret_value(),
+        timeout_seconds=settings.keycloak_timeout.total_seconds(),
+        max_calls=settings.keycloak_calls,
+        ssl_context=None if ca_file is None else ssl.create_default_context(cafile=str(ca_file)),
+    )
+
+
+def purge_store(database: Database, settings: Settings) -> PurgeStore:
+    """Housekeeping by the settings' retention."""
+    return PurgeStore(
+        database,
+        {
+            EntryState.DELIVERED: settings.delivered_retention.total_seconds(),
+            EntryState.DEAD_LETTER: settings.dead_letter_retention.total_seconds(),
+        },
+    )
+
+
+def kafka_address(settings: Settings) -> KafkaAddress:
+    """Where Kafka is, and how to speak to it."""
+    security: dict[str, Any] = {"security_protocol": settings.kafka_security_protocol}
+    if settings.kafka_security_protocol.endswith("SSL"):
+        ca_file = settings.kafka_ca_file
+        security["ssl_context"] = create_ssl_context(cafile=None if ca_file is None else str(ca_file))
+    if settings.kafka_sasl_mechanism is not None and settings.kafka_sasl_password is not None:
+        security["sasl_mechanism"] = settings.kafka_sasl_mechanism
+        security["sasl_plain_username"] = settings.kafka_sasl_username
+        security["sasl_plain_password"] = settings.kafka_sasl_password.get_secret_value()
+    return KafkaAddress(
+        bootstrap=settings.kafka_bootstrap,
+        topic=settings.kafka_topic,
+        group=settings.kafka_group,
+        client_id=settings.instance,
+        security=security,
+    )
+
+
+async def wait_for_database(database: Database, on_state: Callable[[str], None]) -> None:
+    """Migrate as soon as MariaDB answers; until then say why we wait, and try again with growing pauses."""
+    backoff = Backoff(base=0.5, cap=15.0, uniform=random.uniform)
+    while True:
+        try:
+            applied = await migrate(database)
+        except (DatabaseUnavailable, CommitUnknown) as error:
+            pause = backoff.next_delay()
+            on_state(f"{error}; next try in {format_duration(timedelta(seconds=round(pause, 1)))}")
+            await asyncio.sleep(pause)
+            continue
+        if applied:
+            on_state(f"Schema brought to version {applied[-1].version}")
+        return
+
+
+class Consumer:
+    """One process: ingest, drain, circuit and housekeeping over one database and one Keycloak.
+
+    Build it inside the running event loop.
+    """
+
+    def __init__(
+        self, settings: Settings, database: Database, keycloak: Keycloak, keys: KeyRing, *, tracer: Tracer
+    ) -> None:
+        self._settings = settings
+        self._database = database
+        self._keycloak = keycloak
+        self._evidence = Evidence()
+        self._control_realm = settings.keycloak_realms[0]
+        instance = settings.instance
+        circuits = CircuitStore(database, keycloak=settings.keycloak_url)
+        self.circuit = CircuitKeeper(
+            circuits,
+            self._control,
+            instance=instance,
+            policy=CircuitPolicy(
+                threshold=settings.failure_threshold,
+                cooldown=settings.cooldown.total_seconds(),
+                health_cache=settings.health_cache.total_seconds(),
+            ),
+            calls=settings.keycloak_calls,
+            on_change=self._circuit_changed,
+        )
+        policy = DrainPolicy(
+            batch=settings.batch_size,
+            max_attempts=settings.max_attempts,
+            backoff_base=settings.backoff_base.total_seconds(),
+            backoff_factor=settings.backoff_factor,
+            backoff_cap=settings.backoff_cap.total_seconds(),
+            call_timeout=settings.keycloak_timeout.total_seconds(),
+            lease=settings.lease.total_seconds(),
+            sweep_interval=settings.sync_interval.total_seconds(),
+        )
+        self.leases = LeaseKeeper(
+            LeaseStore(database, owner=instance, roles="ingest,drain", version=VERSION, seconds=policy.lease),
+            instance=instance,
+            seconds=policy.lease,
+            busy=lambda: self.drainer.busy_shards(),  # noqa: PLW0108 - the drainer is built below.
+        )
+        self.drainer = Drainer(
+            DrainStore(database, owner=instance),
+            self.leases,
+            self.circuit,
+            Delivery(keycloak=keycloak, keys=keys, delete_mode=settings.delete_mode),
+            RealmWatch(self._realm_control, circuits, pause=policy.realm_pause, on_state=_say),
+            policy=policy,
+            instance=instance,
+            topic=settings.kafka_topic,
+            group=settings.kafka_group,
+            tracer=tracer,
+            evidence=self._evidence,
+        )
+        self.ingest = Ingest(
+            kafka_address(settings),
+            IngestStore(database, group=settings.kafka_group, writer=instance),
+            AuditStore(database),
+            policy=IngestPolicy(batch=settings.ingest_batch, realms=frozenset(settings.keycloak_realms)),
+            seal=lambda plaintext, context: _seal(keys, plaintext, context),
+            tracer=tracer,
+            on_persisted=self.drainer.notify,
+            on_state=_say,
+        )
+
+    async def run(self, stop: asyncio.Event) -> None:
+        """Run everything until `stop` is set, then stop gracefully within 20 s or so."""
+        await self.circuit.refresh()
+        async with asyncio.TaskGroup() as tasks:
+            background = [
+                tasks.create_task(self.circuit.run()),
+                tasks.create_task(self.leases.run()),
+                tasks.create_task(self.drainer.run()),
+                tasks.create_task(self._summarise()),
+                tasks.create_task(self._keep_house()),
+            ]
+            ingest = tasks.create_task(self.ingest.run())
+            await stop.wait()
+            _say("Stopping: no new work is taken, calls under way finish")
+            self.ingest.stop()
+            await asyncio.gather(self.drainer.stop(_GRACE), asyncio.wait([ingest], timeout=_GRACE))
+            for task in (*background, ingest):
+                task.cancel()
+        try:
+            await self.leases.release_all()
+        except OutboxError as error:
+            _log.warning("leases not released; others take them when they end", reason=str(error))
+        _say("Stopped")
+
+    @asynccontextmanager
+    async def draining(self) -> AsyncIterator[None]:
+        """Drain only, for as long as the block runs: no ingest, no housekeeping."""
+        await self.circuit.refresh()
+        await self.leases.turn()
+        async with asyncio.TaskGroup() as tasks:
+            background = [
+                tasks.create_task(self.circuit.run()),
+                tasks.create_task(self.leases.run()),
+                tasks.create_task(self.drainer.run()),
+            ]
+            try:
+                yield
+            finally:
+                await self.drainer.stop(_GRACE)
+                for task in background:
+                    task.cancel()
+        await self.leases.release_all()
+
+    async def _control(self) -> ControlAnswer:
+        result = await self._realm_control(self._control_realm)
+        trouble = result.trouble
+        if trouble is None:
+            return ControlAnswer(available=True, detail="")
+        # Credentials that are refused are a realm's trouble; Keycloak itself has answered.
+        available = trouble.failure.blame is not Blame.KEYCLOAK
+        return ControlAnswer(
+            available=available, detail=f"{trouble.reason.value}: {trouble.failure.detail}"[:255]
+        )
+
+    async def _realm_control(self, realm: str) -> ControlResult:
+        result = await self._keycloak.control_call(realm)
+        if result.ok:
+            self._evidence.control_succeeded(result.began)
+        return result
+
+    def _circuit_changed(self, state: CircuitState, reason: str | None) -> None:
+        if state is CircuitState.CLOSED:
+            self.ingest.resume(_CIRCUIT)
+        else:
+            self.ingest.pause(_CIRCUIT)
+        if state is not CircuitState.CLOSED:
+            self.drainer.circuit_opened(self.circuit.generation - 1)
+        meaning = {
+            CircuitState.CLOSED: "deliveries go on, partitions flow",
+            CircuitState.OPEN: "no deliveries, partitions are paused, events wait",
+            CircuitState.HALF_OPEN: "one control call asks whether Keycloak is back",
+        }
+        _say(f"Circuit {state}: {meaning[state]}" + (f" ({reason})" if reason else ""))
+        self.drainer.notify()
+
+    async def _summarise(self) -> None:
+        counts = self.drainer.counts
+        processed, retried, dead = counts.processed, counts.retried, counts.dead
+        while True:
+            await asyncio.sleep(self._settings.sync_interval.total_seconds())
+            try:
+                queue = await queue_counts(self._database)
+            except OutboxError as error:
+                _say(f"No summary: {error}")
+                continue
+            progress = Progress(
+                processed=counts.processed - processed,
+                total=counts.processed,
+                retried=counts.retried - retried,
+                dead=counts.dead - dead,
+                pending=queue.pending,
+            )
+            _say(summary_line(progress))
+            processed, retried, dead = counts.processed, counts.retried, counts.dead
+
+    async def _keep_house(self) -> None:
+        store = purge_store(self._database, self._settings)
+        while True:
+            await asyncio.sleep(self._settings.cleanup_interval.total_seconds())
+            try:
+                removed = await store.purge()
+            except OutboxError as error:
+                _log.warning("cleanup put off", reason=str(error))
+                continue
+            _say(
+                f"Cleanup: removed {removed[EntryState.DELIVERED]} completed syncs, "
+                f"{removed[EntryState.DEAD_LETTER]} dead letters"
+            )
+
+
+def _say(line: str) -> None:
+    """One line for people, about a change of state."""
+    _log.info(line)
+
+
+def _seal(keys: KeyRing, plaintext: bytes, context: bytes) -> tuple[str, bytes]:
+    sealed = keys.seal(plaintext, context)
+    return sealed["kid"], orjson.dumps(sealed)

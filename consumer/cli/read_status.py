@@ -1,0 +1,183 @@
+"""Collects what `status` shows. What cannot be found out is shown as unknown, never as zero."""
+
+from __future__ import annotations
+
+import asyncio
+from datetime import UTC, datetime, timedelta
+
+from consumer.app import kafka_address
+from consumer.circuit.breaker import CircuitState
+from consumer.cli.render import Unknown
+from consumer.cli.status_report import (
+    Configuration,
+    Connection,
+    Drain,
+    Ingest,
+    Instance,
+    Partition,
+    QueueMetrics,
+    RealmFault,
+    StatusReport,
+    Timestamps,
+    Unreachable,
+)
+from consumer.ingest.kafka import KafkaUnavailable, end_offsets
+from consumer.outbox.circuit_store import CircuitRow, CircuitStore
+from consumer.outbox.circuit_store import RealmFault as RecordedFault
+from consumer.outbox.database import Database
+from consumer.outbox.errors import OutboxError
+from consumer.outbox.migrate import check_schema
+from consumer.outbox.overview import Overview, read_overview
+from consumer.outbox.rows import EntryState
+from consumer.settings import Settings
+from consumer.version import VERSION
+
+__all__ = ["read_status"]
+
+
+async def read_status(settings: Settings, database: Database) -> StatusReport:
+    """Ask MariaDB and Kafka at the same time; each may be away."""
+    found, ends = await asyncio.gather(_from_database(settings, database), _from_kafka(settings))
+    unreachable = tuple(part for part in (found, ends) if isinstance(part, Unreachable))
+    configuration = Configuration.of(settings)
+    if isinstance(found, Unreachable):
+        return _without_database(settings, configuration, ends, unreachable)
+    overview, circuit, faults = found
+    return StatusReport(
+        version=VERSION,
+        generated_at=datetime.now(UTC),
+        connection=_connection(circuit, faults),
+        timestamps=Timestamps(
+            last_success=_utc(circuit.last_success_at), last_health_check=_utc(circuit.last_check_at)
+        ),
+        queue=_queue(overview),
+        configuration=configuration,
+        ingest=Ingest(
+            topic=settings.kafka_topic,
+            group=settings.kafka_group,
+            partitions=_partitions(settings, overview, circuit, ends),
+        ),
+        drain=Drain(
+            instances=tuple(
+                Instance(name=name, shards=leases.shards, lease_until=_utc(leases.until))
+                if (leases := overview.leases.get(name)) is not None
+                else Instance(name=name, shards=0, lease_until=None)
+                for name in overview.alive
+            ),
+            lanes_ready=overview.lanes["READY"],
+            lanes_waiting=overview.lanes["WAITING"],
+            lanes_held=overview.lanes["HELD"],
+        ),
+        unreachable=unreachable,
+    )
+
+
+async def _from_database(
+    settings: Settings, database: Database
+) -> tuple[Overview, CircuitRow, list[RecordedFault]] | Unreachable:
+    try:
+        await check_schema(database)
+        circuits = CircuitStore(database, keycloak=settings.keycloak_url)
+        return await read_overview(database), await circuits.read(), await circuits.realm_faults()
+    except OutboxError as error:
+        return Unreachable("MariaDB", str(error))
+
+
+async def _from_kafka(settings: Settings) -> dict[int, int] | Unreachable:
+    try:
+        return await end_offsets(kafka_address(settings))
+    except KafkaUnavailable as error:
+        return Unreachable("Kafka", str(error))
+
+
+def _connection(circuit: CircuitRow, faults: list[RecordedFault]) -> Connection:
+    state = CircuitState(circuit.state)
+    available: bool | Unknown = Unknown("never checked: no instance has run yet")
+    if state is not CircuitState.CLOSED:
+        available = False
+    elif circuit.last_check_ok is not None or circuit.last_success_at is not None:
+        available = circuit.last_check_ok is not False
+    return Connection(
+        available=available,
+        circuit_state=state,
+        failure_count=circuit.failures,
+        opened_at=_utc(circuit.opened_at),
+        realm_faults=tuple(RealmFault(fault.realm, fault.fault) for fault in faults),
+    )
+
+
+def _queue(overview: Overview) -> QueueMetrics:
+    entries, oldest = overview.entries, overview.oldest_pending
+    return QueueMetrics(
+        pending_syncs=entries[EntryState.PENDING],
+        held=entries[EntryState.HELD],
+        delivered=entries[EntryState.DELIVERED],
+        dead_letters=entries[EntryState.DEAD_LETTER],
+        superseded=entries[EntryState.SUPERSEDED],
+        poison=overview.poison,
+        duplicates=overview.duplicates,
+        oldest_pending=None if oldest is None else timedelta(seconds=oldest),
+        cached_tokens=Unknown("each instance keeps its own, in memory only"),
+    )
+
+
+def _partitions(
+    settings: Settings, overview: Overview, circuit: CircuitRow, ends: dict[int, int] | Unreachable
+) -> tuple[Partition, ...]:
+    rows = {row.partition: row for row in overview.partitions if row.topic == settings.kafka_topic}
+    numbers = sorted(rows.keys() | (ends.keys() if isinstance(ends, dict) else set()))
+    open_now = circuit.state != CircuitState.CLOSED
+    return tuple(
+        Partition(
+            number=number,
+            watermark=None if (row := rows.get(number)) is None else row.next_offset,
+            writer=None if row is None else row.writer,
+            lag=Unknown("Kafka does not answer")
+            if isinstance(ends, Unreachable)
+            else max(0, ends.get(number, 0) - (0 if row is None else row.next_offset)),
+            paused=open_now,
+        )
+        for number in numbers
+    )
+
+
+def _without_database(
+    settings: Settings,
+    configuration: Configuration,
+    ends: dict[int, int] | Unreachable,
+    unreachable: tuple[Unreachable, ...],
+) -> StatusReport:
+    unknown = Unknown("the database is not readable")
+    partitions: tuple[Partition, ...] | Unknown = unknown
+    if isinstance(ends, dict):
+        partitions = tuple(
+            Partition(number=n, watermark=unknown, writer=unknown, lag=unknown, paused=unknown)
+            for n in sorted(ends)
+        )
+    return StatusReport(
+        version=VERSION,
+        generated_at=datetime.now(UTC),
+        connection=Connection(
+            available=unknown, circuit_state=unknown, failure_count=unknown, opened_at=unknown
+        ),
+        timestamps=Timestamps(last_success=unknown, last_health_check=unknown),
+        queue=QueueMetrics(
+            pending_syncs=unknown,
+            held=unknown,
+            delivered=unknown,
+            dead_letters=unknown,
+            superseded=unknown,
+            poison=unknown,
+            duplicates=unknown,
+            oldest_pending=unknown,
+            cached_tokens=unknown,
+        ),
+        configuration=configuration,
+        ingest=Ingest(topic=settings.kafka_topic, group=settings.kafka_group, partitions=partitions),
+        drain=Drain(instances=unknown, lanes_ready=unknown, lanes_waiting=unknown, lanes_held=unknown),
+        unreachable=unreachable,
+    )
+
+
+def _utc(moment: datetime | None) -> datetime | None:
+    return None if moment is None else moment.replace(tzinfo=UTC)

@@ -1,0 +1,100 @@
+"""The checks of `kcsync test`: configuration, availability, database tables. They change nothing."""
+
+from __future__ import annotations
+
+import time
+from datetime import timedelta
+
+from consumer.app import kafka_address, open_keycloak
+from consumer.cli.checks import Check, CheckGroup
+from consumer.cli.exit_codes import ExitCode
+from consumer.delivery.errors import KeyFolderError
+from consumer.delivery.keycloak import Keycloak
+from consumer.delivery.outcome import Blame
+from consumer.delivery.passwords import KeyRing
+from consumer.ingest.kafka import KafkaUnavailable, end_offsets
+from consumer.outbox.database import Database
+from consumer.outbox.errors import DatabaseUnavailable, OutboxError
+from consumer.outbox.migrate import check_schema
+from consumer.outbox.overview import table_counts
+from consumer.settings import Settings
+
+__all__ = ["run_checks"]
+
+_SHOWN = (
+    "failure_threshold",
+    "cooldown",
+    "grace_period",
+    "offline_mode_allowed",
+    "health_cache",
+    "sync_interval",
+    "batch_size",
+    "max_attempts",
+    "delete_mode",
+)
+
+
+async def run_checks(settings: Settings, database: Database) -> list[CheckGroup]:
+    """Look at everything; one thing that is wrong does not keep the others from being looked at."""
+    return [
+        _configuration(settings),
+        await _availability(settings),
+        await _tables(database),
+    ]
+
+
+def _configuration(settings: Settings) -> CheckGroup:
+    shown = settings.masked()
+    checks = [Check(name, shown[name]) for name in _SHOWN]
+    try:
+        keys = KeyRing.load(settings.keys_dir)
+    except KeyFolderError as error:
+        checks.append(Check("sealing keys", "none", ExitCode.USAGE, str(error)))
+    else:
+        checks.append(Check("sealing keys", ", ".join(sorted(keys.kids))))
+    return CheckGroup("Configuration", tuple(checks))
+
+
+async def _availability(settings: Settings) -> CheckGroup:
+    keycloak = open_keycloak(settings)
+    try:
+        realms = [await _realm(keycloak, realm) for realm in settings.keycloak_realms]
+    finally:
+        await keycloak.aclose()
+    return CheckGroup("Availability Test", (*realms, await _kafka(settings)))
+
+
+async def _realm(keycloak: Keycloak, realm: str) -> Check:
+    label = f"Keycloak available ({realm})"
+    result = await keycloak.control_call(realm)
+    took = timedelta(seconds=result.ended - result.began)
+    if result.trouble is None:
+        return Check(label, "True", took=took)
+    failure = result.trouble.failure
+    code = ExitCode.UNREACHABLE if failure.blame is Blame.KEYCLOAK else ExitCode.DEGRADED
+    return Check(label, f"False: {result.trouble.reason.value}", code, failure.detail, took)
+
+
+async def _kafka(settings: Settings) -> Check:
+    began = time.monotonic()
+    try:
+        ends = await end_offsets(kafka_address(settings))
+    except KafkaUnavailable as error:
+        hint = f"{error}; check KCSYNC_KAFKA_BOOTSTRAP and KCSYNC_KAFKA_TOPIC"
+        return Check("Kafka available", "False", ExitCode.UNREACHABLE, hint)
+    took = timedelta(seconds=time.monotonic() - began)
+    return Check(
+        "Kafka available", f"True: {len(ends)} partitions, {sum(ends.values())} records written", took=took
+    )
+
+
+async def _tables(database: Database) -> CheckGroup:
+    title = "Database Tables"
+    try:
+        await check_schema(database)
+        counts = await table_counts(database)
+    except DatabaseUnavailable as error:
+        return CheckGroup(title, (Check("MariaDB", "unreachable", ExitCode.UNREACHABLE, str(error)),))
+    except OutboxError as error:
+        return CheckGroup(title, (Check("schema", "not ours", ExitCode.USAGE, str(error)),))
+    return CheckGroup(title, tuple(Check(name, f"{rows} rows") for name, rows in counts.items()))

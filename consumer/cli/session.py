@@ -1,0 +1,66 @@
+"""What every command begins with: settings from the environment, one clear line for what cannot be done."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from collections.abc import AsyncIterator, Coroutine
+from contextlib import asynccontextmanager
+from typing import Any, NoReturn
+
+import typer
+
+from consumer.app import open_database
+from consumer.cli.exit_codes import ExitCode
+from consumer.delivery.errors import KeyFolderError
+from consumer.environment import SettingsError
+from consumer.outbox.database import Database
+from consumer.outbox.errors import DatabaseUnavailable, OutboxError, SchemaMismatch
+from consumer.settings import Settings
+from consumer.telemetry.tracing import TracingError
+
+__all__ = ["database_of", "fail", "load_settings", "run"]
+
+
+def fail(message: str, code: ExitCode) -> NoReturn:
+    """End the command with one clear line on stderr."""
+    typer.echo(f"kcsync: {message}", err=True)
+    raise typer.Exit(code)
+
+
+def load_settings() -> Settings:
+    """Read the settings, or end the command with everything that is wrong with them."""
+    try:
+        return Settings.load(os.environ)
+    except SettingsError as error:
+        fail(str(error), ExitCode.USAGE)
+
+
+def run(command: Coroutine[Any, Any, ExitCode]) -> NoReturn:
+    """Run a command to its exit code; what a person can mend becomes one line instead of a traceback."""
+    try:
+        code = asyncio.run(command)
+    except* (SchemaMismatch, KeyFolderError, TracingError) as group:
+        fail(_first(group), ExitCode.USAGE)
+    except* DatabaseUnavailable as group:
+        fail(_first(group), ExitCode.UNREACHABLE)
+    except* OutboxError as group:
+        fail(_first(group), ExitCode.INTERNAL)
+    raise typer.Exit(code)
+
+
+@asynccontextmanager
+async def database_of(settings: Settings) -> AsyncIterator[Database]:
+    """The outbox's database, closed at the end."""
+    database = open_database(settings)
+    try:
+        yield database
+    finally:
+        await database.aclose()
+
+
+def _first(group: BaseExceptionGroup[Any]) -> str:
+    error: BaseException = group
+    while isinstance(error, BaseExceptionGroup):
+        error = error.exceptions[0]
+    return str(error)

@@ -1,0 +1,426 @@
+"""The status of the whole system, as a screen for people and as JSON for programs.
+
+The groups Connection, Timestamps, Queue Metrics and Configuration are those of the polling service's screen, with its
+names; Ingest and Drain are new. `mode` and `exit_code` decide; the rest only shows.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, fields, is_dataclass
+from datetime import UTC, datetime, timedelta
+from enum import StrEnum
+from typing import TYPE_CHECKING, Any, Final
+
+from consumer.circuit.breaker import CircuitState
+from consumer.cli.exit_codes import ExitCode, worst
+from consumer.cli.render import RULE, Unknown, age, row, table, when
+from consumer.durations import format_age, format_duration
+
+if TYPE_CHECKING:
+    from dataclasses import Field
+
+    from consumer.settings import Settings
+
+SCHEMA_VERSION: Final = 1
+"""Of the JSON form; grows when a name goes or changes its meaning, not when one is added."""
+
+
+class Mode(StrEnum):
+    """In what mode the system runs, by the same words everywhere."""
+
+    NORMAL = "NORMAL"
+    DEGRADED = "DEGRADED"
+    OFFLINE = "OFFLINE"
+    MAINTENANCE = "MAINTENANCE"
+
+
+@dataclass(frozen=True, slots=True)
+class RealmFault:
+    """A realm whose configuration keeps kcsync out (401, 403, missing); its users wait, others do not.
+
+    Attributes:
+        realm: Its name.
+        reason: What Keycloak answered, as a reason code.
+    """
+
+    realm: str
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class Connection:
+    """How things stand with Keycloak.
+
+    Attributes:
+        available: Whether it answered the last health check.
+        circuit_state: The circuit that all instances share.
+        failure_count: Failures counted towards the threshold.
+        opened_at: When the circuit opened; None while it is closed.
+        realm_faults: Realms that wait for their configuration to be mended.
+        maintenance: Whether an operator has stopped deliveries on purpose.
+    """
+
+    available: bool | Unknown
+    circuit_state: CircuitState | Unknown
+    failure_count: int | Unknown
+    opened_at: datetime | Unknown | None = None
+    realm_faults: tuple[RealmFault, ...] = ()
+    maintenance: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Timestamps:
+    """When something last happened; None means never."""
+
+    last_success: datetime | Unknown | None
+    last_health_check: datetime | Unknown | None
+
+
+@dataclass(frozen=True, slots=True)
+class QueueMetrics:
+    """How many entries are in which state, and what else was counted.
+
+    Attributes:
+        pending_syncs: Entries PENDING.
+        held: Entries HELD, which wait for somebody or something.
+        delivered: Entries DELIVERED and not yet past their retention.
+        dead_letters: Entries DEAD_LETTER.
+        superseded: Entries SUPERSEDED.
+        poison: Records that are no events.
+        duplicates: Events met at a second offset.
+        oldest_pending: Age of the oldest pending entry; None without one.
+        cached_tokens: Admin tokens held, one per realm and instance.
+    """
+
+    pending_syncs: int | Unknown
+    held: int | Unknown
+    delivered: int | Unknown
+    dead_letters: int | Unknown
+    superseded: int | Unknown
+    poison: int | Unknown
+    duplicates: int | Unknown
+    oldest_pending: timedelta | Unknown | None
+    cached_tokens: int | Unknown
+
+
+@dataclass(frozen=True, slots=True)
+class Configuration:
+    """The settings that explain what the screen shows."""
+
+    failure_threshold: int
+    cooldown: timedelta
+    grace_period: timedelta
+    health_cache: timedelta
+    offline_mode_allowed: bool
+    sync_interval: timedelta
+    batch_size: int
+    cleanup_interval: timedelta
+    pause_policy: str
+
+    @classmethod
+    def of(cls, settings: Settings) -> Configuration:
+        """Take them from the settings of this process."""
+        return cls(**{field.name: getattr(settings, field.name) for field in fields(cls)})
+
+
+@dataclass(frozen=True, slots=True)
+class Partition:
+    """One partition of the topic.
+
+    Attributes:
+        number: Its number.
+        watermark: The next offset to ingest; None if nothing was ingested yet.
+        writer: The instance that ingests it; None if there is none.
+        lag: Records in Kafka that are not ingested.
+        paused: Whether its reading is paused.
+    """
+
+    number: int
+    watermark: int | Unknown | None
+    writer: str | Unknown | None
+    lag: int | Unknown
+    paused: bool | Unknown
+
+
+@dataclass(frozen=True, slots=True)
+class Ingest:
+    """What is read from Kafka."""
+
+    topic: str
+    group: str
+    partitions: tuple[Partition, ...] | Unknown
+
+
+@dataclass(frozen=True, slots=True)
+class Instance:
+    """One process that drains.
+
+    Attributes:
+        name: Its name.
+        shards: How many of the 256 shards it owns.
+        lease_until: When the first of its leases ends unless it is renewed.
+    """
+
+    name: str
+    shards: int
+    lease_until: datetime | Unknown | None
+
+
+@dataclass(frozen=True, slots=True)
+class Drain:
+    """Who delivers, and how the lanes stand.
+
+    Attributes:
+        instances: Those alive.
+        lanes_ready: Lanes whose head could be delivered now.
+        lanes_waiting: Lanes whose head waits for its next attempt.
+        lanes_held: Lanes whose head is HELD.
+    """
+
+    instances: tuple[Instance, ...] | Unknown
+    lanes_ready: int | Unknown
+    lanes_waiting: int | Unknown
+    lanes_held: int | Unknown
+
+
+@dataclass(frozen=True, slots=True)
+class Unreachable:
+    """Something that `status` asked and that did not answer.
+
+    Attributes:
+        what: `Kafka`, `MariaDB` or `Keycloak`.
+        reason: Why, without credentials.
+    """
+
+    what: str
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class StatusReport:
+    """Everything `status` shows, as it was at one moment."""
+
+    version: str
+    generated_at: datetime
+    connection: Connection
+    timestamps: Timestamps
+    queue: QueueMetrics
+    configuration: Configuration
+    ingest: Ingest
+    drain: Drain
+    unreachable: tuple[Unreachable, ...] = ()
+
+
+def mode(circuit_state: CircuitState | Unknown, *, realm_fault: bool, maintenance: bool) -> Mode | Unknown:
+    """Say in what mode the system runs.
+
+    Maintenance is somebody's will, so it goes before what the circuit saw; without knowing the circuit nothing else can
+    be said.
+
+    Args:
+        circuit_state: The shared circuit.
+        realm_fault: Whether at least one realm waits for its configuration.
+        maintenance: Whether deliveries were stopped on purpose.
+    """
+    if maintenance:
+        return Mode.MAINTENANCE
+    if isinstance(circuit_state, Unknown):
+        return circuit_state
+    if circuit_state is CircuitState.OPEN:
+        return Mode.OFFLINE
+    return Mode.DEGRADED if circuit_state is CircuitState.HALF_OPEN or realm_fault else Mode.NORMAL
+
+
+def mode_of(report: StatusReport) -> Mode | Unknown:
+    """Say in what mode the reported system runs."""
+    connection = report.connection
+    return mode(
+        connection.circuit_state,
+        realm_fault=bool(connection.realm_faults),
+        maintenance=connection.maintenance,
+    )
+
+
+def outage_is_critical(report: StatusReport) -> bool:
+    """Tell whether the circuit has been open for longer than the grace period."""
+    opened_at = report.connection.opened_at
+    return (
+        report.connection.circuit_state is CircuitState.OPEN
+        and isinstance(opened_at, datetime)
+        and report.generated_at - opened_at > report.configuration.grace_period
+    )
+
+
+def exit_code(report: StatusReport) -> ExitCode:
+    """Choose the exit code of `status`: the worst of what the report shows.
+
+    A count that is unknown is no reason of its own: whatever made it unknown is in `unreachable`.
+    """
+    codes = [ExitCode.HEALTHY]
+    if report.unreachable:
+        codes.append(ExitCode.UNREACHABLE)
+    partitions = () if isinstance(report.ingest.partitions, Unknown) else report.ingest.partitions
+    if (
+        mode_of(report) != Mode.NORMAL
+        or report.connection.available is False
+        or any(partition.paused is True for partition in partitions)
+        # Nobody alive is not idle: nothing is read or delivered.
+        or report.drain.instances == ()
+    ):
+        codes.append(ExitCode.DEGRADED)
+    if any(
+        isinstance(count, int) and count > 0 for count in (report.queue.dead_letters, report.queue.poison)
+    ):
+        codes.append(ExitCode.DEAD_LETTERS)
+    return worst(*codes)
+
+
+def render_text(report: StatusReport) -> str:
+    """Write the screen for people: plain text without colours, times relative to the report's moment."""
+    lines = ["Keycloak Resilience Status", RULE]
+    for title, rows in (
+        ("Connection", _connection(report)),
+        ("Timestamps", _timestamps(report)),
+        ("Queue Metrics", _queue(report.queue)),
+        ("Configuration", _configuration(report.configuration)),
+        ("Ingest", _ingest(report.ingest)),
+        ("Drain", _drain(report.drain, report.generated_at)),
+    ):
+        lines += [f"{title}:", *rows]
+    if report.unreachable:
+        lines += ["Unreachable:", *(row(missing.what, missing.reason) for missing in report.unreachable)]
+    return "\n".join([*lines, RULE])
+
+
+def to_json(report: StatusReport) -> dict[str, Any]:
+    """Give the report as plain JSON values.
+
+    Names are those of the dataclasses; points in time are ISO 8601 in UTC; a length of time is a number of seconds
+    under its name with `_seconds`. A value that is not known is null, and its path stands in `unknown` with the reason;
+    a null without such a path means never, or none.
+    """
+    unknown: dict[str, str] = {}
+    groups = {
+        field.name: _plain(getattr(report, field.name), field.name, unknown)
+        for field in fields(report)
+        if field.name not in {"version", "generated_at"}
+    }
+    groups["connection"] |= {
+        "mode": _plain(mode_of(report), "connection.mode", unknown),
+        "outage_critical": outage_is_critical(report),
+    }
+    return {
+        "schema_version": SCHEMA_VERSION,
+        "version": report.version,
+        "generated_at": _plain(report.generated_at, "generated_at", unknown),
+        **groups,
+        "exit_code": int(exit_code(report)),
+        "unknown": unknown,
+    }
+
+
+def _connection(report: StatusReport) -> list[str]:
+    connection = report.connection
+    state = str(connection.circuit_state)
+    if isinstance(connection.opened_at, datetime):
+        state += f" (for {format_age(report.generated_at - connection.opened_at)})"
+    rows = [
+        row("Available", connection.available),
+        row("Circuit State", state),
+        row("Mode", mode_of(report)),
+        row("Failure Count", connection.failure_count),
+    ]
+    if outage_is_critical(report):
+        grace = format_duration(report.configuration.grace_period)
+        rows.append(row("Outage", f"CRITICAL, longer than the grace period of {grace}"))
+    rows += [row("Realm Fault", f"{fault.realm}: {fault.reason}") for fault in connection.realm_faults]
+    return rows
+
+
+def _timestamps(report: StatusReport) -> list[str]:
+    return [
+        row("Last Success", when(report.timestamps.last_success, report.generated_at)),
+        row("Last Health Check", when(report.timestamps.last_health_check, report.generated_at)),
+    ]
+
+
+def _queue(queue: QueueMetrics) -> list[str]:
+    return [
+        row("Pending Syncs", queue.pending_syncs),
+        row("Oldest Pending", age(queue.oldest_pending)),
+        row("Held", queue.held),
+        row("Delivered", queue.delivered),
+        row("Dead Letters", queue.dead_letters),
+        row("Superseded", queue.superseded),
+        row("Poison", queue.poison),
+        row("Duplicates", queue.duplicates),
+        row("Cached Tokens", queue.cached_tokens),
+    ]
+
+
+def _configuration(configuration: Configuration) -> list[str]:
+    return [
+        row("Failure Threshold", configuration.failure_threshold),
+        row("Cooldown", format_duration(configuration.cooldown)),
+        row("Grace Period", format_duration(configuration.grace_period)),
+        row("Health Cache", format_duration(configuration.health_cache)),
+        row("Offline Mode", configuration.offline_mode_allowed),
+        row("Sync Interval", format_duration(configuration.sync_interval)),
+        row("Batch Size", configuration.batch_size),
+        row("Cleanup Interval", format_duration(configuration.cleanup_interval)),
+        row("Pause Policy", configuration.pause_policy),
+    ]
+
+
+def _ingest(ingest: Ingest) -> list[str]:
+    rows = [row("Topic", ingest.topic), row("Group", ingest.group)]
+    if isinstance(ingest.partitions, Unknown):
+        return [*rows, row("Partitions", ingest.partitions)]
+    return rows + table(
+        ("Partition", "Watermark", "Lag", "Paused", "Writer"),
+        [
+            (
+                partition.number,
+                "none" if partition.watermark is None else partition.watermark,
+                partition.lag,
+                partition.paused,
+                "none" if partition.writer is None else partition.writer,
+            )
+            for partition in ingest.partitions
+        ],
+    )
+
+
+def _drain(drain: Drain, now: datetime) -> list[str]:
+    rows = [
+        row("Lanes Ready", drain.lanes_ready),
+        row("Lanes Waiting", drain.lanes_waiting),
+        row("Lanes Held", drain.lanes_held),
+    ]
+    if isinstance(drain.instances, Unknown):
+        return [*rows, row("Instances", drain.instances)]
+    if not drain.instances:
+        return [*rows, row("Instances", "none alive: nothing is read or delivered — kcsync start")]
+    return rows + table(
+        ("Instance", "Shards", "Lease Ends"),
+        [(instance.name, instance.shards, when(instance.lease_until, now)) for instance in drain.instances],
+    )
+
+
+def _plain(value: Any, path: str, unknown: dict[str, str]) -> Any:
+    if isinstance(value, Unknown):
+        unknown[path] = value.reason
+        return None
+    if isinstance(value, tuple):
+        return [_plain(item, f"{path}[{index}]", unknown) for index, item in enumerate(value)]
+    if is_dataclass(value):
+        named = ((_json_name(field), getattr(value, field.name)) for field in fields(value))
+        return {name: _plain(item, f"{path}.{name}", unknown) for name, item in named}
+    if isinstance(value, datetime):
+        return value.astimezone(UTC).isoformat().replace("+00:00", "Z")
+    return value.total_seconds() if isinstance(value, timedelta) else value
+
+
+def _json_name(field: Field[Any]) -> str:
+    # By the declared type, so that the name stays when the value is null.
+    return f"{field.name}_seconds" if "timedelta" in str(field.type) else field.name

@@ -1,0 +1,600 @@
+"""Every setting of the consumer: what it means, its unit, its default, and why to leave it alone.
+
+All come from environment variables, `KCSYNC_` and the field's name in capitals. The page
+docs/reference/configuration.md is written from this module.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import secrets
+import socket
+from dataclasses import dataclass
+from datetime import timedelta
+from pathlib import Path
+from types import UnionType
+from typing import TYPE_CHECKING, Annotated, Any, Final, Literal, Self, Union, get_args, get_origin
+from urllib.parse import urlsplit
+
+from annotated_types import Ge, Le
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    InstanceOf,
+    SecretStr,
+    ValidationError,
+    model_validator,
+)
+
+from consumer.database_address import FORM, DatabaseAddress
+from consumer.durations import format_duration, parse_duration
+from consumer.environment import PREFIX, Problem, SettingsError, read_variables
+from consumer.telemetry.redaction import MASK, redact_text
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from pydantic.fields import FieldInfo
+    from pydantic_core import ErrorDetails
+
+LEASE_MARGIN: Final = timedelta(seconds=2)
+"""What a lease must be longer than twice the HTTP timeout: time for the write-back and for uneven clocks."""
+
+_SECOND: Final = timedelta(seconds=1)
+_MINUTE: Final = timedelta(minutes=1)
+_HOUR: Final = timedelta(hours=1)
+_DAY: Final = timedelta(days=1)
+
+
+@dataclass(frozen=True, slots=True)
+class Profile:
+    """The polling service's recommended values for one kind of environment."""
+
+    sync_interval: timedelta
+    batch_size: int
+    cleanup_interval: timedelta
+
+
+PROFILES: Final[Mapping[str, Profile]] = {
+    "development": Profile(30 * _SECOND, 50, 30 * _MINUTE),
+    "production": Profile(60 * _SECOND, 100, _HOUR),
+    "high-volume": Profile(30 * _SECOND, 200, 2 * _HOUR),
+}
+_DEFAULT_PROFILE: Final = "production"
+
+
+def _own_name() -> str:
+    # The random part tells two processes apart that share host name and pid, as containers do.
+    host = re.sub(r"[^A-Za-z0-9._-]", "-", socket.gethostname())[:40]
+    return f"{host}-{os.getpid()}-{secrets.token_hex(4)}"
+
+
+def _duration(value: object) -> object:
+    return parse_duration(value) if isinstance(value, str) else value
+
+
+def _address(value: object) -> object:
+    return DatabaseAddress.parse(value) if isinstance(value, str) else value
+
+
+def _upper(value: object) -> object:
+    return value.upper() if isinstance(value, str) else value
+
+
+def _listed(value: object) -> object:
+    if not isinstance(value, str):
+        return value
+    names = tuple(name.strip() for name in value.split(","))
+    if not all(names):
+        raise ValueError("it is empty or has an empty name in it")
+    if len(set(names)) < len(names):
+        raise ValueError("it names a realm twice")
+    return names
+
+
+def _servers(value: str) -> str:
+    servers = [server.strip() for server in value.split(",")]
+    for server in servers:
+        _, _, port = server.rpartition(":")
+        if (
+            not re.fullmatch(r"(?:\[[0-9A-Fa-f:.]+\]|[^\s:/@]+):[0-9]{1,5}", server)
+            or not 0 < int(port) < 65536
+        ):
+            raise ValueError(f"{server!r} is not host:port")
+    return ",".join(servers)
+
+
+def _web_address(value: str) -> str:
+    url = urlsplit(value)
+    if url.scheme not in {"http", "https"} or not url.hostname:
+        raise ValueError("it is not a web address")
+    if "@" in url.netloc:
+        raise ValueError("it has a user or password in it; credentials have settings of their own")
+    if url.query or url.fragment:
+        raise ValueError("it has a ? or # in it")
+    return value.rstrip("/")
+
+
+Duration = Annotated[timedelta, BeforeValidator(_duration)]
+Servers = Annotated[str, AfterValidator(_servers)]
+WebAddress = Annotated[str, AfterValidator(_web_address)]
+Names = Annotated[tuple[str, ...], BeforeValidator(_listed)]
+KafkaName = Annotated[str, Field(pattern=r"^[A-Za-z0-9._-]{1,249}$")]
+
+
+class _ContradictionError(ValueError):
+    """Values that are each right and do not go together."""
+
+    def __init__(self, contradictions: Sequence[tuple[str, str, str]]) -> None:
+        self.contradictions = contradictions
+        super().__init__("; ".join(f"{field}: {reason}" for field, reason, _ in contradictions))
+
+
+class Settings(BaseModel):
+    """The consumer's configuration: read once at start, never changed.
+
+    `Settings.load` reads it from the environment; a call with keyword arguments (in tests) takes these alone.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid", hide_input_in_errors=True)
+
+    # Kafka
+
+    kafka_bootstrap: Servers = Field(
+        description="The Kafka brokers asked first; they name the others. More than one lets the consumer start while "
+        "one broker is away.",
+        json_schema_extra={"allowed": "host:port, several separated by commas"},
+    )
+    kafka_topic: KafkaName = Field(
+        default="kcsync.user-events",
+        description="The topic that producers publish to. A watermark belongs to one topic: with another name the "
+        "consumer starts afresh there.",
+        json_schema_extra={"allowed": "1 to 249 letters, digits, dots, underscores and hyphens"},
+    )
+    kafka_group: KafkaName = Field(
+        default="kcsync",
+        description="The consumer group. All instances that share the work share it. Resetting its offsets replays "
+        "history.",
+        json_schema_extra={"allowed": "1 to 249 letters, digits, dots, underscores and hyphens"},
+    )
+    kafka_security_protocol: Annotated[
+        Literal["PLAINTEXT", "SSL", "SASL_SSL", "SASL_PLAINTEXT"], BeforeValidator(_upper)
+    ] = Field(
+        default="PLAINTEXT",
+        description="How the brokers are talked to. Events name users, so anything but SSL or SASL_SSL belongs inside "
+        "a trusted network only; passwords are sealed in either case.",
+    )
+    kafka_sasl_mechanism: Annotated[
+        Literal["PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512"] | None, BeforeValidator(_upper)
+    ] = Field(
+        default=None, description="How the consumer proves who it is. Needed with the SASL protocols only."
+    )
+    kafka_sasl_username: str | None = Field(
+        default=None,
+        description="The consumer's account at the brokers. Needed with the SASL protocols only.",
+    )
+    kafka_sasl_password: SecretStr | None = Field(
+        default=None, description="That account's password. Needed with the SASL protocols only."
+    )
+    kafka_ca_file: Path | None = Field(
+        default=None,
+        description="Certificates (PEM) trusted to sign the brokers'. Unset means the system's own. Only with SSL and "
+        "SASL_SSL.",
+    )
+
+    # Database
+
+    database_dsn: Annotated[InstanceOf[DatabaseAddress], BeforeValidator(_address)] = Field(
+        description="The MariaDB database of the outbox, with the account that uses it. The port is 3306 if none is "
+        "named; special characters in user and password are percent-encoded.",
+        json_schema_extra={"allowed": FORM},
+    )
+    database_connections: int = Field(
+        default=8,
+        ge=2,
+        le=64,
+        description="The most connections one instance opens. Statements are short and write-backs share "
+        "transactions, so more seldom helps; every instance takes its own out of MariaDB's max_connections.",
+    )
+
+    # Keycloak
+
+    keycloak_url: WebAddress = Field(
+        description="Where Keycloak answers, with its path prefix if it has one. Passwords travel to it in clear inside "
+        "the call, so use https wherever the network is not your own machine.",
+        json_schema_extra={"allowed": "http://host[:port][/path] or https://…"},
+    )
+    keycloak_realms: Names = Field(
+        description="The realms served. An event of another realm is refused at ingest, so a typing error in a producer "
+        "cannot reach a realm that nobody meant.",
+        json_schema_extra={"allowed": "realm names separated by commas, each once"},
+    )
+    keycloak_client_id: str = Field(
+        description="The service client, present in every realm served, with the role manage-users of "
+        "realm-management and no more."
+    )
+    keycloak_client_secret: SecretStr = Field(description="That client's secret.")
+    keycloak_ca_file: Path | None = Field(
+        default=None,
+        description="Certificates (PEM) trusted to sign Keycloak's. Unset means the system's own.",
+    )
+    keycloak_timeout: Duration = Field(
+        default=10 * _SECOND,
+        ge=_SECOND / 10,
+        le=_MINUTE,
+        description="How long one HTTP call may take. A call that times out may still take effect in Keycloak, so a "
+        "short timeout makes doubt, not speed.",
+    )
+    keycloak_calls: int = Field(
+        default=16,
+        ge=1,
+        le=256,
+        description="The most calls one instance has under way at once. Beyond 8 to 16, creates became slower when "
+        "measured; divide it by the number of instances rather than raise it.",
+    )
+    keys_dir: Path = Field(
+        description="The folder of private sealing keys, `<key id>.key` each, readable by the consumer's user alone. "
+        "Keep an old key until no event sealed to it can come back by a replay."
+    )
+
+    # This process
+
+    instance: str = Field(
+        default_factory=_own_name,
+        pattern=r"^[A-Za-z0-9._-]{1,64}$",
+        description="This process's name in leases, `status`, logs and traces. It must differ between all processes "
+        "that ever run at once, or one would take the other's leases for its own; so leave it unset.",
+        json_schema_extra={
+            "allowed": "1 to 64 letters, digits, dots, underscores and hyphens",
+            "default": "host name, process id and a random part",
+        },
+    )
+    profile: Literal["development", "production", "high-volume"] = Field(
+        default="production",
+        description="Chooses the defaults of sync_interval, batch_size and cleanup_interval; each can still be set "
+        "alone.",
+    )
+    log_format: Literal["text", "json"] = Field(
+        default="text",
+        description="Lines for people, or one JSON object per line with trace ids for a log store.",
+    )
+    log_level: Annotated[Literal["DEBUG", "INFO", "WARNING", "ERROR"], BeforeValidator(_upper)] = Field(
+        default="INFO",
+        description="The least urgent lines written. INFO has one line per change of state and one summary per "
+        "sync_interval, never one per event.",
+    )
+
+    # Ingest
+
+    ingest_batch: int = Field(
+        default=1000,
+        ge=1,
+        le=5000,
+        description="The most records persisted in one transaction. Larger batches save commits and hold locks longer.",
+    )
+
+    # Drain
+
+    sync_interval: Duration = Field(
+        default=PROFILES[_DEFAULT_PROFILE].sync_interval,
+        ge=_SECOND,
+        le=_HOUR,
+        description="How often the summary line is written and the outbox is swept for work that no signal announced. "
+        "New work is taken at once, so a shorter interval does not deliver faster.",
+        json_schema_extra={"by_profile": True},
+    )
+    batch_size: int = Field(
+        default=PROFILES[_DEFAULT_PROFILE].batch_size,
+        ge=1,
+        le=5000,
+        description="The most entries claimed at once. A claimed entry waits for its turn in this instance, so a large "
+        "batch takes work away from the others.",
+        json_schema_extra={"by_profile": True},
+    )
+    lease: Duration = Field(
+        default=30 * _SECOND,
+        ge=3 * _SECOND,
+        le=10 * _MINUTE,
+        description="How long a shard stays with an instance that says nothing. After a crash its users wait that "
+        "long. It must be more than twice keycloak_timeout and 2s: no call may outlive the lease it was started under.",
+    )
+    delete_mode: Literal["delete", "disable"] = Field(
+        default="delete",
+        description="What a delete event does that names no mode itself: remove the user, or only bar the login.",
+    )
+    max_attempts: int = Field(
+        default=5,
+        ge=1,
+        le=100,
+        description="After so many charged attempts an entry becomes a dead letter. An attempt is charged only when "
+        "Keycloak was demonstrably available, so an outage of any length costs none.",
+    )
+    backoff_base: Duration = Field(
+        default=_SECOND,
+        ge=_SECOND / 10,
+        le=_MINUTE,
+        description="The wait after the first charged attempt, before jitter.",
+    )
+    backoff_factor: float = Field(
+        default=4,
+        ge=1,
+        le=10,
+        description="What each further wait is multiplied by: 1s, 4s, 16s, 64s by default.",
+    )
+    backoff_cap: Duration = Field(
+        default=5 * _MINUTE, ge=_SECOND / 10, le=_DAY, description="The longest wait between two attempts."
+    )
+
+    # Circuit
+
+    failure_threshold: int = Field(
+        default=3,
+        ge=1,
+        le=100,
+        description="The circuit opens when calls of so many different users have failed with no success between. From "
+        "2 on, one user's trouble cannot open it.",
+    )
+    cooldown: Duration = Field(
+        default=60 * _SECOND,
+        ge=_SECOND,
+        le=_HOUR,
+        description="How long an open circuit rests before one control call asks whether Keycloak is back. It grows "
+        "with jitter while the answer is no.",
+    )
+    health_cache: Duration = Field(
+        default=30 * _SECOND,
+        ge=_SECOND,
+        le=_HOUR,
+        description="How long an answer about Keycloak's health counts as known before it is asked again.",
+    )
+    grace_period: Duration = Field(
+        default=24 * _HOUR,
+        ge=_MINUTE,
+        le=90 * _DAY,
+        description="How long the circuit may stay open before `status` calls the outage critical. It changes nothing "
+        "else: events are kept and nothing is given up however long it lasts. (In the polling service this was how "
+        "long users' cached tokens were honoured; kcsync keeps no tokens of users.)",
+    )
+    offline_mode_allowed: bool = Field(
+        default=True,
+        description="Whether events are accepted while Keycloak is away. With false, `start` refuses without Keycloak "
+        "and ingest pauses at once; events then wait in Kafka, under its retention.",
+    )
+    pause_policy: Literal["immediately"] = Field(
+        default="immediately", description="When the Kafka partitions pause after the circuit has opened."
+    )
+
+    # Housekeeping
+
+    cleanup_interval: Duration = Field(
+        default=PROFILES[_DEFAULT_PROFILE].cleanup_interval,
+        ge=_MINUTE,
+        le=_DAY,
+        description="How often entries past their retention are removed, a bounded number at a time.",
+        json_schema_extra={"by_profile": True},
+    )
+    delivered_retention: Duration = Field(
+        default=7 * _DAY,
+        ge=_HOUR,
+        le=3650 * _DAY,
+        description="How long a delivered entry stays to be looked at. What makes replay safe is kept apart from it.",
+    )
+    dead_letter_retention: Duration = Field(
+        default=30 * _DAY,
+        ge=_HOUR,
+        le=3650 * _DAY,
+        description="How long a dead letter stays after it died, and so how long somebody has to look at it.",
+    )
+
+    @classmethod
+    def load(cls, environ: Mapping[str, str]) -> Self:
+        """Read the settings from environment variables, and secrets from the files these name.
+
+        Raises:
+            SettingsError: Something is wrong; it names all wrong, missing, contradicting and unknown variables.
+        """
+        texts, problems = read_variables(
+            environ,
+            settings=[variable_of(field) for field in cls.model_fields],
+            secrets=[variable_of(field) for field in cls.model_fields if is_secret(field)],
+        )
+        try:
+            settings = cls.model_validate(
+                {
+                    field: texts[variable_of(field)]
+                    for field in cls.model_fields
+                    if variable_of(field) in texts
+                }
+            )
+        except ValidationError as error:
+            problems += [problem for details in error.errors() for problem in _problems(details, texts)]
+        else:
+            if not problems:
+                return settings
+        # Out of the handler, so that no ValidationError, which holds the values, hangs on it.
+        raise SettingsError(sorted(problems, key=lambda problem: problem.variable))
+
+    def masked(self) -> dict[str, str]:
+        """Give every setting as a person reads it, in the order above, with secrets masked."""
+        return {field: display(getattr(self, field)) for field in type(self).model_fields}
+
+    @model_validator(mode="before")
+    @classmethod
+    def _take_from_profile(cls, values: Any) -> Any:
+        profile = (
+            PROFILES.get(str(values.get("profile", _DEFAULT_PROFILE))) if isinstance(values, dict) else None
+        )
+        if profile is None:
+            return values
+        by_profile = {
+            "sync_interval": profile.sync_interval,
+            "batch_size": profile.batch_size,
+            "cleanup_interval": profile.cleanup_interval,
+        }
+        return by_profile | values
+
+    @model_validator(mode="after")
+    def _belong_together(self) -> Self:
+        found = [*self._contradictions_of_time(), *self._contradictions_of_kafka()]
+        if found:
+            raise _ContradictionError(found)
+        return self
+
+    def _contradictions_of_time(self) -> list[tuple[str, str, str]]:
+        found = []
+        shortest_lease = 2 * self.keycloak_timeout + LEASE_MARGIN
+        if self.lease <= shortest_lease:
+            found.append(
+                (
+                    "lease",
+                    f"a call of KCSYNC_KEYCLOAK_TIMEOUT={format_duration(self.keycloak_timeout)} could outlive it",
+                    f"more than {format_duration(shortest_lease)}, which is twice that timeout and a margin",
+                )
+            )
+        if self.backoff_cap < self.backoff_base:
+            base = format_duration(self.backoff_base)
+            found.append(
+                ("backoff_cap", "it is below the first wait, KCSYNC_BACKOFF_BASE", f"at least {base}")
+            )
+        if self.grace_period < self.cooldown:
+            cooldown = format_duration(self.cooldown)
+            found.append(
+                (
+                    "grace_period",
+                    "it ends before KCSYNC_COOLDOWN lets Keycloak be asked again",
+                    f"at least {cooldown}",
+                )
+            )
+        return found
+
+    def _contradictions_of_kafka(self) -> list[tuple[str, str, str]]:
+        found = []
+        protocol = self.kafka_security_protocol
+        sasl = protocol.startswith("SASL_")
+        for field, value in (
+            ("kafka_sasl_mechanism", self.kafka_sasl_mechanism),
+            ("kafka_sasl_username", self.kafka_sasl_username),
+            ("kafka_sasl_password", self.kafka_sasl_password),
+        ):
+            if sasl and value is None:
+                found.append(
+                    (field, f"KCSYNC_KAFKA_SECURITY_PROTOCOL={protocol} needs it", "a value, or no SASL")
+                )
+            if not sasl and value is not None:
+                found.append(
+                    (
+                        field,
+                        f"KCSYNC_KAFKA_SECURITY_PROTOCOL={protocol} would not use it",
+                        "no value, or the protocol SASL_SSL or SASL_PLAINTEXT",
+                    )
+                )
+        if self.kafka_ca_file is not None and not protocol.endswith("SSL"):
+            found.append(
+                (
+                    "kafka_ca_file",
+                    f"KCSYNC_KAFKA_SECURITY_PROTOCOL={protocol} would not use it",
+                    "no value, or the protocol SSL or SASL_SSL",
+                )
+            )
+        return found
+
+
+def variable_of(field: str) -> str:
+    """Give the environment variable of a field of `Settings`."""
+    return PREFIX + field.upper()
+
+
+def is_secret(field: str) -> bool:
+    """Tell whether a field of `Settings` holds something that must not be shown."""
+    return not _types_of(Settings.model_fields[field]).isdisjoint({SecretStr, DatabaseAddress})
+
+
+def allowed_values(field: str) -> str:
+    """Say what a field of `Settings` may hold."""
+    info = Settings.model_fields[field]
+    if isinstance(info.json_schema_extra, dict) and "allowed" in info.json_schema_extra:
+        return str(info.json_schema_extra["allowed"])
+    types = _types_of(info)
+    choices = [
+        choice for candidate in types if get_origin(candidate) is Literal for choice in get_args(candidate)
+    ]
+    if choices:
+        return choices[0] if len(choices) == 1 else f"{', '.join(choices[:-1])} or {choices[-1]}"
+    lowest = next((bound.ge for bound in info.metadata if isinstance(bound, Ge)), None)
+    highest = next((bound.le for bound in info.metadata if isinstance(bound, Le)), None)
+    if isinstance(lowest, timedelta) and isinstance(highest, timedelta):
+        return f"a duration from {format_duration(lowest)} to {format_duration(highest)}, such as 30s, 5m or 1h30m"
+    for kind, text in (
+        (bool, "true or false"),
+        (int, "a whole number"),
+        (float, "a number"),
+        (Path, "a path"),
+    ):
+        if kind in types:
+            return text if lowest is None else f"{text} from {lowest} to {highest}"
+    return "text"
+
+
+def _types_of(info: FieldInfo) -> set[Any]:
+    def inner(annotation: Any) -> list[Any]:
+        if get_origin(annotation) in {Union, UnionType}:
+            return [found for member in get_args(annotation) for found in inner(member)]
+        return inner(get_args(annotation)[0]) if get_origin(annotation) is Annotated else [annotation]
+
+    return set(inner(info.annotation))
+
+
+def display(value: object) -> str:
+    """Write a setting's value as a person would type it, secrets masked."""
+    match value:
+        case None:
+            return "not set"
+        case SecretStr():
+            return MASK
+        case bool():
+            return "true" if value else "false"
+        case timedelta():
+            return format_duration(value)
+        case tuple():
+            return ", ".join(value)
+        case _:
+            return str(value)
+
+
+_REASONS: Final = {
+    "missing": "it is required and not set",
+    "greater_than_equal": "it is too small",
+    "less_than_equal": "it is too large",
+    "int_parsing": "it is not a whole number",
+    "int_from_float": "it is not a whole number",
+    "float_parsing": "it is not a number",
+    "bool_parsing": "it is neither true nor false",
+    "literal_error": "there is no such choice",
+    "string_pattern_mismatch": "it has characters that are not allowed, or too many",
+}
+
+
+def _problems(details: ErrorDetails, texts: Mapping[str, str]) -> list[Problem]:
+    cause = details.get("ctx", {}).get("error")
+    if isinstance(cause, _ContradictionError):
+        return [
+            Problem(variable_of(field), _text_of(field, texts), reason, allowed)
+            for field, reason, allowed in cause.contradictions
+        ]
+    field = str(details["loc"][0])
+    # Ours carry the bare reason; what is allowed is said once, below.
+    reason = (
+        getattr(cause, "reason", str(cause))
+        if cause is not None
+        else _REASONS.get(details["type"], details["msg"])
+    )
+    return [Problem(variable_of(field), _text_of(field, texts), reason, allowed_values(field))]
+
+
+def _text_of(field: str, texts: Mapping[str, str]) -> str | None:
+    text = texts.get(variable_of(field))
+    return None if text is None or is_secret(field) else redact_text(text)

@@ -1,0 +1,152 @@
+"""The spans of the consumer: one per delivery attempt, one per batch that was polled and persisted.
+
+Names and attributes follow OpenTelemetry's messaging conventions:
+https://opentelemetry.io/docs/specs/semconv/messaging/kafka/
+Usernames stand in none of them (so no `messaging.kafka.message.key`); the event id is the handle.
+"""
+
+from __future__ import annotations
+
+from contextlib import contextmanager
+from itertools import islice
+from typing import TYPE_CHECKING, Final
+
+from opentelemetry.context import Context
+from opentelemetry.trace import Link, SpanKind, StatusCode, get_current_span
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
+
+    from opentelemetry.trace import Span, SpanContext, Tracer
+    from opentelemetry.util.types import AttributeValue
+
+    from consumer.telemetry.propagation import TraceContext
+
+MOST_LINKS: Final = 128
+"""The SDK's own limit; more would be dropped unseen."""
+
+
+@contextmanager
+def process_span(
+    tracer: Tracer,
+    *,
+    parent: TraceContext,
+    topic: str,
+    group: str,
+    partition: int,
+    offset: int,
+    event_id: str,
+    kind: str,
+    attempt: int,
+) -> Iterator[Span]:
+    """Open the span of one delivery attempt, as a child of the producer's span: one trace from publish to Keycloak.
+
+    A retry is a new span with a higher `kcsync.attempt`. The current span becomes this one; an HTTP call made inside
+    is its child. An exception that leaves it marks the span with its type alone: its text may name a user.
+
+    Args:
+        tracer: Where spans come from.
+        parent: The context stored with the event; without one the span begins a trace of its own.
+        topic: The event's topic.
+        group: The consumer group.
+        partition: The event's partition.
+        offset: The event's offset.
+        event_id: The event's CloudEvents id.
+        kind: The event's kind, `user_create` for example.
+        attempt: Which attempt this is, counted from 1.
+    """
+    attributes: dict[str, AttributeValue] = {
+        "messaging.system": "kafka",
+        "messaging.operation.name": "process",
+        "messaging.operation.type": "process",
+        "messaging.destination.name": topic,
+        "messaging.destination.partition.id": str(partition),
+        "messaging.consumer.group.name": group,
+        "messaging.kafka.offset": offset,
+        "kcsync.event_id": event_id,
+        "kcsync.kind": kind,
+        "kcsync.attempt": attempt,
+    }
+    with _open(tracer, f"process {topic}", parent.to_context(), attributes, ()) as span:
+        yield span
+
+
+@contextmanager
+def poll_span(
+    tracer: Tracer, *, topic: str, group: str, count: int, creators: Iterable[TraceContext]
+) -> Iterator[Span]:
+    """Open the span of one batch, from the poll to the commit of its transaction.
+
+    It is the root of a trace of its own and links to the spans that created the records, each once and at most 128 of
+    them. A root has no parent, so no link can point at one: Jaeger would turn such a child into a follower.
+
+    Args:
+        tracer: Where spans come from.
+        topic: The topic polled.
+        group: The consumer group.
+        count: How many records the batch has; an idle poll is not worth a span.
+        creators: The contexts of its records, in any order.
+    """
+    attributes: dict[str, AttributeValue] = {
+        "messaging.system": "kafka",
+        "messaging.operation.name": "poll",
+        "messaging.operation.type": "receive",
+        "messaging.destination.name": topic,
+        "messaging.consumer.group.name": group,
+        "messaging.batch.message_count": count,
+    }
+    links = [Link(creator) for creator in islice(_distinct(creators), MOST_LINKS)]
+    with _open(tracer, f"poll {topic}", Context(), attributes, links) as span:
+        yield span
+
+
+def set_outcome(span: Span, outcome: str, reason: str | None = None) -> None:
+    """Record what an attempt came to; all but `delivered` show as an error in the trace.
+
+    Args:
+        span: The attempt's span.
+        outcome: `delivered`, `retry`, `defer` or `dead_letter`.
+        reason: The reason code, if there is one.
+    """
+    span.set_attribute("kcsync.outcome", outcome)
+    if reason is not None:
+        span.set_attribute("kcsync.reason", reason)
+    if outcome != "delivered":
+        span.set_attribute("error.type", reason or outcome)
+        span.set_status(StatusCode.ERROR)
+
+
+def trace_id_of(span: Span) -> str | None:
+    """Give the trace's id as 32 hexadecimal characters, as backends search for it; None outside any trace."""
+    context = span.get_span_context()
+    return f"{context.trace_id:032x}" if context.is_valid else None
+
+
+@contextmanager
+def _open(
+    tracer: Tracer, name: str, parent: Context, attributes: dict[str, AttributeValue], links: Iterable[Link]
+) -> Iterator[Span]:
+    with tracer.start_as_current_span(
+        name,
+        context=parent,
+        kind=SpanKind.CONSUMER,
+        attributes=attributes,
+        links=tuple(links),
+        record_exception=False,
+        set_status_on_exception=False,
+    ) as span:
+        try:
+            yield span
+        except BaseException as error:
+            span.set_attribute("error.type", type(error).__qualname__)
+            span.set_status(StatusCode.ERROR)
+            raise
+
+
+def _distinct(creators: Iterable[TraceContext]) -> Iterator[SpanContext]:
+    seen = set()
+    for creator in creators:
+        if creator.traceparent is None or creator.traceparent in seen:
+            continue
+        seen.add(creator.traceparent)
+        yield get_current_span(creator.to_context()).get_span_context()
