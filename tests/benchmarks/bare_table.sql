@@ -1,0 +1,8 @@
+CREATE TABLE bare (
+  id           BIGINT UNSIGNED NOT NULL AUTO_INCREMENT PRIMARY KEY,
+  topic        VARCHAR(249)    NOT NULL,
+  partition_no INT UNSIGNED    NOT NULL,
+  log_offset   BIGINT UNSIGNED NOT NULL,
+  record_key   VARCHAR(255)    NOT NULL,
+  value        MEDIUMTEXT      NOT NULL
+) ENGINE = InnoDB DEFAULT CHARSET = utf8mb4

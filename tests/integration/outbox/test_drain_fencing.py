@@ -1,0 +1,242 @@
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from consumer.outbox.database import Database
+from consumer.outbox.drain_store import DrainStore, Head, LaneHint, Settlement
+from consumer.outbox.errors import CommitUnknown
+from consumer.outbox.fold import Fold
+from consumer.outbox.lease_store import LeaseStore
+from consumer.outbox.rows import EntryState
+from tests.integration.support.batches import Writer, update
+from tests.integration.support.bench import Bench
+from tests.integration.support.database_proxy import database_proxy
+
+ALL = range(256)
+
+
+def leases(database: Database, owner: str, seconds: float = 60.0) -> LeaseStore:
+    return LeaseStore(database, owner=owner, roles="drain", version="0", seconds=seconds)
+
+
+async def own_everything(database: Database, owner: str, seconds: float = 60.0) -> DrainStore:
+    store = leases(database, owner, seconds)
+    await store.renew()
+    assert len(await store.acquire(ALL)) == 256
+    return DrainStore(database, owner=owner)
+
+
+async def heads_of(store: DrainStore) -> list[Head]:
+    return await store.heads(await store.ready_lanes(ALL, 100))
+
+
+def delivered(head: Head, token: int, **changes: Any) -> Settlement:
+    return Settlement(
+        head=head,
+        token=token,
+        state=EntryState.DELIVERED,
+        reason="updated",
+        attempts=0,
+        fold=Fold(exists=True),
+        **changes,
+    )
+
+
+def take_over(bench: Bench) -> None:
+    """What the end of a lease means, without waiting for it."""
+    bench.change("UPDATE leases SET deadline = NOW(6) - INTERVAL 1 SECOND")
+
+
+async def test_the_old_owner_of_a_shard_writes_nothing_back(bench: Bench, database: Database) -> None:
+    await (await Writer.take(database)).persist([update("1", "ada"), update("2", "bob")])
+    old = await own_everything(database, "old")
+    heads = await heads_of(old)
+    claims = await old.claim(heads, margin=3)
+    take_over(bench)
+    await own_everything(database, "new")
+
+    fenced = await old.settle([delivered(head, claims[head.entry_id][0]) for head in heads], instance="old")
+
+    assert fenced == {head.entry_id for head in heads}
+    assert bench.counts() == {"PENDING": 2}
+    assert bench.value("SELECT COUNT(*) FROM folds") == 0
+    assert bench.value("SELECT COUNT(*) FROM attempts") == 0
+
+
+async def test_only_the_lost_shards_of_a_group_are_fenced(bench: Bench, database: Database) -> None:
+    await (await Writer.take(database)).persist([update("1", "ada"), update("2", "bob")])
+    old = await own_everything(database, "old")
+    lost, kept = await heads_of(old)
+    assert lost.shard != kept.shard
+    claims = await old.claim([lost, kept], margin=3)
+    bench.change("UPDATE leases SET owner = 'new', token = token + 1 WHERE shard = %s", lost.shard)
+
+    fenced = await old.settle(
+        [delivered(head, claims[head.entry_id][0]) for head in (lost, kept)], instance="old"
+    )
+
+    assert fenced == {lost.entry_id}
+    assert bench.rows("SELECT entry_id, state FROM entries ORDER BY state") == [
+        {"entry_id": lost.entry_id, "state": "PENDING"},
+        {"entry_id": kept.entry_id, "state": "DELIVERED"},
+    ]
+
+
+async def test_a_shard_lost_and_won_again_fences_what_was_claimed_before(
+    bench: Bench, database: Database
+) -> None:
+    """Somebody else may have gone on with the lane in between."""
+    await (await Writer.take(database)).persist([update("1", "ada")])
+    store = await own_everything(database, "same")
+    (head,) = await heads_of(store)
+    claims = await store.claim([head], margin=3)
+    take_over(bench)
+    await own_everything(database, "same")
+
+    assert await store.settle([delivered(head, claims[head.entry_id][0])], instance="same") == {head.entry_id}
+    assert await store.still_claimed([head.entry_id]) == set()
+    assert bench.counts() == {"PENDING": 1}
+
+
+class TestAClaim:
+    async def test_is_refused_near_the_end_of_the_lease(self, bench: Bench, database: Database) -> None:
+        await (await Writer.take(database)).persist([update("1", "ada")])
+        store = await own_everything(database, "first", seconds=5)
+        heads = await heads_of(store)
+
+        assert await store.claim(heads, margin=6) == {}
+        assert bench.value("SELECT claimed_at FROM entries") is None
+        assert len(await store.claim(heads, margin=3)) == 1
+
+    async def test_is_refused_to_who_does_not_own_the_shard(self, bench: Bench, database: Database) -> None:
+        await (await Writer.take(database)).persist([update("1", "ada")])
+        first = await own_everything(database, "first")
+        heads = await heads_of(first)
+
+        assert await DrainStore(database, owner="second").claim(heads, margin=1) == {}
+
+    async def test_handed_back_leaves_no_doubt(self, bench: Bench, database: Database) -> None:
+        await (await Writer.take(database)).persist([update("1", "ada")])
+        store = await own_everything(database, "first")
+        heads = await heads_of(store)
+        claims = await store.claim(heads, margin=1)
+        await store.hand_back([(entry, token) for entry, (token, _) in claims.items()])
+
+        assert bench.rows("SELECT claimed_at, claim_token, maybe_applied_since FROM entries") == [
+            {"claimed_at": None, "claim_token": None, "maybe_applied_since": None}
+        ]
+
+    async def test_of_a_crashed_owner_stays_in_doubt_for_the_next(
+        self, bench: Bench, database: Database
+    ) -> None:
+        await (await Writer.take(database)).persist([update("1", "ada")])
+        old = await own_everything(database, "old")
+        await old.claim(await heads_of(old), margin=1)
+        claimed_at = bench.value("SELECT claimed_at FROM entries")
+        take_over(bench)
+        new = await own_everything(database, "new")
+
+        (head,) = await heads_of(new)
+        await new.claim([head], margin=1)
+
+        assert head.claimed_at == claimed_at
+        assert bench.value("SELECT maybe_applied_since FROM entries") == claimed_at
+
+
+class TestAHint:
+    async def test_of_idleness_does_not_hide_what_arrived_meanwhile(
+        self, bench: Bench, database: Database
+    ) -> None:
+        writer = await Writer.take(database)
+        await writer.persist([update("1", "ada")])
+        store = await own_everything(database, "first")
+        (head,) = await heads_of(store)
+        claims = await store.claim([head], margin=1)
+        await store.settle([delivered(head, claims[head.entry_id][0])], instance="first")
+        await writer.persist([update("2", "ada")])
+
+        await store.hint([LaneHint(lane=head.lane, state="IDLE")])
+
+        assert [lane.arrivals for lane in await store.ready_lanes(ALL, 10)] == [2]
+
+    async def test_of_idleness_puts_a_lane_to_sleep_and_an_arrival_wakes_it(
+        self, bench: Bench, database: Database
+    ) -> None:
+        writer = await Writer.take(database)
+        await writer.persist([update("1", "ada")])
+        store = await own_everything(database, "first")
+        (head,) = await heads_of(store)
+
+        await store.hint([LaneHint(lane=head.lane, state="IDLE")])
+        assert await store.ready_lanes(ALL, 10) == []
+        await writer.persist([update("2", "ada")])
+        assert [lane.arrivals for lane in await store.ready_lanes(ALL, 10)] == [2]
+
+    async def test_of_waiting_lasts_until_its_time_even_if_something_arrives(
+        self, bench: Bench, database: Database
+    ) -> None:
+        writer = await Writer.take(database)
+        await writer.persist([update("1", "ada")])
+        store = await own_everything(database, "first")
+        (head,) = await heads_of(store)
+
+        await store.hint([LaneHint(lane=head.lane, state="WAITING", delay=60.0)])
+        await writer.persist([update("2", "ada")])
+        assert await store.wake(ALL) == 0
+        assert await store.ready_lanes(ALL, 10) == []
+        bench.change("UPDATE lanes SET due_at = NOW(6) - INTERVAL 1 SECOND")
+        assert await store.wake(ALL) == 1
+        assert len(await store.ready_lanes(ALL, 10)) == 1
+
+
+async def test_the_sweep_rouses_a_lane_that_sleeps_on_work(bench: Bench, database: Database) -> None:
+    await (await Writer.take(database)).persist([update("1", "ada"), update("2", "bob")])
+    store = await own_everything(database, "first")
+    bench.change("UPDATE lanes SET state = 'IDLE' WHERE username_key = 'ada'")
+    assert len(await store.ready_lanes(ALL, 10)) == 1
+
+    assert await store.sweep(ALL) == 1
+
+    assert len(await store.ready_lanes(ALL, 10)) == 2
+    assert await store.sweep(ALL) == 0
+
+
+async def test_the_sweep_lets_a_lane_sleep_whose_head_is_held(bench: Bench, database: Database) -> None:
+    """What stands behind a held head has to wait: that is no lost wake-up, and no news at every sweep."""
+    await (await Writer.take(database)).persist(
+        [update("1", "ada", type="kcsync.later_kind.v1"), update("2", "ada")]
+    )
+    store = await own_everything(database, "first")
+    (head,) = await heads_of(store)
+    await store.hint([LaneHint(lane=head.lane, state="HELD")])
+
+    assert await store.sweep(ALL) == 0
+
+
+@pytest.mark.parametrize("committed", [True, False])
+async def test_a_write_back_cut_at_commit_is_known_by_its_claim(
+    bench: Bench, database: Database, *, committed: bool
+) -> None:
+    await (await Writer.take(database)).persist([update("1", "ada")])
+    await own_everything(database, "first")
+    async with database_proxy(bench.address) as wire:
+        through = Database(wire.address)
+        try:
+            store = DrainStore(through, owner="first")
+            (head,) = await heads_of(store)
+            claims = await store.claim([head], margin=1)
+            settlement = delivered(head, claims[head.entry_id][0])
+            wire.cut_next_commit(after=b"INSERT INTO folds", reaches_server=committed)
+            with pytest.raises(CommitUnknown):
+                await store.settle([settlement], instance="first")
+
+            assert await store.still_claimed([head.entry_id]) == (set() if committed else {head.entry_id})
+            if not committed:
+                assert await store.settle([settlement], instance="first") == set()
+        finally:
+            await through.aclose()
+
+    assert wire.cuts == 1
+    assert bench.counts() == {"DELIVERED": 1}

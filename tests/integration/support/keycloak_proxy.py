@@ -1,0 +1,74 @@
+"""A way to Keycloak on which the test decides, request by request, what goes wrong."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+
+import httpx
+from aiohttp import web
+
+_HOP_BY_HOP = frozenset({"connection", "content-length", "host", "transfer-encoding", "content-encoding"})
+
+
+@dataclass(frozen=True, slots=True)
+class Call:
+    """A request on its way to Keycloak. `text` is target and body, to look for a username in."""
+
+    method: str
+    path: str
+    text: str
+
+
+@dataclass(slots=True)
+class KeycloakProxy:
+    """Passes requests on, except those that the test answers itself.
+
+    Attributes:
+        url: where clients connect.
+        answer: status and JSON text for a call that must not reach Keycloak; None for the others.
+        calls: what came, in order.
+    """
+
+    url: str = ""
+    answer: Callable[[Call], tuple[int, str] | None] = lambda _: None
+    calls: list[Call] = field(default_factory=list)
+
+
+@asynccontextmanager
+async def keycloak_proxy(target: str) -> AsyncIterator[KeycloakProxy]:
+    """Stand between a consumer and Keycloak."""
+    proxy = KeycloakProxy()
+
+    async def pass_on(request: web.Request) -> web.Response:
+        body = await request.read()
+        call = Call(request.method, request.path, f"{request.path_qs} {body.decode(errors='replace')}")
+        proxy.calls.append(call)
+        if (answer := proxy.answer(call)) is not None:
+            status, text = answer
+            return web.Response(status=status, text=text, content_type="application/json")
+        headers = {name: value for name, value in request.headers.items() if name.lower() not in _HOP_BY_HOP}
+        try:
+            came = await http.request(request.method, request.path_qs, content=body, headers=headers)
+        except httpx.TransportError:
+            return web.Response(status=502)
+        return web.Response(
+            status=came.status_code,
+            body=came.content,
+            headers={n: v for n, v in came.headers.items() if n.lower() not in _HOP_BY_HOP},
+        )
+
+    async with httpx.AsyncClient(base_url=target, timeout=30, trust_env=False) as http:
+        application = web.Application()
+        application.router.add_route("*", "/{path:.*}", pass_on)
+        runner = web.AppRunner(application)
+        await runner.setup()
+        site = web.TCPSite(runner, "127.0.0.1", 0)
+        await site.start()
+        host, port = runner.addresses[0][:2]
+        proxy.url = f"http://{host}:{port}"
+        try:
+            yield proxy
+        finally:
+            await runner.cleanup()

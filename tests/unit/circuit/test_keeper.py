@@ -1,0 +1,440 @@
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager, suppress
+
+import pytest
+
+from consumer.circuit import keeper
+from consumer.circuit.breaker import CircuitState
+from consumer.outbox.errors import DatabaseUnavailable
+from tests.unit.circuit.circuit_in_memory import Clock, Instance, Keycloak, MemoryCircuit, policy
+
+CLOSED, OPEN, HALF_OPEN = CircuitState
+
+
+@pytest.fixture
+def clock() -> Clock:
+    return Clock()
+
+
+@pytest.fixture
+def circuit(clock: Clock) -> MemoryCircuit:
+    return MemoryCircuit(clock)
+
+
+@pytest.fixture
+def keycloak(clock: Clock) -> Keycloak:
+    return Keycloak(clock)
+
+
+@pytest.fixture
+async def one(circuit: MemoryCircuit, keycloak: Keycloak) -> Instance:
+    """One instance that has found the circuit closed and Keycloak well."""
+    instance = Instance(circuit, keycloak)
+    await instance.turn()
+    return instance
+
+
+async def open_circuit(one: Instance) -> None:
+    one.fail("x", "y", "z")
+    await one.turn()
+    assert one.keeper.state is OPEN
+
+
+@asynccontextmanager
+async def running(*instances: Instance) -> AsyncIterator[None]:
+    tasks = [asyncio.create_task(instance.keeper.run()) for instance in instances]
+    try:
+        yield
+    finally:
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+
+class TestOpening:
+    async def test_three_lanes_open_it(self, circuit: MemoryCircuit, one: Instance) -> None:
+        one.fail("x", "y", "z")
+        await one.turn()
+
+        assert (circuit.state, one.keeper.state, one.keeper.allowed_calls) == ("OPEN", OPEN, 0)
+
+    async def test_a_hundred_failures_of_one_lane_do_not(
+        self, circuit: MemoryCircuit, one: Instance, clock: Clock
+    ) -> None:
+        for _ in range(100):
+            one.fail("x")
+            await one.turn()
+            clock.advance(1)
+
+        assert circuit.history == ["CLOSED"]
+
+    async def test_two_lanes_then_a_success_then_two_others_do_not(
+        self, circuit: MemoryCircuit, one: Instance
+    ) -> None:
+        one.fail("w", "x")
+        one.keeper.success(one.keeper.generation)
+        one.fail("y", "z")
+        await one.turn()
+
+        assert circuit.state == "CLOSED"
+
+    async def test_control_calls_that_fail_open_it_without_any_delivery(
+        self, circuit: MemoryCircuit, keycloak: Keycloak, one: Instance, clock: Clock
+    ) -> None:
+        keycloak.available = False
+        clock.advance(30)
+        for _ in range(4):
+            await one.turn()
+            clock.advance(1)
+
+        assert circuit.state == "OPEN"
+        assert circuit.checks == [True, False, False, False]
+
+    async def test_of_several_instances_one_opens_it_once(
+        self, circuit: MemoryCircuit, keycloak: Keycloak
+    ) -> None:
+        instances = [Instance(circuit, keycloak, name=name) for name in "abc"]
+        await asyncio.gather(*(instance.turn() for instance in instances))
+        for instance in instances:
+            instance.fail("x", "y", "z")
+
+        await asyncio.gather(*(instance.turn() for instance in instances))
+
+        assert circuit.history == ["CLOSED", "OPEN"]
+        assert (circuit.generation, circuit.openings) == (1, 1)
+
+    async def test_failures_that_began_before_it_lengthen_nothing(
+        self, circuit: MemoryCircuit, keycloak: Keycloak, one: Instance, clock: Clock
+    ) -> None:
+        before = one.keeper.generation
+        await open_circuit(one)
+        retry_at = circuit.retry_at
+
+        one.fail("p", "q", "r", generation=before)
+        await one.turn()
+        assert (circuit.retry_at, circuit.history) == (retry_at, ["CLOSED", "OPEN"])
+
+        clock.advance(60)
+        await one.turn()
+        assert circuit.state == "CLOSED"
+        one.fail("s", "t", "u", generation=before)
+        await one.turn()
+        assert circuit.state == "CLOSED"
+
+
+class TestTheCooldown:
+    async def test_is_kept(
+        self, circuit: MemoryCircuit, keycloak: Keycloak, one: Instance, clock: Clock
+    ) -> None:
+        await open_circuit(one)
+        asked = len(keycloak.began)
+
+        clock.advance(59.9)
+        await one.turn()
+        assert (len(keycloak.began), circuit.state) == (asked, "OPEN")
+
+        clock.advance(0.2)
+        await one.turn()
+        assert (len(keycloak.began), circuit.state) == (asked + 1, "CLOSED")
+
+    async def test_grows_while_probes_fail(
+        self, circuit: MemoryCircuit, keycloak: Keycloak, one: Instance, clock: Clock
+    ) -> None:
+        await open_circuit(one)
+        keycloak.available = False
+        waits = []
+        for _ in range(6):
+            assert circuit.retry_at is not None
+            waits.append(circuit.retry_at - clock())
+            clock.now = circuit.retry_at
+            await one.turn()
+
+        assert waits == [60, 120, 240, 480, 600, 600]
+
+    @pytest.mark.parametrize(("closed_for", "cooldown"), [(299, 120), (300, 60)])
+    async def test_is_short_again_only_after_a_stable_while(
+        self, circuit: MemoryCircuit, one: Instance, clock: Clock, closed_for: float, cooldown: float
+    ) -> None:
+        await open_circuit(one)
+        clock.advance(60)
+        await one.turn()
+        clock.advance(closed_for)
+
+        await open_circuit(one)
+
+        assert circuit.retry_at == clock() + cooldown
+
+
+class TestTheProbe:
+    async def test_that_succeeds_closes_it_and_deliveries_ramp_up(
+        self, circuit: MemoryCircuit, one: Instance, clock: Clock
+    ) -> None:
+        await open_circuit(one)
+        clock.advance(60)
+        await one.turn()
+
+        assert circuit.history == ["CLOSED", "OPEN", "HALF_OPEN", "CLOSED"]
+        assert one.keeper.allowed_calls == 1
+        one.keeper.success(one.keeper.generation)
+        assert one.keeper.allowed_calls == 2
+
+    async def test_is_made_by_exactly_one_of_several(
+        self, circuit: MemoryCircuit, keycloak: Keycloak, clock: Clock
+    ) -> None:
+        instances = [Instance(circuit, keycloak, name=name) for name in "abcd"]
+        await asyncio.gather(*(instance.turn() for instance in instances))
+        await open_circuit(instances[0])
+        asked = len(keycloak.began)
+        clock.advance(60)
+        keycloak.slow = True
+
+        turns = [asyncio.create_task(instance.turn()) for instance in instances]
+        for _ in range(50):
+            await asyncio.sleep(0)
+
+        assert len(keycloak.began) == asked + 1
+        assert {instance.keeper.allowed_calls for instance in instances} == {0}
+        keycloak.answer(available=True)
+        await asyncio.gather(*turns)
+        assert circuit.state == "CLOSED"
+
+    async def test_whose_owner_died_is_made_by_another_after_its_deadline(
+        self, circuit: MemoryCircuit, keycloak: Keycloak, one: Instance, clock: Clock
+    ) -> None:
+        await open_circuit(one)
+        clock.advance(60)
+        keycloak.slow = True
+        dying = asyncio.create_task(one.turn())
+        while not keycloak.pending:
+            await asyncio.sleep(0)
+        dying.cancel()
+        with suppress(asyncio.CancelledError):
+            await dying
+        keycloak.slow = False
+        other = Instance(circuit, keycloak, name="b")
+
+        clock.advance(29)
+        await other.turn()
+        assert (circuit.state, circuit.probe_owner) == ("HALF_OPEN", "a")
+
+        clock.advance(1)
+        await other.turn()
+        assert circuit.state == "CLOSED"
+
+    async def test_that_ends_after_another_took_over_changes_nothing(
+        self, circuit: MemoryCircuit, keycloak: Keycloak, one: Instance, clock: Clock
+    ) -> None:
+        await open_circuit(one)
+        clock.advance(60)
+        keycloak.slow = True
+        stalled = asyncio.create_task(one.turn())
+        while not keycloak.pending:
+            await asyncio.sleep(0)
+        keycloak.slow, keycloak.available = False, False
+        clock.advance(30)
+        await Instance(circuit, keycloak, name="b").turn()
+        assert circuit.state == "OPEN"
+        generation = circuit.generation
+
+        keycloak.answer(available=True)
+        await stalled
+
+        assert (circuit.state, circuit.generation) == ("OPEN", generation)
+
+
+class TestWhoIsTold:
+    async def test_each_change_once_with_its_reason(
+        self, circuit: MemoryCircuit, one: Instance, clock: Clock
+    ) -> None:
+        for _ in range(3):
+            await one.turn()
+        await open_circuit(one)
+        for _ in range(3):
+            await one.turn()
+        clock.advance(60)
+        for _ in range(3):
+            await one.turn()
+
+        reason = "3 failures in a row"
+        assert one.told == [(CLOSED, None), (OPEN, reason), (HALF_OPEN, reason), (CLOSED, None)]
+
+    async def test_what_another_instance_did(
+        self, circuit: MemoryCircuit, keycloak: Keycloak, one: Instance
+    ) -> None:
+        other = Instance(circuit, keycloak, name="b")
+        await other.turn()
+        await open_circuit(one)
+
+        await other.turn()
+
+        assert other.states == [CLOSED, OPEN]
+
+    async def test_nothing_is_called_before_the_first_reading(
+        self, circuit: MemoryCircuit, keycloak: Keycloak
+    ) -> None:
+        unread = Instance(circuit, keycloak).keeper
+
+        assert (unread.state, unread.allowed_calls) == (OPEN, 0)
+
+    async def test_who_finds_it_closed_at_start_need_not_ramp_up(self, one: Instance) -> None:
+        assert one.keeper.allowed_calls == 8
+
+
+class TestChecks:
+    async def test_callers_at_the_same_time_share_a_control_call(
+        self, keycloak: Keycloak, one: Instance, clock: Clock
+    ) -> None:
+        clock.advance(1)
+        asked = len(keycloak.began)
+        waiting = [asyncio.create_task(one.keeper.check()) for _ in range(50)]
+        await asyncio.sleep(0)
+
+        await one.turn()
+
+        assert {(await task).available for task in waiting} == {True}
+        assert len(keycloak.began) == asked + 1
+
+    async def test_who_asks_while_one_is_under_way_gets_one_that_began_later(
+        self, keycloak: Keycloak, one: Instance, clock: Clock
+    ) -> None:
+        clock.advance(1)
+        keycloak.slow = True
+        first = asyncio.create_task(one.keeper.check())
+        await asyncio.sleep(0)
+        turn = asyncio.create_task(one.turn())
+        while not keycloak.pending:
+            await asyncio.sleep(0)
+        late = asyncio.create_task(one.keeper.check())
+        await asyncio.sleep(0)
+
+        keycloak.answer(available=True)
+        await turn
+        assert (await first).available
+        assert not late.done()
+
+        clock.advance(1)
+        turn = asyncio.create_task(one.turn())
+        while not keycloak.pending:
+            await asyncio.sleep(0)
+        keycloak.answer(available=False)
+        await turn
+        assert not (await late).available
+
+    async def test_there_is_one_in_a_second_at_most(
+        self, keycloak: Keycloak, one: Instance, clock: Clock
+    ) -> None:
+        asked = len(keycloak.began)
+        clock.advance(1)
+        for _ in range(10):
+            one.fail("x")
+            await one.turn()
+            clock.advance(0.1)
+
+        assert len(keycloak.began) == asked + 1
+
+    async def test_while_open_the_answer_is_no_without_a_call(
+        self, keycloak: Keycloak, one: Instance
+    ) -> None:
+        await open_circuit(one)
+        asked = len(keycloak.began)
+        waiting = asyncio.create_task(one.keeper.check())
+        await asyncio.sleep(0)
+
+        await one.turn()
+
+        assert not (await waiting).available
+        assert len(keycloak.began) == asked
+
+    async def test_a_caller_who_gave_up_is_no_trouble(self, one: Instance, clock: Clock) -> None:
+        clock.advance(1)
+        waiting = asyncio.create_task(one.keeper.check())
+        await asyncio.sleep(0)
+        waiting.cancel()
+        with suppress(asyncio.CancelledError):
+            await waiting
+
+        await one.turn()
+
+        assert one.keeper.state is CLOSED
+
+    async def test_an_idle_keycloak_is_asked_once_in_the_health_cache(
+        self, keycloak: Keycloak, one: Instance, clock: Clock
+    ) -> None:
+        asked = len(keycloak.began)
+        for _ in range(90):
+            clock.advance(1)
+            await one.turn()
+
+        assert len(keycloak.began) == asked + 3
+
+    async def test_a_keycloak_that_answers_deliveries_is_not_asked(
+        self, keycloak: Keycloak, one: Instance, clock: Clock
+    ) -> None:
+        asked = len(keycloak.began)
+        for _ in range(90):
+            clock.advance(1)
+            one.keeper.success(one.keeper.generation)
+            await one.turn()
+
+        assert len(keycloak.began) == asked
+
+
+class TestRunning:
+    async def test_a_database_that_is_away_is_waited_out(
+        self, circuit: MemoryCircuit, keycloak: Keycloak
+    ) -> None:
+        circuit.fault = DatabaseUnavailable()
+        instance = Instance(circuit, keycloak)
+
+        async with running(instance), asyncio.timeout(5):
+            await asyncio.sleep(0)
+            circuit.fault = None
+            instance.fail("x")  # wakes it at once
+            while instance.states != [CLOSED]:
+                await asyncio.sleep(0.005)
+
+    async def test_failures_are_acted_on_without_waiting_for_the_next_look(
+        self, circuit: MemoryCircuit, keycloak: Keycloak, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(keeper, "_READ_EVERY", 3600.0)
+        instance = Instance(circuit, keycloak)
+        async with running(instance), asyncio.timeout(5):
+            while not instance.states:
+                await asyncio.sleep(0)
+            instance.fail("x", "y", "z")
+            while instance.states != [CLOSED, OPEN]:
+                await asyncio.sleep(0.005)
+
+    async def test_check_is_answered(self, circuit: MemoryCircuit, keycloak: Keycloak) -> None:
+        instance = Instance(circuit, keycloak)
+        async with running(instance), asyncio.timeout(5):
+            while not instance.states:
+                await asyncio.sleep(0)
+            circuit.clock.advance(1)
+            assert (await instance.keeper.check()).available
+
+
+async def test_the_last_success_is_noted_but_not_each(
+    circuit: MemoryCircuit, one: Instance, clock: Clock
+) -> None:
+    for _ in range(10):
+        clock.advance(1)
+        one.keeper.success(one.keeper.generation)
+        await one.turn()
+
+    assert circuit.successes == [1001, 1006]
+
+
+async def test_a_threshold_of_one_opens_on_the_first_failure(
+    circuit: MemoryCircuit, keycloak: Keycloak
+) -> None:
+    instance = Instance(circuit, keycloak, policy=policy(threshold=1))
+    await instance.turn()
+    instance.fail("x")
+
+    await instance.turn()
+
+    assert circuit.state == "OPEN"

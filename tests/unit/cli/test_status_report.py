@@ -1,0 +1,377 @@
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta, timezone
+
+import pytest
+
+from consumer.circuit.breaker import CircuitState
+from consumer.cli.banner import start_banner
+from consumer.cli.exit_codes import ExitCode
+from consumer.cli.render import Unknown
+from consumer.cli.status_report import (
+    Configuration,
+    Connection,
+    Drain,
+    Ingest,
+    Instance,
+    Mode,
+    Partition,
+    QueueMetrics,
+    RealmFault,
+    StatusReport,
+    Timestamps,
+    Unreachable,
+    exit_code,
+    mode,
+    mode_of,
+    outage_is_critical,
+    render_text,
+    to_json,
+)
+from consumer.settings import Settings
+from consumer.summary import Progress, summary_line
+
+NOW = datetime(2026, 2, 7, 10, 31, tzinfo=UTC)
+GONE = Unknown("the database did not answer")
+SETTINGS = Settings.load(
+    {
+        "KCSYNC_KAFKA_BOOTSTRAP": "127.0.0.1:9092",
+        "KCSYNC_DATABASE_DSN": "mysql://u:geheim@h/d",
+        "KCSYNC_KEYCLOAK_URL": "http://127.0.0.1:8080",
+        "KCSYNC_KEYCLOAK_REALMS": "staff",
+        "KCSYNC_KEYCLOAK_CLIENT_ID": "kcsync",
+        "KCSYNC_KEYCLOAK_CLIENT_SECRET": "geheim",
+        "KCSYNC_KEYS_DIR": "/keys",
+        "KCSYNC_INSTANCE": "host-1",
+    }
+)
+
+HEALTHY = StatusReport(
+    version="0.1.0",
+    generated_at=NOW,
+    connection=Connection(available=True, circuit_state=CircuitState.CLOSED, failure_count=0),
+    timestamps=Timestamps(last_success=NOW - timedelta(seconds=15), last_health_check=NOW),
+    queue=QueueMetrics(
+        pending_syncs=5,
+        held=0,
+        delivered=120,
+        dead_letters=0,
+        superseded=2,
+        poison=0,
+        duplicates=1,
+        oldest_pending=timedelta(minutes=3),
+        cached_tokens=Unknown("held in each instance"),
+    ),
+    configuration=Configuration.of(SETTINGS),
+    ingest=Ingest(
+        topic="kcsync.user-events",
+        group="kcsync",
+        partitions=(
+            Partition(0, watermark=42, writer="host-1", lag=0, paused=False),
+            Partition(1, watermark=None, writer=None, lag=Unknown("Kafka did not answer"), paused=False),
+        ),
+    ),
+    drain=Drain(
+        instances=(Instance("host-1", 256, NOW + timedelta(seconds=25)),),
+        lanes_ready=3,
+        lanes_waiting=1,
+        lanes_held=0,
+    ),
+)
+OPEN = replace(
+    HEALTHY,
+    connection=Connection(
+        available=False,
+        circuit_state=CircuitState.OPEN,
+        failure_count=3,
+        opened_at=NOW - timedelta(hours=23),
+    ),
+)
+LOST = replace(
+    HEALTHY,
+    connection=Connection(available=GONE, circuit_state=GONE, failure_count=GONE, opened_at=GONE),
+    timestamps=Timestamps(GONE, None),
+    queue=QueueMetrics(GONE, GONE, GONE, GONE, GONE, GONE, GONE, GONE, GONE),
+    ingest=replace(HEALTHY.ingest, partitions=GONE),
+    drain=Drain(GONE, GONE, GONE, GONE),
+    unreachable=(Unreachable("MariaDB", "connection refused at 127.0.0.1:3306"),),
+)
+
+
+class TestMode:
+    @pytest.mark.parametrize(
+        ("circuit", "realm_fault", "maintenance", "expected"),
+        [
+            (CircuitState.CLOSED, False, False, Mode.NORMAL),
+            (CircuitState.CLOSED, True, False, Mode.DEGRADED),
+            (CircuitState.HALF_OPEN, False, False, Mode.DEGRADED),
+            (CircuitState.OPEN, True, False, Mode.OFFLINE),
+            (CircuitState.OPEN, False, True, Mode.MAINTENANCE),
+            (GONE, True, False, GONE),
+            (GONE, False, True, Mode.MAINTENANCE),
+        ],
+    )
+    def test_follows_from_what_is_known(
+        self,
+        circuit: CircuitState | Unknown,
+        *,
+        realm_fault: bool,
+        maintenance: bool,
+        expected: Mode | Unknown,
+    ) -> None:
+        assert mode(circuit, realm_fault=realm_fault, maintenance=maintenance) == expected
+
+
+class TestExitCode:
+    @pytest.mark.parametrize(
+        ("report", "expected"),
+        [
+            (HEALTHY, ExitCode.HEALTHY),
+            (OPEN, ExitCode.DEGRADED),
+            (LOST, ExitCode.UNREACHABLE),
+            (
+                replace(
+                    HEALTHY,
+                    connection=replace(HEALTHY.connection, realm_faults=(RealmFault("staff", "http_403"),)),
+                ),
+                ExitCode.DEGRADED,
+            ),
+            (replace(HEALTHY, connection=replace(HEALTHY.connection, maintenance=True)), ExitCode.DEGRADED),
+            (replace(HEALTHY, drain=replace(HEALTHY.drain, instances=())), ExitCode.DEGRADED),
+            (
+                replace(
+                    HEALTHY,
+                    ingest=replace(HEALTHY.ingest, partitions=(Partition(0, 1, "a", 0, paused=True),)),
+                ),
+                ExitCode.DEGRADED,
+            ),
+            (replace(HEALTHY, queue=replace(HEALTHY.queue, dead_letters=1)), ExitCode.DEAD_LETTERS),
+            (replace(HEALTHY, queue=replace(HEALTHY.queue, poison=1)), ExitCode.DEAD_LETTERS),
+            (replace(OPEN, queue=replace(HEALTHY.queue, dead_letters=1)), ExitCode.DEGRADED),
+            (replace(OPEN, unreachable=(Unreachable("Kafka", "refused"),)), ExitCode.UNREACHABLE),
+        ],
+    )
+    def test_is_the_worst_of_what_the_report_shows(self, report: StatusReport, expected: ExitCode) -> None:
+        assert exit_code(report) is expected
+
+
+class TestOutage:
+    @pytest.mark.parametrize(("hours", "critical"), [(23, False), (24, False), (25, True)])
+    def test_is_critical_beyond_the_grace_period(self, hours: int, *, critical: bool) -> None:
+        report = replace(OPEN, connection=replace(OPEN.connection, opened_at=NOW - timedelta(hours=hours)))
+
+        assert outage_is_critical(report) is critical
+        assert ("CRITICAL, longer than the grace period of 24h" in render_text(report)) is critical
+        assert to_json(report)["connection"]["outage_critical"] is critical
+
+    def test_is_not_claimed_without_knowing(self) -> None:
+        assert not outage_is_critical(LOST)
+        assert not outage_is_critical(HEALTHY)
+
+
+class TestText:
+    def test_has_the_groups_of_the_polling_service_and_ours(self) -> None:
+        assert render_text(HEALTHY).splitlines() == [
+            "Keycloak Resilience Status",
+            "======================================================================",
+            "Connection:",
+            "  Available:           True",
+            "  Circuit State:       CLOSED",
+            "  Mode:                NORMAL",
+            "  Failure Count:       0",
+            "Timestamps:",
+            "  Last Success:        15s ago",
+            "  Last Health Check:   0s ago",
+            "Queue Metrics:",
+            "  Pending Syncs:       5",
+            "  Oldest Pending:      3m",
+            "  Held:                0",
+            "  Delivered:           120",
+            "  Dead Letters:        0",
+            "  Superseded:          2",
+            "  Poison:              0",
+            "  Duplicates:          1",
+            "  Cached Tokens:       unknown (held in each instance)",
+            "Configuration:",
+            "  Failure Threshold:   3",
+            "  Cooldown:            60s",
+            "  Grace Period:        24h",
+            "  Health Cache:        30s",
+            "  Offline Mode:        True",
+            "  Sync Interval:       60s",
+            "  Batch Size:          100",
+            "  Cleanup Interval:    1h",
+            "  Pause Policy:        immediately",
+            "Ingest:",
+            "  Topic:               kcsync.user-events",
+            "  Group:               kcsync",
+            "  Partition  Watermark  Lag                             Paused  Writer",
+            "  0          42         0                               False   host-1",
+            "  1          none       unknown (Kafka did not answer)  False   none",
+            "Drain:",
+            "  Lanes Ready:         3",
+            "  Lanes Waiting:       1",
+            "  Lanes Held:          0",
+            "  Instance  Shards  Lease Ends",
+            "  host-1    256     in 25s",
+            "======================================================================",
+        ]
+
+    def test_an_outage_says_since_when(self) -> None:
+        text = render_text(OPEN)
+
+        assert "  Circuit State:       OPEN (for 23h)\n" in text
+        assert "  Mode:                OFFLINE\n" in text
+
+    def test_what_is_not_known_is_never_zero(self) -> None:
+        text = render_text(LOST)
+
+        assert "  Pending Syncs:       unknown (the database did not answer)\n" in text
+        assert "  Mode:                unknown (the database did not answer)\n" in text
+        assert "  Instances:           unknown (the database did not answer)\n" in text
+        assert "  Partitions:          unknown (the database did not answer)\n" in text
+        assert "  Last Health Check:   never\n" in text
+        assert "Unreachable:\n  MariaDB:             connection refused at 127.0.0.1:3306\n" in text
+        # Connection 4, Timestamps 1, Queue Metrics 9, Ingest 1, Drain 4.
+        assert text.count("unknown (") == 19
+
+    def test_names_a_realm_that_keeps_us_out(self) -> None:
+        faults = (RealmFault("staff", "http_403"),)
+
+        text = render_text(replace(HEALTHY, connection=replace(HEALTHY.connection, realm_faults=faults)))
+
+        assert "  Realm Fault:         staff: http_403\n" in text
+
+    def test_says_what_to_do_when_nobody_drains(self) -> None:
+        text = render_text(replace(HEALTHY, drain=replace(HEALTHY.drain, instances=())))
+
+        assert "none alive: nothing is read or delivered — kcsync start" in text
+
+
+class TestJson:
+    def test_is_the_whole_report(self) -> None:
+        assert json.loads(json.dumps(to_json(HEALTHY))) == {
+            "schema_version": 1,
+            "version": "0.1.0",
+            "generated_at": "2026-02-07T10:31:00Z",
+            "connection": {
+                "available": True,
+                "circuit_state": "CLOSED",
+                "mode": "NORMAL",
+                "failure_count": 0,
+                "opened_at": None,
+                "outage_critical": False,
+                "realm_faults": [],
+                "maintenance": False,
+            },
+            "timestamps": {
+                "last_success": "2026-02-07T10:30:45Z",
+                "last_health_check": "2026-02-07T10:31:00Z",
+            },
+            "queue": {
+                "pending_syncs": 5,
+                "held": 0,
+                "delivered": 120,
+                "dead_letters": 0,
+                "superseded": 2,
+                "poison": 0,
+                "duplicates": 1,
+                "oldest_pending_seconds": 180.0,
+                "cached_tokens": None,
+            },
+            "configuration": {
+                "failure_threshold": 3,
+                "cooldown_seconds": 60.0,
+                "grace_period_seconds": 86400.0,
+                "health_cache_seconds": 30.0,
+                "offline_mode_allowed": True,
+                "sync_interval_seconds": 60.0,
+                "batch_size": 100,
+                "cleanup_interval_seconds": 3600.0,
+                "pause_policy": "immediately",
+            },
+            "ingest": {
+                "topic": "kcsync.user-events",
+                "group": "kcsync",
+                "partitions": [
+                    {"number": 0, "watermark": 42, "writer": "host-1", "lag": 0, "paused": False},
+                    {"number": 1, "watermark": None, "writer": None, "lag": None, "paused": False},
+                ],
+            },
+            "drain": {
+                "instances": [{"name": "host-1", "shards": 256, "lease_until": "2026-02-07T10:31:25Z"}],
+                "lanes_ready": 3,
+                "lanes_waiting": 1,
+                "lanes_held": 0,
+            },
+            "unreachable": [],
+            "exit_code": 0,
+            "unknown": {
+                "queue.cached_tokens": "held in each instance",
+                "ingest.partitions[1].lag": "Kafka did not answer",
+            },
+        }
+
+    def test_a_null_says_why_if_it_is_not_known(self) -> None:
+        report = to_json(LOST)
+
+        assert report["queue"]["pending_syncs"] is None
+        assert report["queue"]["oldest_pending_seconds"] is None
+        assert report["connection"]["mode"] is None
+        assert report["unknown"]["queue.pending_syncs"] == "the database did not answer"
+        assert report["unknown"]["queue.oldest_pending_seconds"] == "the database did not answer"
+        assert report["unknown"]["connection.mode"] == "the database did not answer"
+        # Never, which is known.
+        assert report["timestamps"]["last_health_check"] is None
+        assert "timestamps.last_health_check" not in report["unknown"]
+        assert report["exit_code"] == 5
+        assert report["unreachable"] == [
+            {"what": "MariaDB", "reason": "connection refused at 127.0.0.1:3306"}
+        ]
+
+    def test_times_are_utc_whatever_they_came_in(self) -> None:
+        moved = replace(HEALTHY, generated_at=NOW.astimezone(timezone(timedelta(hours=5))))
+
+        assert to_json(moved)["generated_at"] == "2026-02-07T10:31:00Z"
+
+
+class TestStartBanner:
+    def test_has_version_settings_and_status_but_no_secret(self) -> None:
+        banner = start_banner(SETTINGS.masked(), HEALTHY)
+
+        lines = banner.splitlines()
+        assert lines[0] == "Keycloak Sync Service starting..."
+        assert lines[1].split() == ["Version:", "0.1.0"]
+        assert "  sync_interval:           60s" in lines
+        assert "  database_dsn:            mysql://u:****@h:3306/d" in lines
+        status = lines[lines.index("Current Status:") + 1 :]
+        assert [line.split(":", 1)[1].strip() for line in status] == [
+            "Available",
+            "CLOSED",
+            "NORMAL",
+            "5",
+            "0",
+            "unknown (held in each instance)",
+            "15s ago",
+        ]
+        assert "geheim" not in banner
+
+    @pytest.mark.parametrize(
+        ("report", "text"), [(OPEN, "Unavailable"), (LOST, "unknown (the database did not answer)")]
+    )
+    def test_says_whether_keycloak_is_there(self, report: StatusReport, text: str) -> None:
+        assert f"  Keycloak:                {text}\n" in start_banner({}, report)
+
+
+def test_the_summary_line_begins_as_the_polling_services_did() -> None:
+    line = summary_line(Progress(processed=5, total=8, retried=1, dead=0, pending=3))
+
+    assert line == "Processed 5 sync items (total: 8, retried: 1, dead: 0, pending: 3)"
+
+
+def test_the_mode_of_a_report_is_never_another_than_its_circuit_says() -> None:
+    assert mode_of(HEALTHY) is Mode.NORMAL
+    assert mode_of(OPEN) is Mode.OFFLINE
+    assert mode_of(LOST) == GONE

@@ -1,0 +1,217 @@
+from __future__ import annotations
+
+import json
+from datetime import UTC, datetime
+
+import pytest
+
+from consumer.delivery.answer import Answer, Operation, TransportCause
+from consumer.delivery.classify import NO_ANSWER, classify_answer, classify_silence, unreadable_answer
+from consumer.delivery.outcome import (
+    DETAIL_LIMIT,
+    Blame,
+    DeadLetter,
+    Defer,
+    Failure,
+    NotDelivered,
+    Reason,
+    Retry,
+)
+
+NOW = datetime(2026, 11, 21, 12, 0, 0, tzinfo=UTC)
+
+USER, KEYCLOAK, SETUP = Blame.USER, Blame.KEYCLOAK, Blame.CONFIGURATION
+CREATE, UPDATE, DELETE, FIND = Operation.CREATE, Operation.UPDATE, Operation.DELETE, Operation.FIND
+RESET, TOKEN = Operation.SET_PASSWORD, Operation.TOKEN
+
+
+def said(message: str) -> bytes:
+    return json.dumps({"errorMessage": message}).encode()
+
+
+def error(code: str) -> bytes:
+    return json.dumps({"error": code}).encode()
+
+
+def judge(operation: Operation, status: int, body: bytes, retry_after: str | None = None) -> NotDelivered:
+    kind = "application/json" if body[:1] == b"{" else "text/html"
+    return classify_answer(
+        operation, Answer(status=status, body=body, content_type=kind, retry_after=retry_after), NOW
+    )
+
+
+HTML = b"<html>nginx</html>"
+
+TABLE: list[tuple[Operation, int, bytes, type[NotDelivered], Reason, Blame, bool]] = [
+    # Conflicts
+    (CREATE, 409, said("User exists with same username"), Retry, Reason.USERNAME_IN_USE, USER, False),
+    (CREATE, 409, said("User exists with same email"), Retry, Reason.EMAIL_IN_USE, USER, False),
+    (UPDATE, 409, said("User exists with same email"), Retry, Reason.EMAIL_IN_USE, USER, False),
+    (CREATE, 409, said("User exists with same username or email"), Retry, Reason.CONFLICT, USER, False),
+    (CREATE, 409, HTML, Defer, Reason.NOT_KEYCLOAK, SETUP, False),
+    # Refusals
+    (UPDATE, 400, said("error-invalid-email"), DeadLetter, Reason.INVALID_DATA, USER, False),
+    (UPDATE, 400, said("error-user-attribute-read-only"), DeadLetter, Reason.INVALID_DATA, USER, False),
+    (CREATE, 400, error("invalidPasswordMinLengthMessage"), DeadLetter, Reason.PASSWORD_POLICY, USER, False),
+    (RESET, 400, error("invalidPasswordHistoryMessage"), DeadLetter, Reason.PASSWORD_HISTORY, USER, False),
+    (RESET, 400, said("Empty password not allowed"), DeadLetter, Reason.PASSWORD_POLICY, USER, False),
+    (UPDATE, 400, said("User is read only!"), DeadLetter, Reason.USER_READ_ONLY, USER, False),
+    (UPDATE, 400, said("Could not update user!"), Retry, Reason.UNEXPLAINED_REFUSAL, USER, False),
+    (RESET, 400, error("Batch update returned unexpected"), Retry, Reason.UNEXPLAINED_REFUSAL, USER, False),
+    (DELETE, 400, said("User couldn't be deleted"), Retry, Reason.UNEXPLAINED_REFUSAL, USER, False),
+    (UPDATE, 400, HTML, Defer, Reason.NOT_KEYCLOAK, SETUP, False),
+    (UPDATE, 400, b"", Defer, Reason.NOT_KEYCLOAK, SETUP, False),
+    # Missing
+    (UPDATE, 404, error("User not found"), DeadLetter, Reason.USER_MISSING, USER, False),
+    (DELETE, 404, error("Realm not found."), Defer, Reason.REALM_MISSING, SETUP, False),
+    (FIND, 404, error("HTTP 404 Not Found"), Defer, Reason.UNEXPECTED_ANSWER, SETUP, False),
+    (FIND, 404, HTML, Defer, Reason.NOT_KEYCLOAK, SETUP, False),
+    # How we are set up
+    (UPDATE, 401, error("HTTP 401 Unauthorized"), Defer, Reason.CREDENTIALS_REFUSED, SETUP, False),
+    (UPDATE, 403, error("HTTP 403 Forbidden"), Defer, Reason.FORBIDDEN, SETUP, False),
+    (UPDATE, 302, b"", Defer, Reason.REDIRECTED, SETUP, False),
+    (FIND, 301, HTML, Defer, Reason.REDIRECTED, SETUP, False),
+    (CREATE, 200, HTML, Defer, Reason.UNEXPECTED_ANSWER, SETUP, True),
+    (UPDATE, 200, b"", Defer, Reason.UNEXPECTED_ANSWER, SETUP, True),
+    (UPDATE, 405, error("HTTP 405"), Defer, Reason.UNEXPECTED_ANSWER, SETUP, False),
+    # Keycloak itself
+    (UPDATE, 429, b"", Defer, Reason.THROTTLED, KEYCLOAK, False),
+    (UPDATE, 503, b"", Defer, Reason.UNAVAILABLE, KEYCLOAK, True),
+    (FIND, 503, b"", Defer, Reason.UNAVAILABLE, KEYCLOAK, False),
+    (UPDATE, 500, error("unknown_error"), Retry, Reason.SERVER_ERROR, KEYCLOAK, True),
+    (DELETE, 500, error("unknown_error"), Retry, Reason.SERVER_ERROR, KEYCLOAK, True),
+    (FIND, 500, error("unknown_error"), Retry, Reason.SERVER_ERROR, KEYCLOAK, False),
+    (UPDATE, 502, HTML, Retry, Reason.SERVER_ERROR, KEYCLOAK, True),
+    (UPDATE, 504, HTML, Retry, Reason.SERVER_ERROR, KEYCLOAK, True),
+    (UPDATE, 408, HTML, Retry, Reason.TIMEOUT, KEYCLOAK, True),
+    # The token endpoint never speaks about a user
+    (TOKEN, 400, error("invalid_client"), Defer, Reason.CREDENTIALS_REFUSED, SETUP, False),
+    (TOKEN, 401, error("unauthorized_client"), Defer, Reason.CREDENTIALS_REFUSED, SETUP, False),
+    (TOKEN, 404, error("Realm does not exist"), Defer, Reason.REALM_MISSING, SETUP, False),
+    (TOKEN, 400, HTML, Defer, Reason.NOT_KEYCLOAK, SETUP, False),
+    (TOKEN, 500, error("unknown_error"), Retry, Reason.SERVER_ERROR, KEYCLOAK, False),
+    (TOKEN, 503, b"", Defer, Reason.UNAVAILABLE, KEYCLOAK, False),
+]
+
+
+@pytest.mark.parametrize(("operation", "status", "body", "kind", "reason", "blame", "ambiguous"), TABLE)
+def test_an_answer_means(
+    operation: Operation,
+    status: int,
+    body: bytes,
+    kind: type[NotDelivered],
+    reason: Reason,
+    blame: Blame,
+    ambiguous: bool,  # noqa: FBT001 - a table.
+) -> None:
+    outcome = judge(operation, status, body)
+
+    assert isinstance(outcome, kind)
+    assert outcome.reason is reason
+    assert outcome.failure.blame is blame
+    assert outcome.failure.status == status
+    assert outcome.failure.ambiguous is ambiguous
+
+
+SILENCE: list[tuple[TransportCause, type[NotDelivered], Reason, Blame, bool]] = [
+    (TransportCause.REFUSED, Retry, Reason.CONNECTION_FAILED, KEYCLOAK, False),
+    (TransportCause.UNRESOLVED, Retry, Reason.CONNECTION_FAILED, KEYCLOAK, False),
+    (TransportCause.CONNECT_TIMEOUT, Retry, Reason.CONNECTION_FAILED, KEYCLOAK, False),
+    (TransportCause.TLS, Defer, Reason.TLS_FAILED, SETUP, False),
+    (TransportCause.LOST, Retry, Reason.CONNECTION_LOST, KEYCLOAK, True),
+    (TransportCause.BROKEN, Retry, Reason.CONNECTION_LOST, KEYCLOAK, True),
+    (TransportCause.TIMEOUT, Retry, Reason.TIMEOUT, KEYCLOAK, True),
+]
+
+
+class TestSilence:
+    @pytest.mark.parametrize(("cause", "kind", "reason", "blame", "doubt"), SILENCE)
+    def test_means_for_a_write(
+        self,
+        cause: TransportCause,
+        kind: type[NotDelivered],
+        reason: Reason,
+        blame: Blame,
+        doubt: bool,  # noqa: FBT001 - a table.
+    ) -> None:
+        outcome = classify_silence(UPDATE, cause)
+
+        assert isinstance(outcome, kind)
+        assert outcome.reason is reason
+        assert outcome.failure == Failure(blame=blame, ambiguous=doubt, detail=f"user update: {cause}")
+
+    @pytest.mark.parametrize("cause", TransportCause)
+    def test_leaves_no_doubt_after_a_read(self, cause: TransportCause) -> None:
+        assert not classify_silence(FIND, cause).failure.ambiguous
+
+    def test_has_a_row_for_every_cause(self) -> None:
+        assert set(NO_ANSWER) == set(TransportCause)
+
+
+class TestPause:
+    def test_what_keycloak_asks_for_is_kept(self) -> None:
+        outcome = judge(UPDATE, 429, b"", "17")
+
+        assert isinstance(outcome, Defer)
+        assert outcome.not_before_seconds == 17.0
+
+    def test_a_503_that_asks_for_a_pause_was_turned_away_at_the_door(self) -> None:
+        assert not judge(UPDATE, 503, b"", "5").failure.ambiguous
+
+    def test_without_a_header_there_is_none(self) -> None:
+        outcome = judge(UPDATE, 429, b"")
+
+        assert isinstance(outcome, Defer)
+        assert outcome.not_before_seconds is None
+
+
+class TestUnreadableAnswer:
+    @pytest.mark.parametrize(
+        ("body", "content_type", "reason", "blame"),
+        [
+            pytest.param(b"<html>login</html>", "text/html", Reason.NOT_KEYCLOAK, SETUP, id="html"),
+            pytest.param(b'[{"id":"0', "application/json", Reason.GARBLED_ANSWER, KEYCLOAK, id="broken off"),
+            pytest.param(
+                b'{"status":"ok"}', "application/json", Reason.UNEXPECTED_ANSWER, SETUP, id="other json"
+            ),
+            pytest.param(b"", None, Reason.NOT_KEYCLOAK, SETUP, id="nothing"),
+        ],
+    )
+    def test_is_never_the_users_fault(
+        self, body: bytes, content_type: str | None, reason: Reason, blame: Blame
+    ) -> None:
+        outcome = unreadable_answer(FIND, Answer(status=200, body=body, content_type=content_type))
+
+        assert isinstance(outcome, Defer)
+        assert outcome.reason is reason
+        assert outcome.failure.blame is blame
+
+
+class TestDetail:
+    def test_names_call_status_and_code(self) -> None:
+        body = json.dumps(
+            {"errorMessage": "error-invalid-email", "field": "email", "params": ["a@b"]}
+        ).encode()
+
+        assert (
+            judge(UPDATE, 400, body).failure.detail
+            == "user update: HTTP 400 error-invalid-email (field email)"
+        )
+
+    def test_keeps_quoted_values_out(self) -> None:
+        body = json.dumps(
+            {"error": "bad", "error_description": "Value 'hunter2' for alice@example.org"}
+        ).encode()
+
+        assert judge(UPDATE, 400, body).failure.detail == "user update: HTTP 400 bad: Value '…' for <email>"
+
+    def test_shows_nothing_of_a_page(self) -> None:
+        detail = judge(UPDATE, 502, b"<html>alice was here</html>").failure.detail
+
+        assert detail == "user update: HTTP 502, 27 bytes of text/html"
+
+    def test_is_never_longer_than_its_column(self) -> None:
+        detail = judge(UPDATE, 400, said("x" * 10_000)).failure.detail
+
+        assert len(detail) == DETAIL_LIMIT
+        assert detail.endswith("…")

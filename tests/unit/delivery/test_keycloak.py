@@ -1,0 +1,292 @@
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING
+from urllib.parse import parse_qs, urlsplit
+
+import pytest
+
+from consumer.delivery.errors import CallFailed, LeaseTooShort
+from consumer.delivery.outcome import Blame, Defer, Reason
+from tests.unit.delivery.local_server import answering, until, write_answer
+from tests.unit.delivery.scripted_keycloak import TOKEN_PATH, USERS, Script, scripted
+
+if TYPE_CHECKING:
+    from consumer.delivery.keycloak import Keycloak
+    from consumer.delivery.outcome import NotDelivered
+    from tests.unit.delivery.local_server import Request
+
+FIND = f"GET {USERS}"
+TOKEN = f"POST {TOKEN_PATH}"
+ALICE = {"id": "0b5c", "username": "alice"}
+
+
+def nothing() -> None:
+    pass
+
+
+async def find(keycloak: Keycloak, username: str = "alice") -> str | None:
+    with keycloak.calls(nothing):
+        return await keycloak.users("shop").find(username)
+
+
+async def failure_of(keycloak: Keycloak) -> NotDelivered:
+    with pytest.raises(CallFailed) as failed:
+        await find(keycloak)
+    return failed.value.outcome
+
+
+class TestToken:
+    async def test_fifty_cold_callers_make_one_request(self) -> None:
+        script = Script().on(FIND, 200, [ALICE])
+        async with scripted(script) as (keycloak, _):
+            found = await asyncio.gather(*(find(keycloak) for _ in range(50)))
+
+        assert found == ["0b5c"] * 50
+        assert script.tokens == 1
+
+    async def test_is_asked_for_in_the_realm_itself(self) -> None:
+        script = Script().on(FIND, 200, [])
+        async with scripted(script) as (keycloak, server):
+            await find(keycloak)
+
+        (request,) = (request for request in server.requests if request.path == TOKEN_PATH)
+        assert parse_qs(request.body.decode()) == {
+            "grant_type": ["client_credentials"],
+            "client_id": ["kcsync"],
+            "client_secret": ["shh-secret"],
+        }
+        assert request.headers["content-type"] == "application/x-www-form-urlencoded"
+
+    async def test_is_renewed_before_it_expires(self) -> None:
+        script = Script(token_lifetime=1).on(FIND, 200, [])  # 90 % of a second, cut to whole ones: at once.
+        async with scripted(script) as (keycloak, _):
+            await find(keycloak)
+            await find(keycloak)
+
+        assert script.tokens == 2
+
+    async def test_a_401_renews_it_once_and_repeats_the_call_once(self) -> None:
+        script = Script().on(FIND, 401, {"error": "HTTP 401 Unauthorized"}).on(FIND, 200, [ALICE])
+        async with scripted(script) as (keycloak, _):
+            assert await find(keycloak) == "0b5c"
+
+        assert script.tokens == 2
+        assert [request.headers["authorization"] for request in script.requests] == [
+            "Bearer token-1",
+            "Bearer token-2",
+        ]
+
+    async def test_many_401s_at_once_renew_it_once(self) -> None:
+        async def only_the_second(request: Request, writer: asyncio.StreamWriter) -> None:
+            known = request.headers["authorization"] == "Bearer token-2"
+            write_answer(
+                writer, 200 if known else 401, [ALICE] if known else {"error": "HTTP 401 Unauthorized"}
+            )
+
+        script = Script().does(FIND, only_the_second)
+        async with scripted(script, max_calls=4) as (keycloak, _):
+            await asyncio.gather(*(find(keycloak) for _ in range(20)))
+
+        assert script.tokens == 2
+
+    async def test_a_second_401_is_our_configuration(self) -> None:
+        script = Script().on(FIND, 401, {"error": "HTTP 401 Unauthorized"})
+        async with scripted(script) as (keycloak, _):
+            outcome = await failure_of(keycloak)
+
+        assert outcome.reason is Reason.CREDENTIALS_REFUSED
+        assert outcome.failure.blame is Blame.CONFIGURATION
+        assert len(script.requests) == 2
+
+    @pytest.mark.parametrize(
+        ("status", "body", "reason", "blame"),
+        [
+            (401, {"error": "unauthorized_client"}, Reason.CREDENTIALS_REFUSED, Blame.CONFIGURATION),
+            (400, {"error": "invalid_client"}, Reason.CREDENTIALS_REFUSED, Blame.CONFIGURATION),
+            (404, {"error": "Realm does not exist"}, Reason.REALM_MISSING, Blame.CONFIGURATION),
+            (200, b"<html>welcome</html>", Reason.NOT_KEYCLOAK, Blame.CONFIGURATION),
+            (200, {"access_token": 7}, Reason.UNEXPECTED_ANSWER, Blame.CONFIGURATION),
+            (302, None, Reason.REDIRECTED, Blame.CONFIGURATION),
+            (503, None, Reason.UNAVAILABLE, Blame.KEYCLOAK),
+            (500, {"error": "unknown_error"}, Reason.SERVER_ERROR, Blame.KEYCLOAK),
+        ],
+    )
+    async def test_a_refusal_is_never_the_users(
+        self, status: int, body: object, reason: Reason, blame: Blame
+    ) -> None:
+        script = Script().on(TOKEN, status, body)
+        async with scripted(script) as (keycloak, _):
+            outcome = await failure_of(keycloak)
+
+        assert outcome.reason is reason
+        assert outcome.failure.blame is blame
+        assert not outcome.failure.ambiguous
+        assert outcome.failure.detail.startswith("token request")
+        assert script.requests == []
+
+    async def test_a_failure_is_shared_by_all_who_wait(self) -> None:
+        script = Script().on(TOKEN, 500, {"error": "unknown_error"})
+        async with scripted(script) as (keycloak, _):
+            outcomes = await asyncio.gather(*(failure_of(keycloak) for _ in range(20)))
+
+        assert {outcome.reason for outcome in outcomes} == {Reason.SERVER_ERROR}
+        assert script.tokens == 1
+
+    async def test_the_next_call_after_a_failure_asks_again(self) -> None:
+        script = (
+            Script().on(TOKEN, 500).on(TOKEN, 200, {"access_token": "t", "expires_in": 60}).on(FIND, 200, [])
+        )
+        async with scripted(script) as (keycloak, _):
+            await failure_of(keycloak)
+
+            assert await find(keycloak) is None
+
+    async def test_one_cancelled_caller_does_not_take_it_from_the_others(self) -> None:
+        script = Script().on(FIND, 200, [ALICE])
+        async with scripted(script) as (keycloak, _):
+            first = asyncio.create_task(find(keycloak))
+            second = asyncio.create_task(find(keycloak))
+            await until(lambda: script.tokens == 1)
+            first.cancel()
+
+            assert await second == "0b5c"
+            assert script.tokens == 1
+
+    async def test_it_does_not_ask_the_drain(self) -> None:
+        def too_short() -> None:
+            raise LeaseTooShort
+
+        script = Script()
+        async with scripted(script) as (keycloak, _):
+            with keycloak.calls(too_short), pytest.raises(LeaseTooShort):
+                await keycloak.users("shop").find("alice")
+
+        assert script.tokens == 1
+        assert script.requests == []
+
+
+class TestSearch:
+    async def test_is_exact(self) -> None:
+        script = Script().on(FIND, 200, [])
+        async with scripted(script) as (keycloak, _):
+            await find(keycloak, "a&b=c d")
+
+        query = parse_qs(urlsplit(script.requests[0].target).query)
+        assert query["username"] == ["a&b=c d"]
+        assert query["exact"] == ["true"]
+
+    async def test_someone_else_is_not_taken_for_the_user(self) -> None:
+        script = Script().on(FIND, 200, [{"id": "9", "username": "alice2"}, {"username": "alice"}, "alice"])
+        async with scripted(script) as (keycloak, _):
+            assert await find(keycloak) is None
+
+    async def test_a_base_path_is_kept(self) -> None:
+        script = Script().on(f"GET /auth{USERS}", 200, [ALICE])
+        script.on(f"POST /auth{TOKEN_PATH}", 200, {"access_token": "t", "expires_in": 60})
+        async with (
+            scripted(script) as (_, server),
+            scripted(script, url=f"{server.url}auth") as (keycloak, _),
+        ):
+            assert await find(keycloak) == "0b5c"
+
+    @pytest.mark.parametrize(
+        ("body", "reason"),
+        [
+            (b"<html>login</html>", Reason.NOT_KEYCLOAK),
+            ({"users": []}, Reason.UNEXPECTED_ANSWER),
+        ],
+    )
+    async def test_another_answer_than_a_list_is_not_an_absent_user(
+        self, body: object, reason: Reason
+    ) -> None:
+        script = Script().on(FIND, 200, body)
+        async with scripted(script) as (keycloak, _):
+            outcome = await failure_of(keycloak)
+
+        assert isinstance(outcome, Defer)
+        assert outcome.reason is reason
+
+    async def test_a_realm_that_is_not_served_is_our_configuration(self) -> None:
+        async with scripted(Script()) as (keycloak, _):
+            with pytest.raises(CallFailed) as failed:
+                keycloak.users("elsewhere")
+
+        assert failed.value.outcome.reason is Reason.REALM_NOT_SERVED
+        assert failed.value.outcome.failure.blame is Blame.CONFIGURATION
+
+    async def test_what_is_no_answer_of_keycloak_comes_out_as_it_is(self) -> None:
+        class DefectError(Exception):
+            pass
+
+        def broken() -> None:
+            raise DefectError
+
+        async with scripted(Script()) as (keycloak, _):
+            with keycloak.calls(broken), pytest.raises(DefectError):
+                await keycloak.users("shop").find("alice")
+
+
+class TestControlCall:
+    async def test_it_searches_for_nobody(self) -> None:
+        script = Script().on(FIND, 200, [])
+        ticks = iter([10.0, 12.5])
+        async with scripted(script, clock=lambda: next(ticks)) as (keycloak, _):
+            result = await keycloak.control_call("shop")
+
+        assert result.ok
+        assert (result.realm, result.began, result.ended) == ("shop", 10.0, 12.5)
+        query = parse_qs(urlsplit(script.requests[0].target).query)
+        assert query["username"] == ["<kcsync control call>"]
+
+    @pytest.mark.parametrize(
+        ("status", "body", "reason"),
+        [
+            (403, {"error": "HTTP 403 Forbidden"}, Reason.FORBIDDEN),
+            (503, None, Reason.UNAVAILABLE),
+            (200, b"<html>", Reason.NOT_KEYCLOAK),
+        ],
+    )
+    async def test_it_says_what_is_wrong(self, status: int, body: object, reason: Reason) -> None:
+        async with scripted(Script().on(FIND, status, body)) as (keycloak, _):
+            result = await keycloak.control_call("shop")
+
+        assert not result.ok
+        assert result.trouble is not None
+        assert result.trouble.reason is reason
+
+    async def test_its_limit_includes_the_token(self) -> None:
+        async def never(_: Request, __: asyncio.StreamWriter) -> None:
+            await asyncio.Event().wait()
+
+        script = Script().does(TOKEN, never)
+        async with scripted(script, timeout_seconds=30.0, control_timeout_seconds=0.1) as (keycloak, _):
+            result = await keycloak.control_call("shop")
+
+        assert result.trouble is not None
+        assert result.trouble.reason is Reason.TIMEOUT
+        assert result.trouble.failure.blame is Blame.KEYCLOAK
+
+    async def test_it_does_not_wait_for_slow_deliveries(self) -> None:
+        released = asyncio.Event()
+
+        async def slow(request: Request, writer: asyncio.StreamWriter) -> None:
+            if "alice" in request.target:
+                await released.wait()
+            await answering(200, [])(request, writer)
+
+        script = Script().does(FIND, slow)
+        async with scripted(script, max_calls=1) as (keycloak, _):
+            delivery = asyncio.create_task(find(keycloak))
+            await until(lambda: len(script.requests) == 1)
+
+            assert (await keycloak.control_call("shop")).ok
+            released.set()
+            await delivery
+
+    async def test_a_realm_that_is_not_served_is_trouble(self) -> None:
+        async with scripted(Script()) as (keycloak, _):
+            result = await keycloak.control_call("elsewhere")
+
+        assert result.trouble is not None
+        assert result.trouble.reason is Reason.REALM_NOT_SERVED

@@ -1,0 +1,99 @@
+from __future__ import annotations
+
+import pytest
+
+from consumer.delivery.representation import merged_user, named_fields, needs_merge, new_user, split_name
+
+ALICE = {
+    "id": "0b5c",
+    "username": "alice",
+    "email": "alice@example.org",
+    "firstName": "Alice",
+    "lastName": "Smith",
+    "enabled": True,
+    "emailVerified": True,
+    "requiredActions": ["UPDATE_PASSWORD"],
+    "createdTimestamp": 1,
+    "access": {"manage": True},
+    "attributes": {"team": ["blue"], "seq": ["1"]},
+}
+
+
+@pytest.mark.parametrize(
+    ("name", "first", "last"),
+    [
+        ("John Doe", "John", "Doe"),
+        ("Mary Ann Evans", "Mary Ann", "Evans"),
+        ("Cher", "Cher", ""),
+        ("  Ada   Lovelace ", "Ada", "Lovelace"),
+    ],
+)
+def test_a_name_is_split_at_its_last_space(name: str, first: str, last: str) -> None:
+    assert split_name(name) == (first, last)
+
+
+class TestNewUser:
+    def test_is_enabled_unless_the_event_says_otherwise(self) -> None:
+        assert new_user("alice", {}, None) == {"username": "alice", "enabled": True}
+        assert new_user("alice", {"enabled": False}, None)["enabled"] is False
+
+    def test_has_every_field_under_keycloaks_name(self) -> None:
+        data = {
+            "email": "alice@example.org",
+            "email_verified": True,
+            "first_name": "Alice",
+            "last_name": "Smith",
+            "attributes": {"team": ["blue"]},
+        }
+
+        assert new_user("alice", data, "s3cret") == {
+            "username": "alice",
+            "enabled": True,
+            "email": "alice@example.org",
+            "emailVerified": True,
+            "firstName": "Alice",
+            "lastName": "Smith",
+            "attributes": {"team": ["blue"]},
+            "credentials": [{"type": "password", "value": "s3cret", "temporary": False}],
+        }
+
+    def test_has_no_name_field(self) -> None:
+        user = new_user("alice", {"name": "Alice Smith"}, None)
+
+        assert user == {"username": "alice", "enabled": True, "firstName": "Alice", "lastName": "Smith"}
+
+
+class TestUpdate:
+    def test_names_only_what_the_event_names(self) -> None:
+        assert named_fields({"first_name": "Alicia"}) == {"firstName": "Alicia"}
+
+    @pytest.mark.parametrize("data", [{}, {"first_name": "A"}, {"attributes": {}}])
+    def test_needs_no_read_without_attributes(self, data: dict[str, object]) -> None:
+        assert not needs_merge(data)
+        assert "attributes" not in named_fields(data)
+
+    def test_with_attributes_keeps_the_rest_of_the_profile(self) -> None:
+        merged = merged_user(ALICE, {"attributes": {"seq": ["2"], "new": ["x"]}})
+
+        assert merged == {
+            "username": "alice",
+            "email": "alice@example.org",
+            "firstName": "Alice",
+            "lastName": "Smith",
+            "attributes": {"team": ["blue"], "seq": ["2"], "new": ["x"]},
+        }
+
+    def test_with_attributes_lets_named_fields_win(self) -> None:
+        merged = merged_user(ALICE, {"last_name": "Jones", "attributes": {"seq": ["2"]}})
+
+        assert merged["lastName"] == "Jones"
+        assert merged["firstName"] == "Alice"
+
+    def test_with_attributes_copes_with_a_bare_user(self) -> None:
+        merged = merged_user({"id": "1", "username": "bob", "email": None}, {"attributes": {"a": ["b"]}})
+
+        assert merged == {"username": "bob", "attributes": {"a": ["b"]}}
+
+    @pytest.mark.parametrize("field", ["enabled", "emailVerified", "requiredActions"])
+    def test_never_echoes_what_is_a_decision(self, field: str) -> None:
+        assert field not in merged_user(ALICE, {"attributes": {"a": ["b"]}})

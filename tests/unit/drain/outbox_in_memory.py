@@ -1,0 +1,356 @@
+"""Leases, lanes, entries and folds in memory, as the drain's stores show them, under a clock moved by hand."""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+from collections import defaultdict, deque
+from collections.abc import Callable, Collection, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from typing import Any
+
+from consumer.outbox.drain_store import Attempt, Head, LaneHint, ReadyLane, Settlement
+from consumer.outbox.fold import Fold
+from consumer.outbox.lane import SHARDS, lane_id, shard_of
+from consumer.outbox.lease_store import LeaseView
+from consumer.outbox.rows import EntryState, Position
+
+EPOCH = datetime(2026, 11, 21)  # noqa: DTZ001 - naive UTC, as stored
+
+
+class Clock:
+    """Seconds, moved by hand."""
+
+    def __init__(self) -> None:
+        self.now = 1000.0
+
+    def __call__(self) -> float:
+        return self.now
+
+    def advance(self, seconds: float) -> None:
+        self.now += seconds
+
+
+@dataclass(slots=True)
+class Entry:
+    """One row of `entries`. Moments are the clock's seconds, but for those that leave the database."""
+
+    entry_id: int
+    lane_id: bytes
+    kind: str
+    event_id: str
+    data: dict[str, Any]
+    credential: bytes | None
+    state: EntryState = EntryState.PENDING
+    reason: str | None = None
+    attempts: int = 0
+    calls: int = 0
+    openings: int = 0
+    charged_at: float | None = None
+    due_at: float = 0.0
+    claimed_at: datetime | None = None
+    claim_token: int | None = None
+    maybe_applied_since: datetime | None = None
+    recorded: list[Attempt] = field(default_factory=list)
+
+    @property
+    def is_open(self) -> bool:
+        return self.state in {EntryState.PENDING, EntryState.HELD}
+
+
+@dataclass(slots=True)
+class Lane:
+    """One row of `lanes`."""
+
+    realm: str
+    username_key: str
+    arrivals: int = 0
+    state: str = "READY"
+    due_at: float = 0.0
+
+
+@dataclass(slots=True)
+class Lease:
+    """One row of `leases`."""
+
+    owner: str | None = None
+    token: int = 0
+    deadline: float = 0.0
+
+
+class MemoryDatabase:
+    """What all instances share."""
+
+    def __init__(self, clock: Clock) -> None:
+        self.clock = clock
+        self.entries: dict[int, Entry] = {}
+        self.lanes: dict[bytes, Lane] = {}
+        self.folds: dict[bytes, Fold] = {}
+        self.leases = {shard: Lease() for shard in range(SHARDS)}
+        self.instances: dict[str, float] = {}
+        self.realm_faults: dict[str, str] = {}
+        # Faults by operation: raised before the work is done, or, where they say so, after.
+        self.faults: defaultdict[str, deque[Exception]] = defaultdict(deque)
+        self.faults_after: defaultdict[str, deque[Exception]] = defaultdict(deque)
+        self.gates: dict[str, asyncio.Event] = {}
+        self.settled: list[list[int]] = []
+        self._ids = itertools.count(1)
+
+    def add(self, username: str, kind: str = "user_update", *, realm: str = "shop", **changes: Any) -> Entry:
+        """Ingest one event."""
+        lane = lane_id(realm, username)
+        number = next(self._ids)
+        entry = Entry(
+            entry_id=number,
+            lane_id=lane,
+            kind=kind,
+            event_id=f"e-{number}",
+            data={"email": f"{number}@example.org"} if kind == "user_update" else {},
+            credential=b'{"kid":"k1"}' if kind == "password_change" else None,
+        )
+        for name, value in changes.items():
+            setattr(entry, name, value)
+        self.entries[number] = entry
+        row = self.lanes.setdefault(lane, Lane(realm=realm, username_key=username))
+        row.arrivals += 1
+        if row.state == "IDLE":
+            row.state = "READY"
+        return entry
+
+    def now(self) -> datetime:
+        return EPOCH + timedelta(seconds=self.clock())
+
+    async def reach(self, operation: str) -> None:
+        await asyncio.sleep(0)
+        if (gate := self.gates.get(operation)) is not None:
+            await gate.wait()
+        if self.faults[operation]:
+            raise self.faults[operation].popleft()
+
+    def leave(self, operation: str) -> None:
+        if self.faults_after[operation]:
+            raise self.faults_after[operation].popleft()
+
+
+class MemoryDrainStore:
+    """What `DrainStore` does."""
+
+    def __init__(self, database: MemoryDatabase, owner: str) -> None:
+        self.database = database
+        self.owner = owner
+
+    async def ready_lanes(self, shards: Collection[int], limit: int) -> list[ReadyLane]:
+        db = self.database
+        await db.reach("ready_lanes")
+        ready = [
+            ReadyLane(lane_id=lane, realm=row.realm, username_key=row.username_key, arrivals=row.arrivals)
+            for lane, row in db.lanes.items()
+            if row.state == "READY" and shard_of(lane) in shards
+        ]
+        return ready[:limit]
+
+    async def heads(self, lanes: Sequence[ReadyLane]) -> list[Head]:
+        await self.database.reach("heads")
+        return [head for lane in lanes if (head := self._head(lane)) is not None]
+
+    async def claim(self, heads: Collection[Head], *, margin: float) -> dict[int, tuple[int, datetime]]:
+        db = self.database
+        await db.reach("claim")
+        claims = {}
+        for entry in (db.entries[head.entry_id] for head in heads):
+            lease = db.leases[shard_of(entry.lane_id)]
+            if entry.claimed_at is not None and entry.maybe_applied_since is None:
+                entry.maybe_applied_since = entry.claimed_at
+            ours = lease.owner == self.owner and lease.deadline > db.clock() + margin
+            if entry.state is EntryState.PENDING and ours:
+                entry.claimed_at, entry.claim_token = db.now(), lease.token
+                claims[entry.entry_id] = (lease.token, entry.claimed_at)
+        db.leave("claim")
+        return claims
+
+    async def still_claimed(self, entries: Collection[int]) -> set[int]:
+        db = self.database
+        await db.reach("still_claimed")
+        return {
+            number
+            for number in entries
+            if (entry := db.entries[number]).state is EntryState.PENDING
+            and (lease := db.leases[shard_of(entry.lane_id)]).owner == self.owner
+            and lease.token == entry.claim_token
+        }
+
+    async def hand_back(self, claims: Collection[tuple[int, int]]) -> None:
+        db = self.database
+        await db.reach("hand_back")
+        for number, token in claims:
+            entry = db.entries[number]
+            if entry.state is EntryState.PENDING and entry.claim_token == token:
+                entry.claimed_at = entry.claim_token = None
+
+    async def settle(self, settlements: Sequence[Settlement], *, instance: str) -> set[int]:
+        db = self.database
+        await db.reach("settle")
+        fenced = set()
+        for settlement in settlements:
+            head = settlement.head
+            lease = db.leases[head.shard]
+            if lease.owner != self.owner or lease.token != settlement.token:
+                fenced.add(head.entry_id)
+                continue
+            self._write(settlement)
+        db.settled.append([settlement.head.entry_id for settlement in settlements])
+        db.leave("settle")
+        return fenced
+
+    async def hint(self, hints: Sequence[LaneHint]) -> None:
+        db = self.database
+        await db.reach("hint")
+        for hint in hints:
+            row = db.lanes[hint.lane.lane_id]
+            arrived = hint.state == "IDLE" and row.arrivals != hint.lane.arrivals
+            row.state = "READY" if arrived else hint.state
+            row.due_at = db.clock() + (hint.delay or 0.0)
+            if row.state == "READY":
+                # To the end of the queue, as `ready_since` has it.
+                db.lanes[hint.lane.lane_id] = db.lanes.pop(hint.lane.lane_id)
+
+    async def wake(self, shards: Collection[int]) -> int:
+        db = self.database
+        await db.reach("wake")
+        woken = [
+            row
+            for lane, row in db.lanes.items()
+            if row.state == "WAITING" and row.due_at <= db.clock() and shard_of(lane) in shards
+        ]
+        for row in woken:
+            row.state = "READY"
+        return len(woken)
+
+    async def sweep(self, shards: Collection[int]) -> int:
+        db = self.database
+        await db.reach("sweep")
+        asleep = {
+            entry.lane_id
+            for entry in db.entries.values()
+            if entry.state is EntryState.PENDING and db.lanes[entry.lane_id].state in {"IDLE", "HELD"}
+        }
+        for lane in asleep:
+            db.lanes[lane].state = "READY"
+        return len(asleep)
+
+    def _head(self, lane: ReadyLane) -> Head | None:
+        db = self.database
+        waiting = [e for e in db.entries.values() if e.lane_id == lane.lane_id and e.is_open][:2]
+        if not waiting:
+            return None
+        entry = waiting[0]
+        return Head(
+            lane=lane,
+            entry_id=entry.entry_id,
+            position=Position(1, 0, entry.entry_id),
+            origin="live",
+            kind=entry.kind,
+            source="/accounts",
+            event_id=entry.event_id,
+            username=lane.username_key,
+            priority=5,
+            traceparent=None,
+            tracestate=None,
+            data=entry.data,
+            credential=entry.credential,
+            state=entry.state,
+            attempts=entry.attempts,
+            calls=entry.calls,
+            openings=entry.openings,
+            charged_ago=None if entry.charged_at is None else db.clock() - entry.charged_at,
+            due_in=max(0.0, entry.due_at - db.clock()),
+            claimed_at=entry.claimed_at,
+            maybe_applied_since=entry.maybe_applied_since,
+            next_priority=5 if len(waiting) > 1 else None,
+            fold=db.folds.get(lane.lane_id, Fold()),
+        )
+
+    def _write(self, settlement: Settlement) -> None:
+        db, head = self.database, settlement.head
+        entry = db.entries[head.entry_id]
+        assert entry.state is EntryState.PENDING, "only the owner writes, and only once"
+        entry.state, entry.reason = settlement.state, settlement.reason
+        entry.attempts, entry.openings = settlement.attempts, settlement.openings
+        entry.charged_at = db.clock() if settlement.charged else entry.charged_at
+        entry.due_at = db.clock() + settlement.delay
+        entry.maybe_applied_since = settlement.maybe_applied_since or entry.maybe_applied_since
+        entry.claimed_at = entry.claim_token = None
+        if settlement.attempt is not None:
+            entry.calls = head.calls + 1
+            entry.recorded.append(settlement.attempt)
+        if settlement.fold is not None:
+            db.folds[entry.lane_id] = settlement.fold
+
+
+class MemoryLeaseStore:
+    """What `LeaseStore` does for one instance."""
+
+    def __init__(self, database: MemoryDatabase, owner: str, *, seconds: float = 30.0) -> None:
+        self.database = database
+        self.owner = owner
+        self.seconds = seconds
+        self.before_renewal: Callable[[], None] = lambda: None
+
+    async def renew(self) -> LeaseView:
+        db = self.database
+        await db.reach("renew")
+        self.before_renewal()
+        now = db.clock()
+        db.instances[self.owner] = now + self.seconds
+        for lease in db.leases.values():
+            if lease.owner == self.owner and lease.deadline > now:
+                lease.deadline = now + self.seconds
+        return LeaseView(
+            owned=self._owned(),
+            free=tuple(
+                shard for shard, lease in db.leases.items() if lease.owner is None or lease.deadline <= now
+            ),
+            alive=tuple(sorted(name for name, deadline in db.instances.items() if deadline > now)),
+        )
+
+    async def acquire(self, shards: Collection[int]) -> dict[int, int]:
+        db = self.database
+        await db.reach("acquire")
+        now = db.clock()
+        for lease in (db.leases[shard] for shard in shards):
+            if lease.owner is None or lease.deadline <= now:
+                lease.owner, lease.token, lease.deadline = self.owner, lease.token + 1, now + self.seconds
+        return self._owned()
+
+    async def release(self, shards: Collection[int]) -> None:
+        await self.database.reach("release")
+        for lease in (self.database.leases[shard] for shard in shards):
+            if lease.owner == self.owner:
+                lease.owner, lease.deadline = None, self.database.clock()
+
+    async def leave(self) -> None:
+        await self.database.reach("leave")
+        self.database.instances.pop(self.owner, None)
+
+    def _owned(self) -> dict[int, int]:
+        now = self.database.clock()
+        return {
+            shard: lease.token
+            for shard, lease in self.database.leases.items()
+            if lease.owner == self.owner and lease.deadline > now
+        }
+
+
+class MemoryRealmStore:
+    """What of `CircuitStore` the watch over realms needs."""
+
+    def __init__(self, database: MemoryDatabase) -> None:
+        self.database = database
+
+    async def set_realm_fault(self, realm: str, fault: str | None, detail: str | None) -> None:
+        await self.database.reach("set_realm_fault")
+        if fault is None:
+            self.database.realm_faults.pop(realm, None)
+        else:
+            self.database.realm_faults[realm] = fault

@@ -1,0 +1,173 @@
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from consumer.drain.charging import Evidence, Unjudged, is_charged
+
+OURS, OTHER, THIRD = b"ours", b"other", b"third"
+CLEAR = Unjudged(OURS, ended=100.0, vague=False, reason="conflict")
+VAGUE = replace(CLEAR, vague=True, reason="timeout")
+
+
+def charged(
+    failure: Unjudged, evidence: Evidence, *, now: float = 110.0, charged_ago: float | None = None
+) -> bool:
+    return is_charged(
+        failure, evidence, now=now, charged_ago=charged_ago, charge_pause=600.0, charge_share=0.9
+    )
+
+
+def seen(*successes: tuple[bytes, float]) -> Evidence:
+    """Successful calls, each as lane and beginning."""
+    evidence = Evidence()
+    for lane, began in successes:
+        evidence.succeeded(lane, began, began + 0.1)
+    return evidence
+
+
+class TestAFailureIsCharged:
+    def test_when_another_lanes_call_began_and_succeeded_after_it(self) -> None:
+        assert charged(CLEAR, seen((OTHER, 100.1)))
+
+    def test_when_the_control_call_did(self) -> None:
+        evidence = Evidence()
+        evidence.control_succeeded(100.1)
+
+        assert charged(CLEAR, evidence)
+
+
+class TestAFailureIsNotCharged:
+    def test_without_evidence(self) -> None:
+        assert not charged(CLEAR, Evidence())
+
+    def test_for_a_success_of_the_same_lane(self) -> None:
+        assert not charged(CLEAR, seen((OURS, 105.0)))
+
+    @pytest.mark.parametrize("began", [99.9, 100.0])
+    def test_for_a_success_that_began_before_it_failed(self, began: float) -> None:
+        evidence = Evidence()
+        evidence.succeeded(OTHER, began, 105.0)
+        evidence.control_succeeded(began)
+
+        assert not charged(CLEAR, evidence)
+
+    def test_for_an_older_control_call_that_ends_last(self) -> None:
+        evidence = Evidence()
+        evidence.control_succeeded(100.1)
+        evidence.control_succeeded(90.0)
+
+        assert charged(CLEAR, evidence)
+
+
+class TestAnotherLanesSuccessIsFound:
+    def test_behind_later_ones_of_the_same_lane(self) -> None:
+        assert charged(CLEAR, seen((OTHER, 100.1), (OURS, 101.0), (OURS, 102.0)))
+
+    def test_among_many_lanes(self) -> None:
+        assert charged(CLEAR, seen((THIRD, 100.1), (OURS, 100.2), (OTHER, 90.0), (OURS, 100.3)))
+
+    @settings(deadline=None)
+    @given(
+        calls=st.lists(st.tuples(st.sampled_from([OURS, OTHER, THIRD]), st.integers(0, 20)), max_size=12),
+        control=st.none() | st.integers(0, 20),
+        moment=st.integers(0, 20),
+    )
+    def test_whatever_the_order_in_which_calls_end(
+        self, calls: list[tuple[bytes, int]], control: int | None, moment: int
+    ) -> None:
+        evidence = seen(*((lane, float(began)) for lane, began in calls))
+        if control is not None:
+            evidence.control_succeeded(control)
+
+        others = [began for lane, began in calls if lane != OURS] + ([] if control is None else [control])
+        assert evidence.available_after(moment, OURS) == any(began > moment for began in others)
+
+
+class TestAVagueFailure:
+    def test_is_charged_while_others_succeed(self) -> None:
+        assert charged(VAGUE, seen((OTHER, 101.0)))
+
+    @pytest.mark.parametrize(
+        ("charged_ago", "expected"), [(None, True), (0.0, False), (599.9, False), (600.0, True)]
+    )
+    def test_is_charged_once_in_ten_minutes_at_most(self, charged_ago: float | None, expected: bool) -> None:  # noqa: FBT001 - a row of the table
+        assert charged(VAGUE, seen((OTHER, 101.0)), charged_ago=charged_ago) is expected
+
+    def test_of_another_kind_has_no_such_pause(self) -> None:
+        assert charged(CLEAR, seen((OTHER, 101.0)), charged_ago=0.0)
+
+    @pytest.mark.parametrize(
+        ("succeeded", "failed", "expected"),
+        [(1, 0, True), (18, 1, True), (18, 2, True), (18, 3, False), (17, 2, False), (1, 1, False)],
+        # 18/19 = 0.947, 18/20 = 0.9, 18/21 = 0.857, 17/19 = 0.895, 1/2
+    )
+    def test_is_charged_only_while_nine_tenths_of_the_others_succeed(
+        self,
+        succeeded: int,
+        failed: int,
+        expected: bool,  # noqa: FBT001 - a row of the table
+    ) -> None:
+        evidence = seen(*((OTHER, 101.0) for _ in range(succeeded)))
+        for _ in range(failed):
+            evidence.failed(THIRD, 102.0)
+
+        assert charged(VAGUE, evidence) is expected
+
+    def test_our_own_failures_say_nothing_about_the_others(self) -> None:
+        evidence = seen((OTHER, 101.0))
+        for _ in range(50):
+            evidence.failed(OURS, 102.0)
+
+        assert charged(VAGUE, evidence)
+
+    def test_failures_of_long_ago_are_forgotten(self) -> None:
+        evidence = Evidence()
+        for _ in range(50):
+            evidence.failed(THIRD, 110.0)
+        evidence.succeeded(OTHER, 711.0, 711.1)
+
+        assert not charged(VAGUE, evidence, now=710.0)
+        assert charged(VAGUE, evidence, now=712.0)
+
+    def test_where_nobody_else_called_the_control_call_is_enough(self) -> None:
+        evidence = Evidence()
+        evidence.control_succeeded(101.0)
+
+        assert charged(VAGUE, evidence)
+
+
+def test_memory_is_bounded() -> None:
+    evidence = Evidence()
+    for number in range(10_000):
+        evidence.failed(str(number).encode(), float(number))
+
+    assert len(evidence._calls) == 200
+
+
+class TestAFailureAtTheBeginningOfAnOutage:
+    @staticmethod
+    def judged(others_fail: int) -> bool:
+        evidence = Evidence()
+        for n in range(100):
+            evidence.succeeded(b"before%d" % n, began=90.0 + n / 20, ended=90.1 + n / 20)
+        evidence.failed(b"alice", 100.0)
+        # One answer was on its way when Keycloak died.
+        evidence.succeeded(b"late", began=99.9, ended=100.01)
+        for n in range(others_fail):
+            evidence.failed(b"other%d" % n, 100.05 + n / 100)
+        for n in range(400):
+            evidence.succeeded(b"after%d" % n, began=160.0 + n / 20, ended=160.1 + n / 20)
+        failure = Unjudged(b"alice", 100.0, vague=True, reason="connection_lost")
+        return is_charged(
+            failure, evidence, now=200.0, charged_ago=None, charge_pause=600.0, charge_share=0.9
+        )
+
+    def test_is_not_charged_however_well_calls_go_when_it_is_over(self) -> None:
+        assert not self.judged(others_fail=20)
+
+    def test_is_charged_when_nobody_else_failed(self) -> None:
+        assert self.judged(others_fail=0)

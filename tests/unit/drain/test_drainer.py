@@ -1,0 +1,791 @@
+from __future__ import annotations
+
+import asyncio
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import replace
+from itertools import chain
+
+import pytest
+
+from consumer.delivery.change import Change
+from consumer.delivery.outcome import Blame, Defer, Delivered, Failure, Outcome, Reason, Retry
+from consumer.drain.policy import DrainPolicy
+from consumer.outbox.errors import CommitUnknown, DatabaseUnavailable
+from consumer.outbox.lane import lane_id
+from consumer.outbox.rows import EntryState
+from tests.unit.drain.bench_of_drainers import POLICY, Bench, settle_down, until
+from tests.unit.drain.heads import CONFLICT, FORBIDDEN, INVALID, TIMEOUT, UNAVAILABLE, UNREACHABLE
+from tests.unit.drain.outbox_in_memory import Entry
+
+PENDING, HELD, DELIVERED, DEAD_LETTER, _ = EntryState
+
+
+@pytest.fixture
+def bench() -> Bench:
+    return Bench()
+
+
+def states(*entries: Entry) -> list[EntryState]:
+    return [entry.state for entry in entries]
+
+
+def claimed(entries: Sequence[Entry]) -> int:
+    return sum(entry.claimed_at is not None for entry in entries)
+
+
+def ids(entries: Sequence[Entry]) -> list[str]:
+    return [entry.event_id for entry in entries]
+
+
+class TestOrder:
+    async def test_each_users_changes_are_asked_for_in_their_order(self, bench: Bench) -> None:
+        bench.instance()
+        users = [f"user-{n}" for n in range(12)]
+        entries = {user: [] for user in users}  # type: dict[str, list[Entry]]
+        for _ in range(10):
+            for user in users:
+                entries[user].append(bench.database.add(user))
+
+        async with bench.running():
+            await bench.done(*chain.from_iterable(entries.values()))
+
+        assert {user: bench.keycloak.order(user) for user in users} == {
+            user: ids(known) for user, known in entries.items()
+        }
+
+    async def test_is_kept_through_failures(self, bench: Bench) -> None:
+        bench.instance()
+        entries = [bench.database.add("alice") for _ in range(5)]
+        for entry in entries[1:4]:
+            bench.keycloak.plans[entry.event_id].extend([CONFLICT, UNAVAILABLE, TIMEOUT])
+
+        async with bench.running():
+            await bench.done(*entries)
+
+        first, *middle, last = ids(entries)
+        assert bench.keycloak.order("alice") == [first, *(event for event in middle for _ in range(4)), last]
+
+    async def test_goes_on_behind_a_dead_letter(self, bench: Bench) -> None:
+        bench.instance()
+        entries = [bench.database.add("alice") for _ in range(3)]
+        bench.keycloak.plans[entries[1].event_id].append(INVALID)
+
+        async with bench.running():
+            await bench.done(*entries)
+
+        assert states(*entries) == [DELIVERED, DEAD_LETTER, DELIVERED]
+        assert bench.keycloak.order("alice") == ids(entries)
+
+    async def test_waits_for_the_commit_of_the_write_back(self, bench: Bench) -> None:
+        bench.instance()
+        first, second = bench.database.add("alice"), bench.database.add("alice")
+        gate = bench.database.gates["settle"] = asyncio.Event()
+
+        async with bench.running():
+            await until(lambda: bench.keycloak.calls)
+            for _ in range(5):
+                bench.notify()
+                await settle_down()
+            assert bench.keycloak.order("alice") == [first.event_id]
+
+            gate.set()
+            await bench.done(first, second)
+
+        assert bench.keycloak.order("alice") == ids([first, second])
+
+    @pytest.mark.parametrize("after", [False, True])
+    async def test_survives_a_lost_commit(self, bench: Bench, after: bool) -> None:  # noqa: FBT001 - both ways a COMMIT can be lost
+        bench.instance()
+        faults = bench.database.faults_after if after else bench.database.faults
+        faults["settle"].append(CommitUnknown())
+        entries = [bench.database.add("alice") for _ in range(3)]
+
+        async with bench.running():
+            await bench.done(*entries)
+
+        assert bench.keycloak.order("alice") == ids(entries)
+
+
+class TestOneLaneDoesNotHoldUpAnother:
+    async def test_while_its_call_hangs(self, bench: Bench) -> None:
+        bench.instance()
+        stuck = bench.database.add("alice")
+        bench.keycloak.hold("alice")
+        others = [bench.database.add(f"user-{n}") for n in range(30)]
+
+        async with bench.running():
+            await until(lambda: set(states(*others)) == {DELIVERED})
+            assert stuck.state is PENDING
+
+    async def test_while_it_waits_for_its_next_attempt(self, bench: Bench) -> None:
+        bench.instance()
+        failing = [bench.database.add("alice") for _ in range(50)]
+        bench.keycloak.always["alice"] = UNAVAILABLE
+        others = [bench.database.add("bob") for _ in range(5)]
+
+        async with bench.running():
+            await until(lambda: set(states(*others)) == {DELIVERED})
+
+        assert set(states(*failing)) == {PENDING}
+        assert len(bench.keycloak.order("alice")) == 1
+
+    async def test_by_being_long(self, bench: Bench) -> None:
+        bench.instance()
+        for user in range(40):
+            for _ in range(20):
+                bench.database.add(f"long-{user}")
+        short = [bench.database.add(f"short-{user}") for user in range(5)]
+
+        async with bench.running():
+            await until(lambda: set(states(*short)) == {DELIVERED})
+
+        longest = max(len(bench.keycloak.order(f"long-{user}")) for user in range(40))
+        assert longest <= 5
+
+    async def test_while_its_head_is_held(self, bench: Bench) -> None:
+        bench.instance()
+        held, behind = bench.database.add("alice", state=HELD), bench.database.add("alice")
+        other = bench.database.add("bob")
+
+        async with bench.running():
+            await until(lambda: other.state is DELIVERED)
+            await until(lambda: bench.database.lanes[held.lane_id].state == "HELD")
+
+        assert states(held, behind) == [HELD, PENDING]
+        assert bench.keycloak.order("alice") == []
+
+    async def test_while_its_realm_is_at_fault(self, bench: Bench) -> None:
+        one = bench.instance()
+        one.realm_trouble["broken"] = FORBIDDEN
+        waiting = [bench.database.add(f"user-{n}", realm="broken") for n in range(3)]
+        for n in range(3):
+            bench.keycloak.always[f"user-{n}"] = FORBIDDEN
+        others = [bench.database.add("bob") for _ in range(5)]
+
+        async with bench.running():
+            await until(lambda: set(states(*others)) == {DELIVERED})
+            asked = len(bench.keycloak.calls)
+            assert bench.database.realm_faults == {"broken": "forbidden"}
+            await bench.advance(20)
+            assert len(bench.keycloak.calls) == asked, "the realm rests"
+
+            one.realm_trouble.clear()
+            bench.keycloak.always.clear()
+            await bench.done(*waiting)
+
+        assert bench.database.realm_faults == {}
+        assert {entry.attempts for entry in waiting} == {0}
+
+
+class TestHowMuchAtOnce:
+    async def test_is_what_the_circuit_allows(self, bench: Bench) -> None:
+        one = bench.instance()
+        one.circuit.allowed_calls = 3
+        entries = [bench.database.add(f"user-{n}") for n in range(40)]
+        gates = [bench.keycloak.hold(f"user-{n}") for n in range(40)]
+
+        async with bench.running():
+            await until(lambda: len(bench.keycloak.calls) == 3)
+            bench.notify()
+            await settle_down()
+            assert len(bench.keycloak.calls) == 3
+            # 3 under way, and twice as many that wait for a free place.
+            assert claimed(entries) == 9
+
+            for gate in gates:
+                gate.set()
+            await bench.done(*entries)
+
+        assert bench.keycloak.most_at_once == 3
+
+
+class TestTheCircuit:
+    async def test_while_open_nothing_is_called_and_claims_are_handed_back(self, bench: Bench) -> None:
+        one = bench.instance()
+        one.circuit.allowed_calls = 2
+        entries = [bench.database.add(f"user-{n}") for n in range(10)]
+        gates = [bench.keycloak.hold(f"user-{n}") for n in range(10)]
+
+        async with bench.running():
+            await until(lambda: claimed(entries) == 6)
+            one.circuit.allowed_calls = 0
+            bench.notify()
+            await until(lambda: claimed(entries) == 2)
+            for gate in gates:
+                gate.set()
+            await until(lambda: states(*entries).count(DELIVERED) == 2)
+            await bench.advance(100)
+            assert len(bench.keycloak.calls) == 2
+
+            one.circuit.allowed_calls = 2
+            await bench.done(*entries)
+
+        assert {entry.maybe_applied_since for entry in entries} == {None}, (
+            "what was handed back was never started"
+        )
+
+    async def test_that_opens_while_a_failure_is_judged_lets_no_call_through(self, bench: Bench) -> None:
+        one = bench.instance()
+        entry = bench.database.add("alice")
+        bench.keycloak.plans[entry.event_id].append(CONFLICT)
+
+        async with bench.running():
+            await until(lambda: entry.calls == 1)
+
+            def opens() -> None:
+                one.circuit.allowed_calls = 0
+
+            one.circuit.while_checking = opens
+            await bench.advance(2)
+            await until(lambda: one.circuit.checks)
+            await settle_down()
+            assert len(bench.keycloak.calls) == 1
+            await until(lambda: entry.claimed_at is None)
+
+            one.circuit.while_checking = lambda: None
+            one.circuit.allowed_calls = 8
+            await bench.done(entry)
+
+        assert (entry.state, entry.attempts) == (DELIVERED, 1)
+
+    @pytest.mark.parametrize(
+        ("outcome", "failures", "successes"),
+        [
+            (Delivered(reason=Reason.UPDATED, user_id="x", existed=True), 0, 1),
+            (INVALID, 0, 1),
+            (CONFLICT, 0, 1),
+            (TIMEOUT, 1, 0),
+            (UNREACHABLE, 1, 0),
+            (UNAVAILABLE, 1, 0),
+            (Defer(reason=Reason.UNKNOWN_SEALING_KEY, failure=Failure(blame=Blame.LOCAL)), 0, 0),
+            (RuntimeError("a defect"), 0, 0),
+        ],
+        ids=lambda value: getattr(getattr(value, "reason", None), "value", None),
+    )
+    async def test_learns_what_speaks_about_keycloak(
+        self, bench: Bench, outcome: Outcome | Exception, failures: int, successes: int
+    ) -> None:
+        one = bench.instance()
+        entry = bench.database.add("alice")
+        bench.keycloak.plans[entry.event_id].append(outcome)
+
+        async with bench.running():
+            await until(lambda: entry.calls == 1)
+
+        assert (len(one.circuit.failures), len(one.circuit.successes)) == (failures, successes)
+
+    async def test_counts_a_call_in_the_generation_in_which_it_began(self, bench: Bench) -> None:
+        one = bench.instance()
+        entry = bench.database.add("alice")
+        gate = bench.keycloak.hold("alice")
+        bench.keycloak.always["alice"] = TIMEOUT
+
+        async with bench.running():
+            await until(lambda: bench.keycloak.calls)
+            one.circuit.generation = 1
+            gate.set()
+            await until(lambda: entry.calls == 1)
+
+        assert one.circuit.failures == [(0, entry.lane_id)]
+
+
+class TestTheSuspectedCause:
+    @staticmethod
+    async def fail_and_open(bench: Bench, entry: Entry, opening: int) -> None:
+        """The entry's call fails, and the circuit opens and closes once."""
+        one = bench.instances[0]
+        calls = len(bench.keycloak.order("alice"))
+        async with asyncio.timeout(5):
+            while len(bench.keycloak.order("alice")) == calls or entry.claimed_at is not None:
+                await bench.advance(1)
+                await asyncio.sleep(0.001)
+        one.drainer.circuit_opened(one.circuit.generation)
+        one.circuit.generation += 2
+
+    async def test_is_held_when_it_was_failing_at_three_openings(self, bench: Bench) -> None:
+        bench.instance()
+        entry = bench.database.add("alice")
+        bench.keycloak.always["alice"] = TIMEOUT
+
+        async with bench.running():
+            for opening in range(3):
+                await self.fail_and_open(bench, entry, opening)
+                assert (entry.state, entry.openings) == (PENDING, opening)
+            await bench.done(entry)
+
+        assert (entry.state, entry.reason, entry.openings) == (HELD, "suspected_cause", 3)
+        assert entry.attempts == 0, "what fails at an opening is the outage's fault"
+
+    async def test_is_not_who_failed_before_a_success(self, bench: Bench) -> None:
+        one = bench.instance()
+        entry = bench.database.add("alice")
+        bench.keycloak.plans[entry.event_id].append(UNAVAILABLE)
+
+        async with bench.running():
+            await until(lambda: entry.calls == 1)
+            other = bench.database.add("bob")
+            bench.notify()
+            await until(lambda: other.state is DELIVERED)
+            one.drainer.circuit_opened(one.circuit.generation)
+            one.circuit.generation += 2
+            bench.keycloak.always["alice"] = UNAVAILABLE
+            calls = entry.calls
+            async with asyncio.timeout(5):
+                while entry.calls == calls:
+                    await bench.advance(1)
+
+        assert entry.openings == 0
+
+
+class TestCharging:
+    async def test_an_entry_dies_after_five_charged_attempts(self, bench: Bench) -> None:
+        bench.instance()
+        entry, behind = bench.database.add("alice"), bench.database.add("alice")
+        bench.keycloak.plans[entry.event_id].extend([CONFLICT] * 99)
+
+        async with bench.running():
+            await bench.done(entry, behind)
+
+        assert (entry.state, entry.reason, entry.attempts, entry.calls) == (DEAD_LETTER, "conflict", 5, 5)
+        assert behind.state is DELIVERED
+
+    async def test_nothing_is_charged_while_keycloak_shows_no_sign_of_life(self, bench: Bench) -> None:
+        one = bench.instance()
+        one.circuit.control_succeeds = False
+        entry = bench.database.add("alice")
+        bench.keycloak.plans[entry.event_id].extend([CONFLICT] * 12)
+
+        async with bench.running():
+            await bench.done(entry)
+
+        assert (entry.state, entry.attempts, entry.calls) == (DELIVERED, 0, 13)
+        assert one.circuit.checks >= 12, "each time it was asked"
+
+    async def test_another_lanes_success_is_enough(self, bench: Bench) -> None:
+        one = bench.instance()
+        one.circuit.control_succeeds = False
+        entry = bench.database.add("alice")
+        bench.keycloak.plans[entry.event_id].append(CONFLICT)
+
+        async with bench.running():
+            await until(lambda: entry.calls == 1)
+            bench.clock.advance(0.01)
+            other = bench.database.add("bob")
+            await bench.done(other)
+            await bench.done(entry)
+
+        assert (entry.attempts, one.circuit.checks) == (1, 0)
+
+    async def test_a_timeout_is_charged_once_in_ten_minutes(self, bench: Bench) -> None:
+        bench.instance()
+        entry = bench.database.add("alice")
+        plain = replace(TIMEOUT, failure=replace(TIMEOUT.failure, ambiguous=False))
+        bench.keycloak.always["alice"] = plain
+
+        async with bench.running():
+            began = bench.clock()
+            async with asyncio.timeout(10):
+                while entry.calls < 6:
+                    await bench.advance(5)
+                    bench.database.add("bob")
+                    await asyncio.sleep(0.001)
+
+        assert bench.clock() - began < 600
+        assert entry.attempts == 1
+
+    async def test_busy_and_away_are_never_charged(self, bench: Bench) -> None:
+        bench.instance()
+        throttled = Defer(reason=Reason.THROTTLED, failure=Failure(blame=Blame.KEYCLOAK, status=429))
+        entry = bench.database.add("alice")
+        bench.keycloak.plans[entry.event_id].extend([throttled, UNAVAILABLE] * 5)
+
+        async with bench.running():
+            await bench.done(entry)
+
+        assert (entry.state, entry.attempts, entry.calls) == (DELIVERED, 0, 11)
+        assert {attempt.charged for attempt in entry.recorded} == {False}
+
+    async def test_what_another_process_saw_fail_gets_the_benefit_of_the_doubt(self, bench: Bench) -> None:
+        bench.instance()
+        entry = bench.database.add("alice", attempts=4, calls=4)
+
+        async with bench.running():
+            await bench.done(entry)
+
+        assert (entry.state, entry.attempts, entry.calls) == (DELIVERED, 4, 5)
+
+    async def test_what_may_have_been_applied_is_not_given_up(self, bench: Bench) -> None:
+        bench.instance()
+        entry = bench.database.add("alice")
+        bench.keycloak.plans[entry.event_id].extend([TIMEOUT, *[CONFLICT] * 9])
+
+        async with bench.running():
+            await bench.done(entry)
+
+        assert (entry.state, entry.calls) == (DELIVERED, 11)
+
+
+class TestLeases:
+    async def test_no_call_starts_that_could_outlive_the_lease(self, bench: Bench) -> None:
+        one = bench.instance()
+        entry = bench.database.add("alice")
+
+        async def slow(change: Change) -> None:
+            bench.clock.advance(18.1)  # of 30 s; a call may take 10 s, and 2 s must remain
+
+        bench.keycloak.before_request = slow
+        async with bench.running():
+            await until(lambda: entry.calls == 1)
+
+        assert bench.keycloak.calls == []
+        assert (entry.state, entry.attempts, entry.reason) == (PENDING, 0, "lease_too_short")
+        assert one.circuit.failures == []
+
+    async def test_a_call_starts_that_ends_in_time(self, bench: Bench) -> None:
+        bench.instance()
+        entry = bench.database.add("alice")
+
+        async def slow(change: Change) -> None:
+            bench.clock.advance(18.0)
+
+        bench.keycloak.before_request = slow
+        async with bench.running():
+            await until(lambda: entry.state is DELIVERED)
+
+    @pytest.mark.parametrize("comes_back", [False, True])
+    async def test_who_was_stopped_for_long_calls_nothing_of_what_it_had_claimed(
+        self,
+        bench: Bench,
+        comes_back: bool,  # noqa: FBT001 - whether the shards are ours again, under another token
+    ) -> None:
+        zombie, heir = bench.instance("a"), bench.instance("b")
+        first, second = bench.database.add("alice"), bench.database.add("alice")
+        stopped, went_on = asyncio.Event(), asyncio.Event()
+
+        async def stop(change: Change) -> None:
+            stopped.set()
+            await went_on.wait()
+
+        bench.keycloak.before_request = stop
+        async with zombie.running():
+            await stopped.wait()
+            bench.keycloak.before_request = None
+            bench.clock.advance(31)
+            async with heir.running():
+                await until(lambda: states(first, second) == [DELIVERED, DELIVERED])
+            if comes_back:
+                await heir.leases.release_all()
+            await zombie.leases.turn()
+            assert zombie.leases.remaining == 30.0
+            went_on.set()
+            await until(lambda: zombie.drainer.counts.fenced)
+
+        assert [(made.by, made.event_id) for made in bench.keycloak.calls] == [
+            ("b", first.event_id),
+            ("b", second.event_id),
+        ]
+
+    async def test_a_lane_in_hand_keeps_its_shard(self, bench: Bench) -> None:
+        one, _ = bench.instance("a"), bench.instance("b")
+        users = [f"user-{n}" for n in range(8)]
+        entries = [bench.database.add(user) for user in users]
+        gates = [bench.keycloak.hold(user) for user in users]
+
+        async with one.running():
+            await until(lambda: len(bench.keycloak.calls) == 8)
+            for _ in range(3):
+                for instance in bench.instances:
+                    await instance.leases.turn()
+            assert {entry.lane_id[0] for entry in entries} <= one.leases.shards.keys()
+            for gate in gates:
+                gate.set()
+            await until(lambda: set(states(*entries)) == {DELIVERED})
+
+    async def test_two_instances_share_the_work_and_keep_the_order(self, bench: Bench) -> None:
+        bench.instance("a")
+        bench.instance("b")
+        users = [f"user-{n}" for n in range(30)]
+        entries = [bench.database.add(user) for _ in range(5) for user in users]
+
+        async with bench.running():
+            for _ in range(3):
+                await bench.advance(1)
+            await bench.done(*entries)
+
+        assert Counter(made.event_id for made in bench.keycloak.calls) == Counter(ids(entries))
+        for user in users:
+            assert bench.keycloak.order(user) == ids(
+                [e for e in entries if e.lane_id == lane_id("shop", user)]
+            )
+
+
+class TestTakeover:
+    async def test_of_a_claim_without_a_record_is_a_call_that_may_have_been_made(self, bench: Bench) -> None:
+        bench.instance()
+        claimed_at = bench.database.now()
+        entry = bench.database.add("alice", claimed_at=claimed_at, claim_token=99)
+        bench.clock.advance(40)
+
+        async with bench.running():
+            await bench.done(entry)
+
+        (made,) = bench.keycloak.calls
+        assert made.change.maybe_applied_since is not None
+        assert made.change.maybe_applied_since.replace(tzinfo=None) == claimed_at
+        fold = bench.database.folds[entry.lane_id]
+        assert (fold.suspect_since, fold.suspect_kind) == (claimed_at, "takeover")
+
+    async def test_stays_in_doubt_through_failures(self, bench: Bench) -> None:
+        bench.instance()
+        claimed_at = bench.database.now()
+        entry = bench.database.add("alice", claimed_at=claimed_at, claim_token=99)
+        bench.keycloak.plans[entry.event_id].extend([UNAVAILABLE, CONFLICT])
+
+        async with bench.running():
+            await bench.done(entry)
+
+        assert all(made.change.maybe_applied_since is not None for made in bench.keycloak.calls)
+        assert bench.database.folds[entry.lane_id].suspect_since == claimed_at
+
+    async def test_of_what_was_never_claimed_leaves_no_doubt(self, bench: Bench) -> None:
+        bench.instance()
+        entry = bench.database.add("alice")
+
+        async with bench.running():
+            await bench.done(entry)
+
+        assert bench.keycloak.calls[0].change.maybe_applied_since is None
+        assert bench.database.folds[entry.lane_id].suspect_since is None
+
+
+class TestDefects:
+    async def test_a_defect_in_delivery_stops_neither_its_lane_for_ever_nor_the_others(
+        self, bench: Bench
+    ) -> None:
+        bench.instance()
+        entry, other = bench.database.add("alice"), bench.database.add("bob")
+        bench.keycloak.plans[entry.event_id].append(RuntimeError("hunter2"))
+
+        async with bench.running():
+            await bench.done(entry, other)
+
+        assert states(entry, other) == [DELIVERED, DELIVERED]
+        assert entry.recorded[0].reason == "internal_error"
+        assert "hunter2" not in (entry.recorded[0].error or "")
+
+    @pytest.mark.parametrize(
+        "operation", ["ready_lanes", "heads", "claim", "wake", "hint", "settle", "set_realm_fault"]
+    )
+    async def test_a_database_that_is_away_for_a_moment_costs_nothing(
+        self, bench: Bench, operation: str, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr("consumer.drain.drainer._PAUSE_AFTER_FAULT", 0.0)
+        monkeypatch.setattr("consumer.drain.writer.Backoff.next_delay", lambda _: 0.0)
+        bench.instance()
+        bench.database.faults[operation].extend([DatabaseUnavailable()] * 2)
+        entries = [bench.database.add(f"user-{n}") for n in range(3) for _ in range(3)]
+        bench.keycloak.plans[entries[0].event_id].append(UNAVAILABLE)
+
+        async with bench.running():
+            await bench.done(*entries)
+
+        assert set(states(*entries)) == {DELIVERED}
+        assert not bench.instances[0].drainer.busy_shards()
+
+    async def test_claims_that_cannot_be_handed_back_do_not_strand_their_lanes(self, bench: Bench) -> None:
+        one = bench.instance()
+        one.circuit.allowed_calls = 2
+        entries = [bench.database.add(f"user-{n}") for n in range(4)]
+        gates = [bench.keycloak.hold(f"user-{n}") for n in range(4)]
+
+        async with bench.running():
+            await until(lambda: claimed(entries) == 4)
+            bench.database.faults["hand_back"].append(DatabaseUnavailable())
+            one.circuit.allowed_calls = 0
+            bench.notify()
+            await until(lambda: not bench.database.faults["hand_back"])
+            one.circuit.allowed_calls = 2
+            for gate in gates:
+                gate.set()
+            await bench.done(*entries)
+
+        assert set(states(*entries)) == {DELIVERED}
+
+    async def test_a_claim_whose_commit_was_lost_is_made_again(
+        self, bench: Bench, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr("consumer.drain.drainer._PAUSE_AFTER_FAULT", 0.0)
+        bench.instance()
+        bench.database.faults_after["claim"].append(CommitUnknown())
+        entry = bench.database.add("alice")
+
+        async with bench.running():
+            await bench.done(entry)
+
+        assert (entry.state, len(bench.keycloak.calls)) == (DELIVERED, 1)
+
+
+class TestForbidden:
+    async def test_to_one_user_alone_is_charged_to_that_user(self, bench: Bench) -> None:
+        bench.instance()
+        entry = bench.database.add("alice")
+        bench.keycloak.always["alice"] = FORBIDDEN
+
+        async with bench.running():
+            await bench.done(entry)
+
+        assert (entry.state, entry.reason, entry.attempts) == (DEAD_LETTER, "forbidden", 5)
+
+    async def test_while_keycloak_is_away_is_charged_to_nobody(self, bench: Bench) -> None:
+        one = bench.instance()
+        one.realm_trouble["shop"] = UNREACHABLE
+        entry = bench.database.add("alice")
+        bench.keycloak.plans[entry.event_id].extend([FORBIDDEN] * 6)
+
+        async with bench.running():
+            await bench.done(entry)
+
+        assert (entry.state, entry.attempts) == (DELIVERED, 0)
+
+
+class TestStopping:
+    async def test_lets_calls_under_way_finish_and_hands_back_the_rest(self, bench: Bench) -> None:
+        one = bench.instance()
+        one.circuit.allowed_calls = 2
+        entries = [bench.database.add(f"user-{n}") for n in range(10)]
+        gates = [bench.keycloak.hold(f"user-{n}") for n in range(10)]
+
+        async with bench.running():
+            await until(lambda: claimed(entries) == 6)
+            stopping = asyncio.create_task(one.drainer.stop(grace=5))
+            await settle_down()
+            assert not stopping.done()
+            for gate in gates:
+                gate.set()
+            await stopping
+
+        assert len(bench.keycloak.calls) == 2
+        assert states(*entries).count(DELIVERED) == 2
+        assert [entry.claimed_at for entry in entries if entry.state is PENDING] == [None] * 8
+
+    async def test_hands_back_what_was_being_claimed_meanwhile(self, bench: Bench) -> None:
+        one = bench.instance()
+        entry = bench.database.add("alice")
+        gate = bench.database.gates["claim"] = asyncio.Event()
+
+        async with bench.running():
+            await until(one.drainer.busy_shards)
+            await one.drainer.stop(grace=5)
+            gate.set()
+            await until(lambda: not one.drainer.busy_shards())
+
+        assert (entry.claimed_at, bench.keycloak.calls) == (None, [])
+
+    async def test_does_not_wait_for_ever(self, bench: Bench) -> None:
+        one = bench.instance()
+        bench.database.add("alice")
+        bench.keycloak.hold("alice")
+
+        async with bench.running():
+            await until(lambda: bench.keycloak.calls)
+            async with asyncio.timeout(5):
+                await one.drainer.stop(grace=0.01)
+
+    async def test_with_the_database_away_is_graceful(self, bench: Bench) -> None:
+        one = bench.instance()
+        one.circuit.allowed_calls = 1
+        entries = [bench.database.add(f"user-{n}") for n in range(3)]
+        gate = bench.keycloak.hold("user-0")
+
+        async with bench.running():
+            await until(lambda: claimed(entries) == 3)
+            bench.database.faults["hand_back"].append(DatabaseUnavailable())
+            gate.set()
+            await one.drainer.stop(grace=5)
+
+
+class TestQuiet:
+    async def test_is_true_when_all_is_done(self, bench: Bench) -> None:
+        one = bench.instance()
+        entries = [bench.database.add(f"user-{n}") for n in range(5)]
+        assert not one.drainer.quiet
+
+        async with bench.running():
+            await bench.done(*entries)
+            await until(lambda: one.drainer.quiet)
+
+        assert {row.state for row in bench.database.lanes.values()} == {"IDLE"}
+
+    async def test_is_false_while_a_call_is_under_way(self, bench: Bench) -> None:
+        one = bench.instance()
+        bench.database.add("alice")
+        bench.keycloak.hold("alice")
+
+        async with bench.running():
+            await until(lambda: bench.keycloak.calls)
+            bench.notify()
+            await settle_down()
+            assert not one.drainer.quiet
+
+    async def test_ends_when_something_arrives(self, bench: Bench) -> None:
+        one = bench.instance()
+        async with bench.running():
+            await until(lambda: one.drainer.quiet)
+            later = bench.database.add("alice")
+            bench.notify()
+            await bench.done(later)
+
+
+async def test_counts_say_what_was_done(bench: Bench) -> None:
+    one = bench.instance()
+    delivered, dead, retried = (bench.database.add(user) for user in ("alice", "bob", "carol"))
+    bench.keycloak.plans[dead.event_id].append(INVALID)
+    bench.keycloak.plans[retried.event_id].extend([CONFLICT, UNAVAILABLE])
+
+    async with bench.running():
+        await bench.done(delivered, dead, retried)
+        await until(lambda: one.drainer.counts.processed == 3)
+
+    counts = one.drainer.counts
+    assert (counts.delivered, counts.dead, counts.retried, counts.deferred, counts.fenced) == (2, 1, 1, 1, 0)
+
+
+async def test_a_lane_that_sleeps_although_it_has_work_is_woken_by_the_sweep(bench: Bench) -> None:
+    bench.instance(policy=DrainPolicy(sweep_interval=0.01))
+    entry = bench.database.add("alice")
+    bench.database.lanes[entry.lane_id].state = "IDLE"
+
+    async with bench.running():
+        await until(lambda: entry.state is DELIVERED)
+
+
+async def test_the_next_attempt_waits_at_least_the_floor(bench: Bench) -> None:
+    bench.instance()
+    entry = bench.database.add("alice")
+    bench.keycloak.plans[entry.event_id].append(CONFLICT)
+
+    async with bench.running():
+        await until(lambda: entry.calls == 1)
+        await bench.advance(POLICY.backoff_floor - 0.01)
+        assert len(bench.keycloak.calls) == 1
+        await bench.done(entry)
+
+
+async def test_a_retry_in_detail(bench: Bench) -> None:
+    bench.instance()
+    entry = bench.database.add("alice")
+    retry = Retry(reason=Reason.EMAIL_IN_USE, failure=Failure(blame=Blame.USER, status=409, detail="taken"))
+    bench.keycloak.plans[entry.event_id].append(retry)
+
+    async with bench.running():
+        await bench.done(entry)
+
+    first, second = entry.recorded
+    assert (first.outcome, first.reason, first.http_status, first.error) == (
+        "RETRY",
+        "email_in_use",
+        409,
+        "taken",
+    )
+    assert (second.outcome, second.reason) == ("DELIVERED", "updated")

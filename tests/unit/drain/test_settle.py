@@ -1,0 +1,358 @@
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import pytest
+
+from consumer.delivery.outcome import Blame, Defer, Outcome, Reason, Retry
+from consumer.drain.policy import DrainPolicy
+from consumer.drain.settle import DELETED_BY, Call, data_of, dead, fold_after, settle
+from consumer.outbox.drain_store import Head, Settlement
+from consumer.outbox.fold import Applied, Credential, Fold, Value
+from consumer.outbox.rows import EntryState
+from tests.unit.drain.heads import (
+    CLAIMED_AT,
+    CONFLICT,
+    EARLIER,
+    FORBIDDEN,
+    INVALID,
+    NO_KEY,
+    STARTED_AT,
+    TIMEOUT,
+    UNAVAILABLE,
+    UNREACHABLE,
+    UNREADABLE,
+    call,
+    delivered,
+    failure,
+    head,
+    position,
+)
+
+PENDING, HELD, DELIVERED, DEAD_LETTER, _ = EntryState
+POLICY = DrainPolicy()
+SEALED = b'{"kid":"k1"}'
+
+
+def settled(of: Head, outcome: Outcome, made: Call | None = None) -> Settlement:
+    """Settle with a wait of as many seconds as failures are named."""
+    return settle(of, outcome, made or call(), POLICY, float)
+
+
+def values(fold: Fold) -> Mapping[str, Any]:
+    return {name: known.value for name, known in fold.fields.items() if name != DELETED_BY}
+
+
+class TestWhatBecomesOfTheEntry:
+    @pytest.mark.parametrize(
+        ("outcome", "state", "reason", "recorded", "charged"),
+        [
+            (delivered(), DELIVERED, "updated", "DELIVERED", False),
+            (CONFLICT, PENDING, "conflict", "RETRY", None),
+            (TIMEOUT, PENDING, "timeout", "RETRY", None),
+            (UNAVAILABLE, PENDING, "unavailable", "DEFER", False),
+            (FORBIDDEN, PENDING, "forbidden", "DEFER", False),
+            (NO_KEY, PENDING, "unknown_sealing_key", "DEFER", False),
+            (INVALID, DEAD_LETTER, "invalid_data", "DEAD_LETTER", True),
+            (UNREADABLE, DEAD_LETTER, "password_unreadable", "DEAD_LETTER", False),
+        ],
+    )
+    def test_by_outcome(
+        self,
+        outcome: Outcome,
+        state: EntryState,
+        reason: str,
+        recorded: str,
+        charged: bool | None,  # noqa: FBT001 - a row of the table
+    ) -> None:
+        settlement = settled(head(), outcome)
+
+        assert (settlement.state, settlement.reason) == (state, reason)
+        assert settlement.attempt is not None
+        assert (settlement.attempt.outcome, settlement.attempt.charged) == (recorded, charged)
+
+    def test_no_call_charges_an_attempt_before_it_is_judged(self) -> None:
+        for outcome in (CONFLICT, TIMEOUT, UNAVAILABLE, INVALID, delivered()):
+            assert settled(head(attempts=3), outcome).attempts == 3
+
+    @pytest.mark.parametrize(("judged", "charged"), [(True, True), (False, False), (None, False)])
+    def test_the_time_of_charging_is_written_when_earlier_calls_are_charged(
+        self,
+        judged: bool | None,  # noqa: FBT001 - a row of the table
+        charged: bool,  # noqa: FBT001 - a row of the table
+    ) -> None:
+        settlement = settled(head(), CONFLICT, call(judged=judged))
+
+        assert (settlement.judged, settlement.charged) == (judged, charged)
+
+    def test_it_is_written_under_the_token_of_its_claim(self) -> None:
+        assert settled(head(), CONFLICT, call(token=9)).token == 9
+
+
+class TestTheAttempt:
+    def test_says_when_how_and_why(self) -> None:
+        attempt = settled(head(), CONFLICT).attempt
+
+        assert attempt is not None
+        assert (attempt.started_at, attempt.ended_at) == (STARTED_AT, STARTED_AT + timedelta(seconds=1.5))
+        assert (attempt.http_status, attempt.trace_id, attempt.error) == (409, b"t" * 16, "why it failed")
+
+    def test_of_a_delivery_has_no_error(self) -> None:
+        attempt = settled(head(), delivered()).attempt
+
+        assert attempt is not None
+        assert (attempt.http_status, attempt.error) == (None, None)
+
+
+class TestTheWait:
+    @pytest.mark.parametrize(("calls", "failures"), [(0, 1), (1, 2), (4, 5), (60_000, 60_001)])
+    def test_after_a_retry_grows_with_the_calls_charged_or_not(self, calls: int, failures: int) -> None:
+        assert settled(head(calls=calls, attempts=0), CONFLICT).delay == failures
+
+    @pytest.mark.parametrize(("calls", "failures"), [(0, 1), (2, 3), (3, 4), (4, 4), (60_000, 4)])
+    def test_after_a_defer_grows_with_the_calls_but_not_for_ever(self, calls: int, failures: int) -> None:
+        assert settled(head(calls=calls), NO_KEY).delay == failures
+
+    @pytest.mark.parametrize(("asked", "delay"), [(None, 1), (0.5, 1), (30.0, 30)])
+    def test_after_a_defer_is_as_long_as_keycloak_asks(self, asked: float | None, delay: float) -> None:
+        outcome = Defer(reason=Reason.THROTTLED, failure=failure(Blame.KEYCLOAK), not_before_seconds=asked)
+
+        assert settled(head(), outcome).delay == delay
+
+
+class TestTheSuspectedCause:
+    @pytest.mark.parametrize("outcome", [TIMEOUT, UNREACHABLE, UNAVAILABLE])
+    def test_is_held_at_the_third_opening(self, outcome: Retry | Defer) -> None:
+        assert settled(head(), outcome, call(openings=2)).state is PENDING
+        third = settled(head(), outcome, call(openings=3))
+
+        assert (third.state, third.reason, third.openings) == (HELD, "suspected_cause", 3)
+        assert third.attempt is not None
+        assert third.attempt.reason == outcome.reason.value
+
+    @pytest.mark.parametrize(("outcome", "state"), [(delivered(), DELIVERED), (INVALID, DEAD_LETTER)])
+    def test_is_none_if_it_comes_to_an_end(self, outcome: Outcome, state: EntryState) -> None:
+        assert settled(head(), outcome, call(openings=3)).state is state
+
+    def test_is_held_with_its_doubt(self) -> None:
+        third = settled(head(), TIMEOUT, call(openings=3))
+
+        assert third.maybe_applied_since == CLAIMED_AT
+
+    def test_a_delivery_clears_the_count(self) -> None:
+        assert settled(head(openings=2), delivered(), call(openings=2)).openings == 0
+
+
+class TestDoubt:
+    @pytest.mark.parametrize(
+        ("outcome", "since"),
+        [
+            (TIMEOUT, CLAIMED_AT),
+            (UNREACHABLE, None),
+            (CONFLICT, None),
+            (UNAVAILABLE, None),
+            (delivered(), None),
+        ],
+    )
+    def test_begins_with_the_claim_of_a_call_that_may_have_taken_effect(
+        self, outcome: Outcome, since: datetime | None
+    ) -> None:
+        assert settled(head(), outcome).maybe_applied_since == since
+
+    @pytest.mark.parametrize("outcome", [TIMEOUT, UNREACHABLE, CONFLICT, UNAVAILABLE])
+    def test_keeps_its_first_moment_until_the_entry_is_delivered(self, outcome: Outcome) -> None:
+        assert settled(head(maybe_applied_since=EARLIER), outcome).maybe_applied_since == EARLIER
+
+    def test_ends_with_the_delivery(self) -> None:
+        assert settled(head(maybe_applied_since=EARLIER), delivered()).maybe_applied_since is None
+
+
+class TestASuspectLane:
+    @pytest.mark.parametrize("openings", [0, 3])
+    def test_is_one_with_a_call_whose_result_is_unknown(self, openings: int) -> None:
+        fold = settled(head(), TIMEOUT, call(openings=openings)).fold
+
+        assert fold is not None
+        assert (fold.suspect_since, fold.suspect_kind) == (CLAIMED_AT, "timeout")
+
+    @pytest.mark.parametrize("outcome", [CONFLICT, UNREACHABLE, UNAVAILABLE, INVALID])
+    def test_is_none_after_a_definite_answer(self, outcome: Outcome) -> None:
+        assert settled(head(), outcome).fold is None
+
+    def test_stays_suspect_from_its_first_doubt_on(self) -> None:
+        suspect = Fold(suspect_since=EARLIER, suspect_kind="connection_lost")
+
+        assert settled(head(fold=suspect), TIMEOUT).fold is None
+
+    def test_stays_suspect_when_the_next_call_delivers(self) -> None:
+        suspect = Fold(suspect_since=EARLIER, suspect_kind="timeout")
+        fold = settled(head(fold=suspect), delivered()).fold
+
+        assert fold is not None
+        assert (fold.suspect_since, fold.suspect_kind) == (EARLIER, "timeout")
+
+    @pytest.mark.parametrize("outcome", [CONFLICT, UNREACHABLE, UNAVAILABLE, INVALID, TIMEOUT])
+    def test_that_was_taken_over_is_written_down_whatever_the_outcome(self, outcome: Outcome) -> None:
+        suspect = Fold(suspect_since=EARLIER, suspect_kind="takeover")
+        taken_over = head(claimed_at=EARLIER, maybe_applied_since=EARLIER, fold=suspect)
+
+        assert settled(taken_over, outcome).fold == suspect
+
+    def test_keeps_what_is_known_of_the_user(self) -> None:
+        known = Fold().join(Applied(position=position(1), exists=True, fields={"email": "a"}))
+
+        fold = settled(head(fold=known), TIMEOUT).fold
+
+        assert fold == replace(known, suspect_since=CLAIMED_AT, suspect_kind="timeout")
+
+
+class TestTheFoldAfterADelivery:
+    def test_of_an_update_holds_what_it_names(self) -> None:
+        data = {"email": "b", "attributes": {"team": ["x"]}}
+        before = Fold().join(
+            Applied(position=position(1), exists=True, fields={"email": "a", "enabled": False})
+        )
+
+        fold = fold_after(head(data=data, fold=before), delivered())
+
+        assert fold.fields == {
+            "email": Value("b", position()),
+            "attributes.team": Value(["x"], position()),
+            "enabled": Value(False, position(1)),
+        }
+        assert (fold.exists, fold.exists_position, fold.user_id) == (True, position(), "0b5c")
+
+    def test_of_a_create_is_enabled_where_keycloak_made_the_user(self) -> None:
+        fold = fold_after(head("user_create", data={"email": "a"}), delivered(Reason.CREATED, existed=False))
+
+        assert values(fold) == {"email": "a", "enabled": True}
+
+    def test_of_a_create_that_met_the_user_holds_what_it_wrote(self) -> None:
+        fold = fold_after(head("user_create", data={"email": "a"}), delivered(Reason.CONVERGED))
+
+        assert values(fold) == {"email": "a"}
+
+    def test_of_a_create_says_what_the_event_says_of_enabled(self) -> None:
+        of = head("user_create", data={"enabled": False})
+
+        assert values(fold_after(of, delivered(Reason.CREATED, existed=False))) == {"enabled": False}
+
+    @pytest.mark.parametrize(
+        ("name", "first", "last"),
+        [("Ada Lovelace", "Ada", "Lovelace"), ("Ada", "Ada", ""), ("A B C", "A B", "C")],
+    )
+    def test_holds_a_name_as_keycloak_does_in_two_fields(self, name: str, first: str, last: str) -> None:
+        before = Fold().join(Applied(position=position(1), exists=True, fields={"first_name": "Old"}))
+
+        fold = fold_after(head(data={"name": name}, fold=before), delivered())
+
+        assert values(fold) == {"first_name": first, "last_name": last}
+
+    @pytest.mark.parametrize("kind", ["user_create", "password_change"])
+    def test_of_a_password_holds_it_sealed_with_its_event(self, kind: str) -> None:
+        fold = fold_after(head(kind, credential=SEALED), delivered())
+
+        assert fold.credential == Credential(SEALED, "e-1", position())
+
+    def test_of_a_password_says_whether_it_is_temporary(self) -> None:
+        temporary = head("password_change", credential=SEALED, data={"temporary": True})
+        fold = fold_after(temporary, delivered(Reason.PASSWORD_SET))
+        assert values(fold) == {"temporary": True}
+
+        lasting = head("password_change", credential=SEALED, fold=fold, position=position(43))
+        assert values(fold_after(lasting, delivered(Reason.PASSWORD_SET))) == {"temporary": False}
+
+    def test_of_an_update_leaves_the_password(self) -> None:
+        before = Fold(credential=Credential(b"old", "e-0", position(1)))
+
+        assert fold_after(head(fold=before), delivered()).credential == before.credential
+
+    def test_of_a_delete_holds_nothing_but_that(self) -> None:
+        before = Fold(user_id="0b5c", credential=Credential(b"old", "e-0", position(1))).join(
+            Applied(position=position(1), exists=True, fields={"email": "a"})
+        )
+
+        fold = fold_after(head("user_delete", fold=before), delivered(Reason.DELETED, user_id=None))
+
+        assert (fold.exists, fold.user_id, fold.credential) == (False, None, None)
+        assert "email" not in fold.fields
+
+    def test_of_a_delete_of_nobody_is_the_same(self) -> None:
+        gone = delivered(Reason.ALREADY_ABSENT, user_id=None, existed=False)
+
+        assert fold_after(head("user_delete"), gone).exists is False
+
+    def test_of_a_delete_that_disables_keeps_the_user(self) -> None:
+        before = Fold().join(Applied(position=position(1), exists=True, fields={"email": "a"}))
+
+        fold = fold_after(
+            head("user_delete", data={"mode": "disable"}, fold=before), delivered(Reason.DISABLED)
+        )
+
+        assert (fold.exists, fold.user_id) == (True, "0b5c")
+        assert values(fold) == {"email": "a", "enabled": False}
+
+    def test_takes_keycloaks_own_date_of_the_password_in_utc(self) -> None:
+        date = datetime(2026, 11, 21, 22, 40, tzinfo=UTC)
+
+        fold = fold_after(head("password_change", credential=SEALED), delivered(credential_date=date))
+
+        assert fold.credential_date == date.replace(tzinfo=None)
+
+    def test_does_not_keep_the_date_of_an_older_password(self) -> None:
+        before = Fold(credential=Credential(b"old", "e-0", position(1)), credential_date=EARLIER)
+
+        assert (
+            fold_after(head("password_change", credential=SEALED, fold=before), delivered()).credential_date
+            is None
+        )
+
+
+class TestARehire:
+    @staticmethod
+    def disabled_by_a_delete() -> Fold:
+        return fold_after(head("user_delete", position=position(1)), delivered(Reason.DISABLED))
+
+    def test_after_a_delete_that_disabled_enables(self) -> None:
+        of = head("user_create", data={"email": "a"}, fold=self.disabled_by_a_delete())
+
+        assert data_of(of) == {"email": "a", "enabled": True}
+        assert values(fold_after(of, delivered(Reason.CONVERGED)))["enabled"] is True
+
+    def test_enables_once(self) -> None:
+        of = head("user_create", fold=self.disabled_by_a_delete())
+        fold = fold_after(of, delivered(Reason.CONVERGED))
+
+        assert data_of(head("user_create", fold=fold)) == {}
+
+    def test_says_itself_whether_to_enable(self) -> None:
+        of = head("user_create", data={"enabled": False}, fold=self.disabled_by_a_delete())
+
+        assert data_of(of) == {"enabled": False}
+
+    def test_leaves_a_login_that_was_barred_by_an_update(self) -> None:
+        barred = Fold().join(Applied(position=position(1), exists=True, fields={"enabled": False}))
+
+        assert data_of(head("user_create", fold=barred)) == {}
+
+    def test_leaves_a_login_that_was_barred_after_the_delete(self) -> None:
+        update = head(data={"enabled": False}, position=position(2), fold=self.disabled_by_a_delete())
+        barred = fold_after(update, delivered())
+
+        assert data_of(head("user_create", fold=barred)) == {}
+
+    def test_is_meant_by_a_create_alone(self) -> None:
+        of = head("user_update", data={"email": "a"}, fold=self.disabled_by_a_delete())
+
+        assert data_of(of) == {"email": "a"}
+
+
+def test_an_entry_that_is_given_up_is_charged_for_its_last_call() -> None:
+    settlement = dead(head(attempts=5, openings=1), token=9, reason="conflict")
+
+    assert (settlement.state, settlement.reason, settlement.token) == (DEAD_LETTER, "conflict", 9)
+    assert (settlement.attempts, settlement.charged, settlement.judged) == (5, True, True)
+    assert (settlement.attempt, settlement.fold) == (None, None)

@@ -1,0 +1,183 @@
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+from typing import cast
+
+import pytest
+
+from consumer.drain.policy import DrainPolicy
+from consumer.drain.settle import settle
+from consumer.drain.writer import Writer
+from consumer.outbox.drain_store import DrainStore, ReadyLane, Settlement
+from consumer.outbox.errors import CommitUnknown, DatabaseUnavailable
+from consumer.outbox.rows import EntryState
+from tests.unit.drain.heads import call, delivered, head
+from tests.unit.drain.outbox_in_memory import Clock, MemoryDatabase, MemoryDrainStore
+
+
+@pytest.fixture(autouse=True)
+def no_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("consumer.drain.writer.Backoff.next_delay", lambda _: 0.0)
+
+
+class Desk:
+    """A writer, and entries that were claimed by its instance."""
+
+    def __init__(self, batch: int = 256) -> None:
+        self.database = MemoryDatabase(Clock())
+        for lease in self.database.leases.values():
+            lease.owner, lease.token, lease.deadline = "a", 5, 2000.0
+        self.written: list[tuple[list[int], set[int]]] = []
+        store = cast(DrainStore, MemoryDrainStore(self.database, "a"))
+        self.writer = Writer(store, instance="a", batch=batch, on_written=self._written)
+
+    def add(self, count: int = 1) -> list[int]:
+        """Results of so many deliveries; the ids of their entries."""
+        return [self._add(number) for number in range(count)]
+
+    def _add(self, number: int) -> int:
+        entry = self.database.add(f"user-{number}", claim_token=5, claimed_at=self.database.now())
+        lane = ReadyLane(lane_id=entry.lane_id, realm="shop", username_key="u", arrivals=1)
+        of = head(entry_id=entry.entry_id, lane=lane)
+        self.writer.add(settle(of, delivered(), call(token=5), DrainPolicy(), float))
+        return entry.entry_id
+
+    def _written(self, group: Sequence[Settlement], fenced: set[int]) -> None:
+        self.written.append(([settlement.head.entry_id for settlement in group], fenced))
+
+    def states(self, entries: Sequence[int]) -> set[EntryState]:
+        return {self.database.entries[number].state for number in entries}
+
+    @asynccontextmanager
+    async def open(self) -> AsyncIterator[None]:
+        running = asyncio.create_task(self.writer.run())
+        try:
+            async with asyncio.timeout(5):
+                yield
+        finally:
+            running.cancel()
+            await asyncio.gather(running, return_exceptions=True)
+
+
+async def test_results_that_wait_share_a_transaction_up_to_the_batch() -> None:
+    desk = Desk(batch=4)
+    entries = desk.add(10)
+
+    async with desk.open():
+        await desk.writer.drained()
+
+    assert desk.database.settled == [entries[:4], entries[4:8], entries[8:]]
+    assert desk.written == [(entries[:4], set()), (entries[4:8], set()), (entries[8:], set())]
+
+
+async def test_nobody_is_told_before_the_commit_is_known() -> None:
+    desk = Desk()
+    desk.database.gates["settle"] = asyncio.Event()
+    entries = desk.add(2)
+
+    async with desk.open():
+        for _ in range(20):
+            await asyncio.sleep(0)
+        assert desk.written == []
+        desk.database.gates["settle"].set()
+        await desk.writer.drained()
+
+    assert desk.written == [(entries, set())]
+
+
+async def test_what_is_added_while_writing_comes_next() -> None:
+    desk = Desk()
+    gate = desk.database.gates["settle"] = asyncio.Event()
+    first = desk.add(1)
+
+    async with desk.open():
+        for _ in range(20):
+            await asyncio.sleep(0)
+        second = [desk._add(99)]
+        gate.set()
+        await desk.writer.drained()
+
+    assert desk.database.settled == [first, second]
+
+
+async def test_a_database_that_is_away_is_waited_out_with_nothing_lost() -> None:
+    desk = Desk()
+    desk.database.faults["settle"].extend([DatabaseUnavailable()] * 3)
+    entries = desk.add(3)
+
+    async with desk.open():
+        await desk.writer.drained()
+
+    assert desk.states(entries) == {EntryState.DELIVERED}
+    assert desk.written == [(entries, set())]
+
+
+async def test_a_lost_commit_that_had_succeeded_is_not_written_again() -> None:
+    desk = Desk()
+    desk.database.faults_after["settle"].append(CommitUnknown())
+    entries = desk.add(3)
+
+    async with desk.open():
+        await desk.writer.drained()
+
+    # The store in memory refuses a second write; there was none.
+    assert desk.database.settled == [entries]
+    assert desk.written == [(entries, set())]
+
+
+async def test_a_lost_commit_that_had_failed_is_written_again() -> None:
+    desk = Desk()
+    desk.database.faults["settle"].append(CommitUnknown())
+    desk.database.faults["still_claimed"].extend([DatabaseUnavailable(), CommitUnknown()])
+    entries = desk.add(3)
+
+    async with desk.open():
+        await desk.writer.drained()
+
+    assert desk.states(entries) == {EntryState.DELIVERED}
+    assert desk.database.settled == [entries]
+
+
+async def test_after_a_lost_commit_only_what_was_not_recorded_is_written_again() -> None:
+    desk = Desk()
+    desk.database.faults["settle"].append(CommitUnknown())
+    recorded, *rest = desk.add(3)
+    desk.database.entries[recorded].state = EntryState.DELIVERED
+
+    async with desk.open():
+        await desk.writer.drained()
+
+    assert desk.database.settled == [rest]
+    assert desk.states(rest) == {EntryState.DELIVERED}
+
+
+async def test_what_was_fenced_is_told() -> None:
+    desk = Desk()
+    mine, theirs = desk.add(2)
+    desk.database.leases[desk.database.entries[theirs].lane_id[0]].token = 6
+
+    async with desk.open():
+        await desk.writer.drained()
+
+    assert desk.written == [([mine, theirs], {theirs})]
+    assert desk.states([theirs]) == {EntryState.PENDING}
+
+
+async def test_drained_is_true_at_once_when_nothing_was_added() -> None:
+    async with asyncio.timeout(1):
+        await Desk().writer.drained()
+
+
+async def test_drained_waits_for_all_that_was_added() -> None:
+    desk = Desk()
+    desk.add(1)
+
+    drained = asyncio.create_task(desk.writer.drained())
+    await asyncio.sleep(0)
+    assert not drained.done()
+
+    async with desk.open():
+        await drained
+    assert len(desk.written) == 1
