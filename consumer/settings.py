@@ -6,40 +6,29 @@ docs/reference/configuration.md is written from this module.
 
 from __future__ import annotations
 
-import os
-import re
-import secrets
-import socket
 from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
-from types import UnionType
-from typing import TYPE_CHECKING, Annotated, Any, Final, Literal, Self, Union, get_args, get_origin
-from urllib.parse import urlsplit
+from typing import TYPE_CHECKING, Annotated, Any, Final, Literal, Self
 
-from annotated_types import Ge, Le
 from pydantic import (
-    AfterValidator,
     BaseModel,
     BeforeValidator,
     ConfigDict,
     Field,
-    InstanceOf,
     SecretStr,
     ValidationError,
     model_validator,
 )
 
-from consumer.database_address import FORM, DatabaseAddress
-from consumer.durations import format_duration, parse_duration
-from consumer.environment import PREFIX, Problem, SettingsError, read_variables
-from consumer.telemetry.redaction import MASK, redact_text
+from consumer.database_address import FORM
+from consumer.durations import format_duration
+from consumer.environment import SettingsError, read_variables
+from consumer.setting_texts import ContradictionError, display, is_secret, problems_in, variable_of
+from consumer.setting_values import Address, Duration, KafkaName, Names, Servers, WebAddress, own_name, upper
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
-
-    from pydantic.fields import FieldInfo
-    from pydantic_core import ErrorDetails
+    from collections.abc import Mapping
 
 LEASE_MARGIN: Final = timedelta(seconds=2)
 """What a lease must be longer than twice the HTTP timeout: time for the write-back and for uneven clocks."""
@@ -65,73 +54,6 @@ PROFILES: Final[Mapping[str, Profile]] = {
     "high-volume": Profile(30 * _SECOND, 200, 2 * _HOUR),
 }
 _DEFAULT_PROFILE: Final = "production"
-
-
-def _own_name() -> str:
-    # The random part tells two processes apart that share host name and pid, as containers do.
-    host = re.sub(r"[^A-Za-z0-9._-]", "-", socket.gethostname())[:40]
-    return f"{host}-{os.getpid()}-{secrets.token_hex(4)}"
-
-
-def _duration(value: object) -> object:
-    return parse_duration(value) if isinstance(value, str) else value
-
-
-def _address(value: object) -> object:
-    return DatabaseAddress.parse(value) if isinstance(value, str) else value
-
-
-def _upper(value: object) -> object:
-    return value.upper() if isinstance(value, str) else value
-
-
-def _listed(value: object) -> object:
-    if not isinstance(value, str):
-        return value
-    names = tuple(name.strip() for name in value.split(","))
-    if not all(names):
-        raise ValueError("it is empty or has an empty name in it")
-    if len(set(names)) < len(names):
-        raise ValueError("it names a realm twice")
-    return names
-
-
-def _servers(value: str) -> str:
-    servers = [server.strip() for server in value.split(",")]
-    for server in servers:
-        _, _, port = server.rpartition(":")
-        if (
-            not re.fullmatch(r"(?:\[[0-9A-Fa-f:.]+\]|[^\s:/@]+):[0-9]{1,5}", server)
-            or not 0 < int(port) < 65536
-        ):
-            raise ValueError(f"{server!r} is not host:port")
-    return ",".join(servers)
-
-
-def _web_address(value: str) -> str:
-    url = urlsplit(value)
-    if url.scheme not in {"http", "https"} or not url.hostname:
-        raise ValueError("it is not a web address")
-    if "@" in url.netloc:
-        raise ValueError("it has a user or password in it; credentials have settings of their own")
-    if url.query or url.fragment:
-        raise ValueError("it has a ? or # in it")
-    return value.rstrip("/")
-
-
-Duration = Annotated[timedelta, BeforeValidator(_duration)]
-Servers = Annotated[str, AfterValidator(_servers)]
-WebAddress = Annotated[str, AfterValidator(_web_address)]
-Names = Annotated[tuple[str, ...], BeforeValidator(_listed)]
-KafkaName = Annotated[str, Field(pattern=r"^[A-Za-z0-9._-]{1,249}$")]
-
-
-class _ContradictionError(ValueError):
-    """Values that are each right and do not go together."""
-
-    def __init__(self, contradictions: Sequence[tuple[str, str, str]]) -> None:
-        self.contradictions = contradictions
-        super().__init__("; ".join(f"{field}: {reason}" for field, reason, _ in contradictions))
 
 
 class Settings(BaseModel):
@@ -162,14 +84,14 @@ class Settings(BaseModel):
         json_schema_extra={"allowed": "1 to 249 letters, digits, dots, underscores and hyphens"},
     )
     kafka_security_protocol: Annotated[
-        Literal["PLAINTEXT", "SSL", "SASL_SSL", "SASL_PLAINTEXT"], BeforeValidator(_upper)
+        Literal["PLAINTEXT", "SSL", "SASL_SSL", "SASL_PLAINTEXT"], BeforeValidator(upper)
     ] = Field(
         default="PLAINTEXT",
         description="How the brokers are talked to. Events name users, so anything but SSL or SASL_SSL belongs inside "
         "a trusted network only; passwords are sealed in either case.",
     )
     kafka_sasl_mechanism: Annotated[
-        Literal["PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512"] | None, BeforeValidator(_upper)
+        Literal["PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512"] | None, BeforeValidator(upper)
     ] = Field(
         default=None, description="How the consumer proves who it is. Needed with the SASL protocols only."
     )
@@ -188,7 +110,7 @@ class Settings(BaseModel):
 
     # Database
 
-    database_dsn: Annotated[InstanceOf[DatabaseAddress], BeforeValidator(_address)] = Field(
+    database_dsn: Address = Field(
         description="The MariaDB database of the outbox, with the account that uses it. The port is 3306 if none is "
         "named; special characters in user and password are percent-encoded.",
         json_schema_extra={"allowed": FORM},
@@ -244,7 +166,7 @@ class Settings(BaseModel):
     # This process
 
     instance: str = Field(
-        default_factory=_own_name,
+        default_factory=own_name,
         pattern=r"^[A-Za-z0-9._-]{1,64}$",
         description="This process's name in leases, `status`, logs and traces. It must differ between all processes "
         "that ever run at once, or one would take the other's leases for its own; so leave it unset.",
@@ -262,7 +184,7 @@ class Settings(BaseModel):
         default="text",
         description="Lines for people, or one JSON object per line with trace ids for a log store.",
     )
-    log_level: Annotated[Literal["DEBUG", "INFO", "WARNING", "ERROR"], BeforeValidator(_upper)] = Field(
+    log_level: Annotated[Literal["DEBUG", "INFO", "WARNING", "ERROR"], BeforeValidator(upper)] = Field(
         default="INFO",
         description="The least urgent lines written. INFO has one line per change of state and one summary per "
         "sync_interval, never one per event.",
@@ -400,7 +322,7 @@ class Settings(BaseModel):
         texts, problems = read_variables(
             environ,
             settings=[variable_of(field) for field in cls.model_fields],
-            secrets=[variable_of(field) for field in cls.model_fields if is_secret(field)],
+            secrets=[variable_of(field) for field, info in cls.model_fields.items() if is_secret(info)],
         )
         try:
             settings = cls.model_validate(
@@ -411,7 +333,11 @@ class Settings(BaseModel):
                 }
             )
         except ValidationError as error:
-            problems += [problem for details in error.errors() for problem in _problems(details, texts)]
+            problems += [
+                problem
+                for details in error.errors()
+                for problem in problems_in(details, cls.model_fields, texts)
+            ]
         else:
             if not problems:
                 return settings
@@ -441,7 +367,7 @@ class Settings(BaseModel):
     def _belong_together(self) -> Self:
         found = [*self._contradictions_of_time(), *self._contradictions_of_kafka()]
         if found:
-            raise _ContradictionError(found)
+            raise ContradictionError(found)
         return self
 
     def _contradictions_of_time(self) -> list[tuple[str, str, str]]:
@@ -501,100 +427,3 @@ class Settings(BaseModel):
                 )
             )
         return found
-
-
-def variable_of(field: str) -> str:
-    """Give the environment variable of a field of `Settings`."""
-    return PREFIX + field.upper()
-
-
-def is_secret(field: str) -> bool:
-    """Tell whether a field of `Settings` holds something that must not be shown."""
-    return not _types_of(Settings.model_fields[field]).isdisjoint({SecretStr, DatabaseAddress})
-
-
-def allowed_values(field: str) -> str:
-    """Say what a field of `Settings` may hold."""
-    info = Settings.model_fields[field]
-    if isinstance(info.json_schema_extra, dict) and "allowed" in info.json_schema_extra:
-        return str(info.json_schema_extra["allowed"])
-    types = _types_of(info)
-    choices = [
-        choice for candidate in types if get_origin(candidate) is Literal for choice in get_args(candidate)
-    ]
-    if choices:
-        return choices[0] if len(choices) == 1 else f"{', '.join(choices[:-1])} or {choices[-1]}"
-    lowest = next((bound.ge for bound in info.metadata if isinstance(bound, Ge)), None)
-    highest = next((bound.le for bound in info.metadata if isinstance(bound, Le)), None)
-    if isinstance(lowest, timedelta) and isinstance(highest, timedelta):
-        return f"a duration from {format_duration(lowest)} to {format_duration(highest)}, such as 30s, 5m or 1h30m"
-    for kind, text in (
-        (bool, "true or false"),
-        (int, "a whole number"),
-        (float, "a number"),
-        (Path, "a path"),
-    ):
-        if kind in types:
-            return text if lowest is None else f"{text} from {lowest} to {highest}"
-    return "text"
-
-
-def _types_of(info: FieldInfo) -> set[Any]:
-    def inner(annotation: Any) -> list[Any]:
-        if get_origin(annotation) in {Union, UnionType}:
-            return [found for member in get_args(annotation) for found in inner(member)]
-        return inner(get_args(annotation)[0]) if get_origin(annotation) is Annotated else [annotation]
-
-    return set(inner(info.annotation))
-
-
-def display(value: object) -> str:
-    """Write a setting's value as a person would type it, secrets masked."""
-    match value:
-        case None:
-            return "not set"
-        case SecretStr():
-            return MASK
-        case bool():
-            return "true" if value else "false"
-        case timedelta():
-            return format_duration(value)
-        case tuple():
-            return ", ".join(value)
-        case _:
-            return str(value)
-
-
-_REASONS: Final = {
-    "missing": "it is required and not set",
-    "greater_than_equal": "it is too small",
-    "less_than_equal": "it is too large",
-    "int_parsing": "it is not a whole number",
-    "int_from_float": "it is not a whole number",
-    "float_parsing": "it is not a number",
-    "bool_parsing": "it is neither true nor false",
-    "literal_error": "there is no such choice",
-    "string_pattern_mismatch": "it has characters that are not allowed, or too many",
-}
-
-
-def _problems(details: ErrorDetails, texts: Mapping[str, str]) -> list[Problem]:
-    cause = details.get("ctx", {}).get("error")
-    if isinstance(cause, _ContradictionError):
-        return [
-            Problem(variable_of(field), _text_of(field, texts), reason, allowed)
-            for field, reason, allowed in cause.contradictions
-        ]
-    field = str(details["loc"][0])
-    # Ours carry the bare reason; what is allowed is said once, below.
-    reason = (
-        getattr(cause, "reason", str(cause))
-        if cause is not None
-        else _REASONS.get(details["type"], details["msg"])
-    )
-    return [Problem(variable_of(field), _text_of(field, texts), reason, allowed_values(field))]
-
-
-def _text_of(field: str, texts: Mapping[str, str]) -> str | None:
-    text = texts.get(variable_of(field))
-    return None if text is None or is_secret(field) else redact_text(text)

@@ -9,7 +9,8 @@ import sys
 from typing import TYPE_CHECKING, Final
 
 from consumer.durations import EXAMPLES, format_duration
-from consumer.settings import PROFILES, Settings, allowed_values, display, is_secret, variable_of
+from consumer.setting_texts import allowed_values, display, is_secret, variable_of
+from consumer.settings import PROFILES, Settings
 
 if TYPE_CHECKING:
     from pydantic.fields import FieldInfo
@@ -71,8 +72,8 @@ def render_page() -> str:
         if field in _HEADINGS:
             lines.append(f"\n## {_HEADINGS[field]}")
         lines += ["", f"### `{variable_of(field)}`", "", str(info.description), ""]
-        lines += [f"- Allowed: {allowed_values(field)}", f"- {_default(info)}"]
-        if is_secret(field):
+        lines += [f"- Allowed: {allowed_values(info)}", f"- {_default(info)}"]
+        if is_secret(info):
             lines.append("- A secret: never shown, and may stand in a file")
     return "\n".join(lines) + "\n"
 

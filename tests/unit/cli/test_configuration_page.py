@@ -3,7 +3,8 @@ from __future__ import annotations
 from pathlib import Path
 
 from consumer.cli.configuration_page import render_page
-from consumer.settings import Settings, variable_of
+from consumer.setting_texts import variable_of
+from consumer.settings import Settings
 
 PAGE = Path(__file__).parents[3] / "docs" / "reference" / "configuration.md"
 

@@ -10,7 +10,8 @@ from pydantic import ValidationError
 
 from consumer.database_address import DatabaseAddress
 from consumer.environment import SettingsError
-from consumer.settings import PROFILES, Settings, allowed_values, is_secret, variable_of
+from consumer.setting_texts import allowed_values, is_secret, variable_of
+from consumer.settings import PROFILES, Settings
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -89,7 +90,7 @@ class TestDefaults:
         for field, info in Settings.model_fields.items():
             assert info.description, field
             assert info.description.endswith((".", ".)")), field
-            assert allowed_values(field), field
+            assert allowed_values(Settings.model_fields[field]), field
 
 
 class TestProfiles:
@@ -199,7 +200,7 @@ class TestReading:
         assert problem.variable == variable_of(field)
         assert problem.value == value
         assert problem.reason == reason
-        assert problem.allowed == (allowed or allowed_values(field))
+        assert problem.allowed == (allowed or allowed_values(Settings.model_fields[field]))
 
     def test_all_that_is_wrong_is_told_at_once(self) -> None:
         error = refusal({**REQUIRED, "KCSYNC_PROFILE": "x", "KCSYNC_BATCH_SIZE": "y", "KCSYNC_LEESE": "30s"})
@@ -297,7 +298,7 @@ class TestSecrets:
         assert settings.masked()["database_dsn"] == "mysql://kcsync:****@127.0.0.1:3306/kcsync"
 
     def test_are_exactly_these(self) -> None:
-        assert {field for field in Settings.model_fields if is_secret(field)} == {
+        assert {field for field in Settings.model_fields if is_secret(Settings.model_fields[field])} == {
             "database_dsn",
             "kafka_sasl_password",
             "keycloak_client_secret",

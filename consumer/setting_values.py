@@ -1,0 +1,78 @@
+"""How the values of settings are written: durations, servers, names, addresses."""
+
+from __future__ import annotations
+
+import os
+import re
+import secrets
+import socket
+from datetime import timedelta
+from typing import Annotated
+from urllib.parse import urlsplit
+
+from pydantic import AfterValidator, BeforeValidator, Field, InstanceOf
+
+from consumer.database_address import DatabaseAddress
+from consumer.durations import parse_duration
+
+
+def own_name() -> str:
+    """Make a name for this process that no other has."""
+    # The random part tells two processes apart that share host name and pid, as containers do.
+    host = re.sub(r"[^A-Za-z0-9._-]", "-", socket.gethostname())[:40]
+    return f"{host}-{os.getpid()}-{secrets.token_hex(4)}"
+
+
+def _duration(value: object) -> object:
+    return parse_duration(value) if isinstance(value, str) else value
+
+
+def _address(value: object) -> object:
+    return DatabaseAddress.parse(value) if isinstance(value, str) else value
+
+
+def upper(value: object) -> object:
+    """Let a choice be written in small letters too."""
+    return value.upper() if isinstance(value, str) else value
+
+
+def _listed(value: object) -> object:
+    if not isinstance(value, str):
+        return value
+    names = tuple(name.strip() for name in value.split(","))
+    if not all(names):
+        raise ValueError("it is empty or has an empty name in it")
+    if len(set(names)) < len(names):
+        raise ValueError("it names a realm twice")
+    return names
+
+
+def _servers(value: str) -> str:
+    servers = [server.strip() for server in value.split(",")]
+    for server in servers:
+        _, _, port = server.rpartition(":")
+        if (
+            not re.fullmatch(r"(?:\[[0-9A-Fa-f:.]+\]|[^\s:/@]+):[0-9]{1,5}", server)
+            or not 0 < int(port) < 65536
+        ):
+            raise ValueError(f"{server!r} is not host:port")
+    return ",".join(servers)
+
+
+def _web_address(value: str) -> str:
+    url = urlsplit(value)
+    if url.scheme not in {"http", "https"} or not url.hostname:
+        raise ValueError("it is not a web address")
+    if "@" in url.netloc:
+        raise ValueError("it has a user or password in it; credentials have settings of their own")
+    if url.query or url.fragment:
+        raise ValueError("it has a ? or # in it")
+    return value.rstrip("/")
+
+
+Duration = Annotated[timedelta, BeforeValidator(_duration)]
+Servers = Annotated[str, AfterValidator(_servers)]
+WebAddress = Annotated[str, AfterValidator(_web_address)]
+Names = Annotated[tuple[str, ...], BeforeValidator(_listed)]
+KafkaName = Annotated[str, Field(pattern=r"^[A-Za-z0-9._-]{1,249}$")]
+Address = Annotated[InstanceOf[DatabaseAddress], BeforeValidator(_address)]
