@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
     from compose.native.progress import Say
 
-ROOT = Path(__file__).resolve().parents[2] / ".stack"
+ROOT = (Path(__file__).resolve().parents[2] / ".stack").resolve()
 
 _NAME = re.compile(r"[a-z0-9][a-z0-9-]{0,30}")
 _SECRETS = (
