@@ -21,11 +21,15 @@ from consumer.delivery.delivery import Delivery
 from consumer.delivery.keycloak import ControlResult, Keycloak
 from consumer.delivery.outcome import Blame
 from consumer.delivery.passwords import KeyRing
+from consumer.drain.caller import Caller
 from consumer.drain.charging import Evidence
 from consumer.drain.drainer import Drainer
+from consumer.drain.healer import Healer
+from consumer.drain.judge import Judge
 from consumer.drain.leases import LeaseKeeper
-from consumer.drain.policy import DrainPolicy
+from consumer.drain.policy import MERGE_LIMIT, DrainPolicy
 from consumer.drain.realms import RealmWatch
+from consumer.drain.turns import Turns
 from consumer.durations import format_duration
 from consumer.ingest.ingest import Ingest, IngestPolicy
 from consumer.ingest.kafka import KafkaAddress
@@ -154,25 +158,35 @@ class Consumer:
             call_timeout=settings.keycloak_timeout.total_seconds(),
             lease=settings.lease.total_seconds(),
             sweep_interval=settings.sync_interval.total_seconds(),
+            server_limit=settings.server_limit.total_seconds(),
+            merge_limit=MERGE_LIMIT if settings.merge == "on" else 1,
         )
+        self._judge = Judge(circuit=self.circuit, evidence=self._evidence, policy=policy)
         self.leases = LeaseKeeper(
             LeaseStore(database, owner=instance, roles="ingest,drain", version=VERSION, seconds=policy.lease),
             instance=instance,
             seconds=policy.lease,
             busy=lambda: self.drainer.busy_shards(),  # noqa: PLW0108 - the drainer is built below.
         )
+        store = DrainStore(database, owner=instance)
+        caller = Caller(
+            delivery=Delivery(keycloak=keycloak, keys=keys, delete_mode=settings.delete_mode),
+            leases=self.leases,
+            policy=policy,
+            tracer=tracer,
+            topic=settings.kafka_topic,
+            kafka_group=settings.kafka_group,
+        )
+        realms = RealmWatch(self._realm_control, circuits, pause=policy.realm_pause, on_state=_say)
         self.drainer = Drainer(
-            DrainStore(database, owner=instance),
+            store,
             self.leases,
             self.circuit,
-            Delivery(keycloak=keycloak, keys=keys, delete_mode=settings.delete_mode),
-            RealmWatch(self._realm_control, circuits, pause=policy.realm_pause, on_state=_say),
+            Turns(caller=caller, judge=self._judge, circuit=self.circuit, realms=realms, policy=policy),
+            Healer(store=store, caller=caller, judge=self._judge, circuit=self.circuit, instance=instance),
+            realms,
             policy=policy,
             instance=instance,
-            topic=settings.kafka_topic,
-            group=settings.kafka_group,
-            tracer=tracer,
-            evidence=self._evidence,
         )
         self.ingest = Ingest(
             kafka_address(settings),
@@ -251,7 +265,7 @@ class Consumer:
         else:
             self.ingest.pause(_CIRCUIT)
         if state is not CircuitState.CLOSED:
-            self.drainer.circuit_opened(self.circuit.generation - 1)
+            self._judge.circuit_opened(self.circuit.generation - 1)
         meaning = {
             CircuitState.CLOSED: "deliveries go on, partitions flow",
             CircuitState.OPEN: "no deliveries, partitions are paused, events wait",

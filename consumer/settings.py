@@ -251,6 +251,21 @@ class Settings(BaseModel):
         default=5 * _MINUTE, ge=_SECOND / 10, le=_DAY, description="The longest wait between two attempts."
     )
 
+    server_limit: Duration = Field(
+        default=_MINUTE,
+        ge=_SECOND,
+        le=_HOUR,
+        description="How long a request whose answer was lost may still take effect inside Keycloak: no shorter than the "
+        "longest that Keycloak and everything before it let a request live. Until then nothing that may have been "
+        "applied is given up and a create or delete in doubt blocks its user; afterwards the user is healed.",
+    )
+    merge: Literal["on", "off"] = Field(
+        default="on",
+        description="Whether due changes of one user share a call: a create takes in the updates and password changes "
+        "behind it, an update the updates, a password change the password changes. The outcome is the same; a backlog "
+        "drains faster.",
+    )
+
     # Circuit
 
     failure_threshold: int = Field(

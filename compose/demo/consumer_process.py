@@ -46,6 +46,7 @@ def consumer_environment(
         KCSYNC_SYNC_INTERVAL="5s",
         # It doubles with each probe that fails: Keycloak is asked 3, 9, 21 and 45 s after the opening.
         KCSYNC_COOLDOWN="3s",
+        KCSYNC_SERVER_LIMIT="5s",
         KCSYNC_HEALTH_CACHE="1s",
         OTEL_TRACES_EXPORTER="zipkin",
         OTEL_EXPORTER_ZIPKIN_ENDPOINT=f"{endpoints.zipkin_url}/api/v2/spans",

@@ -9,6 +9,8 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
     from datetime import datetime
 
+    from consumer.delivery.known_user import KnownUser
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Change:
@@ -24,6 +26,8 @@ class Change:
         username_key: The username as Keycloak stores it.
         data: The event's data, checked against its schema, without the password.
         credential: The sealed password `{kid, alg, ciphertext}`, or None.
+        credential_event_id: The event that password is bound to: another one's after a merge.
+        known: The user as our own deliveries left them, if they say that the user exists, else None.
         user_id: Keycloak's id of the user if the lane's fold knows it. It may be stale.
         maybe_applied_since: When an earlier call of this entry may have taken effect without our knowing (UTC, our
             clock), else None.
@@ -36,5 +40,7 @@ class Change:
     username_key: str = field(repr=False)
     data: Mapping[str, Any] = field(repr=False)
     credential: Mapping[str, Any] | None = field(repr=False)
+    credential_event_id: str
+    known: KnownUser | None = field(repr=False)
     user_id: str | None
     maybe_applied_since: datetime | None

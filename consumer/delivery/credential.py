@@ -44,7 +44,7 @@ def open_password(change: Change, keys: KeyRing) -> str | None:
     """
     if change.credential is None:
         return None
-    return keys.open_sealed(change.credential, change.realm, change.username_key, change.event_id)
+    return keys.open_sealed(change.credential, change.realm, change.username_key, change.credential_event_id)
 
 
 async def apply_password(

@@ -6,27 +6,29 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from consumer.delivery.errors import CallFailed, LeaseTooShort, PasswordUnreadable, UnknownSealingKey
+from consumer.delivery.handlers.converge import converge
 from consumer.delivery.handlers.create import CreateHandler
 from consumer.delivery.handlers.delete import DeleteHandler, DeleteMode
 from consumer.delivery.handlers.password import PasswordHandler
+from consumer.delivery.handlers.read_back import read_back
 from consumer.delivery.handlers.update import UpdateHandler
 from consumer.delivery.outcome import (
     Blame,
     DeadLetter,
     Defer,
     Failure,
-    NotDelivered,
     Outcome,
     Reason,
 )
 from consumer.delivery.redact import mask, strings_in
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Awaitable, Callable
 
     from consumer.delivery.change import Change
     from consumer.delivery.handlers.handler import Handler
     from consumer.delivery.keycloak import Keycloak
+    from consumer.delivery.known_user import KnownUser
     from consumer.delivery.passwords import KeyRing
 
 _OURS = frozenset({"mode", "reason"})
@@ -44,11 +46,13 @@ class Delivery:
 
     def __init__(self, *, keycloak: Keycloak, keys: KeyRing, delete_mode: DeleteMode = "delete") -> None:
         self._keycloak = keycloak
+        self._keys = keys
+        self._delete_mode = delete_mode
         self._handlers: dict[str, Handler] = {
             "password_change": PasswordHandler(keys),
             "user_create": CreateHandler(keys),
             "user_delete": DeleteHandler(delete_mode),
-            "user_update": UpdateHandler(),
+            "user_update": UpdateHandler(keys),
         }
 
     async def deliver(self, change: Change, before_call: Callable[[], None]) -> Outcome:
@@ -71,11 +75,62 @@ class Delivery:
             return _local(
                 Reason.KIND_UNREGISTERED, f"no handler for {change.kind}: a newer version knows this kind"
             )
+
+        async def apply() -> Outcome:
+            return await handler(change, self._keycloak.users(change.realm))
+
+        return await self._outcome(apply, before_call, _texts_of(change))
+
+    async def read_back(self, change: Change, before_call: Callable[[], None]) -> Outcome:
+        """Say whether a change whose answer was lost has taken effect; nothing is written.
+
+        Returns:
+            `Delivered` if it has, `DeadLetter` with the reason `not_applied` if not; otherwise why that cannot be said.
+
+        Raises:
+            asyncio.CancelledError: The caller was cancelled.
+            Exception: `before_call` raised something else, or this is a defect.
+        """
+        deletes = change.kind == "user_delete" and change.data.get("mode", self._delete_mode) == "delete"
+
+        async def look() -> Outcome:
+            return await read_back(change, self._keycloak.users(change.realm), deletes=deletes)
+
+        return await self._outcome(look, before_call, _texts_of(change))
+
+    async def heal(self, known: KnownUser, before_call: Callable[[], None]) -> Outcome:
+        """Make Keycloak equal to what our own deliveries left.
+
+        Returns:
+            What it came to. A refusal by the password history has the reason `heal_refused_by_history`: the password
+            is, or was, the user's.
+
+        Raises:
+            asyncio.CancelledError: The caller was cancelled; a call under way may have taken effect.
+            Exception: `before_call` raised something else, or this is a defect.
+        """
+
+        async def make_equal() -> Outcome:
+            return await converge(known, self._keycloak.users(known.realm), self._keys)
+
+        outcome = await self._outcome(make_equal, before_call, (known.username_key, *strings_in(known.data)))
+        if isinstance(outcome, DeadLetter) and outcome.reason is Reason.PASSWORD_HISTORY:
+            return replace(outcome, reason=Reason.HEAL_REFUSED_BY_HISTORY)
+        return outcome
+
+    async def _outcome(
+        self,
+        work: Callable[[], Awaitable[Outcome]],
+        before_call: Callable[[], None],
+        theirs: tuple[str, ...],
+    ) -> Outcome:
         try:
             with self._keycloak.calls(before_call):
-                return await handler(change, self._keycloak.users(change.realm))
+                return await work()
         except CallFailed as failed:
-            return _without_user(failed.outcome, change)
+            outcome = failed.outcome
+            detail = mask(outcome.failure.detail, theirs)
+            return replace(outcome, failure=replace(outcome.failure, detail=detail))
         except LeaseTooShort:
             return _local(Reason.LEASE_TOO_SHORT, "the lease would have ended before the call's timeout")
         except UnknownSealingKey as missing:
@@ -85,12 +140,11 @@ class Delivery:
             return DeadLetter(reason=Reason.PASSWORD_UNREADABLE, failure=failure)
 
 
+def _texts_of(change: Change) -> tuple[str, ...]:
+    """What of a change must not be shown."""
+    values = {field: value for field, value in change.data.items() if field not in _OURS}
+    return (change.username, change.username_key, *strings_in(values))
+
+
 def _local(reason: Reason, detail: str) -> Defer:
     return Defer(reason=reason, failure=Failure(blame=Blame.LOCAL, detail=detail))
-
-
-def _without_user(outcome: NotDelivered, change: Change) -> NotDelivered:
-    values = {field: value for field, value in change.data.items() if field not in _OURS}
-    theirs = (change.username, change.username_key, *strings_in(values))
-    failure = outcome.failure
-    return replace(outcome, failure=replace(failure, detail=mask(failure.detail, theirs)))

@@ -35,6 +35,8 @@ class Reason(StrEnum):
     DISABLED = "disabled"
     ALREADY_ABSENT = "already_absent"
     ALREADY_APPLIED = "already_applied"
+    HEALED = "healed"
+    RESTORED = "restored"
 
     # A definite answer about this one user
     EMAIL_IN_USE = "email_in_use"
@@ -44,7 +46,9 @@ class Reason(StrEnum):
     INVALID_DATA = "invalid_data"
     PASSWORD_POLICY = "password_policy"  # noqa: S105 - a reason code.
     PASSWORD_HISTORY = "password_history"  # noqa: S105 - a reason code.
+    HEAL_REFUSED_BY_HISTORY = "heal_refused_by_history"
     USER_MISSING = "user_missing"
+    NOT_APPLIED = "not_applied"
     USER_READ_ONLY = "user_read_only"
 
     # About Keycloak
@@ -158,3 +162,9 @@ class DeadLetter:
 
 NotDelivered = Retry | Defer | DeadLetter
 Outcome = Delivered | NotDelivered
+
+
+def missing_user() -> DeadLetter:
+    """The outcome of a change to somebody whom Keycloak does not have."""
+    failure = Failure(blame=Blame.USER, status=404, detail="no user has this username in Keycloak")
+    return DeadLetter(reason=Reason.USER_MISSING, failure=failure)

@@ -43,14 +43,15 @@ def new_user(username_key: str, data: Mapping[str, Any], password: str | None) -
 
     Args:
         username_key: The username as Keycloak will store it.
-        data: The event's data.
+        data: The event's data; `temporary` in it is about the password.
         password: The password in clear, or None for a user without one.
     """
     user: dict[str, Any] = {"username": username_key, "enabled": True, **named_fields(data)}
     if data.get("attributes"):
         user["attributes"] = dict(data["attributes"])
     if password is not None:
-        user["credentials"] = [{"type": "password", "value": password, "temporary": False}]
+        temporary = bool(data.get("temporary", False))
+        user["credentials"] = [{"type": "password", "value": password, "temporary": temporary}]
     return user
 
 

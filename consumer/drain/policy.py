@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Final
 
-__all__ = ["DrainPolicy"]
+__all__ = ["MERGE_LIMIT", "DrainPolicy"]
+
+MERGE_LIMIT: Final = 20
+"""The most entries that share a call: more would save little and make one refusal cost much."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -25,6 +29,8 @@ class DrainPolicy:
         charge_pause: a timeout or 5xx is charged at most once in this span.
         charge_share: a timeout or 5xx is charged only while this share of other lanes' calls succeeds.
         openings: an entry in flight at so many openings of the circuit in a row is held.
+        server_limit: how long a request whose answer was lost may still take effect inside Keycloak.
+        merge_limit: the most due entries of a lane that share one call; 1 merges nothing.
         realm_pause: how long lanes of a realm whose configuration is at fault rest before it is asked again.
     """
 
@@ -41,4 +47,6 @@ class DrainPolicy:
     charge_pause: float = 600.0
     charge_share: float = 0.9
     openings: int = 3
+    server_limit: float = 60.0
+    merge_limit: int = MERGE_LIMIT
     realm_pause: float = 30.0

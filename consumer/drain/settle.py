@@ -2,23 +2,37 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
-from typing import Any
+from typing import Any, Final
 
-from consumer.delivery.outcome import Blame, DeadLetter, Defer, Delivered, Outcome, Retry
+from consumer.delivery.outcome import Blame, DeadLetter, Defer, Delivered, NotDelivered, Outcome, Retry
 from consumer.delivery.representation import split_name
 from consumer.drain.policy import DrainPolicy
-from consumer.outbox.drain_store import Attempt, Head, Settlement
+from consumer.outbox.drain_store import Attempt, Head, Settlement, WriteBack
 from consumer.outbox.fold import Applied, Credential, Fold, fields_of
 from consumer.outbox.rows import EntryState
 
-__all__ = ["DELETED_BY", "Call", "data_of", "dead", "fold_after", "settle"]
+__all__ = [
+    "DELETED_BY",
+    "EXISTENCE_KINDS",
+    "Call",
+    "data_of",
+    "dead",
+    "fold_after",
+    "leave_others",
+    "settle",
+    "split_apart",
+    "wait_for_read_back",
+]
 
 Delay = Callable[[int], float]
 
-DELETED_BY = "deleted_by"
+EXISTENCE_KINDS: Final = frozenset({"user_create", "user_delete"})
+"""Kinds that make a user exist or not: doubt about one blocks its lane until the server limit has passed."""
+
+DELETED_BY: Final = "deleted_by"
 """A field of the fold alone: set while a user is disabled because a delete event asked for that."""
 
 
@@ -29,7 +43,8 @@ class Call:
     Attributes:
         token: the fencing token it was claimed under.
         claimed_at: when it was claimed, by the database's clock.
-        started_at: UTC.
+        ended_at: when it ended, by the same clock.
+        started_at: UTC, by ours.
         seconds: how long it took.
         trace_id: of its span, 16 bytes, or None.
         openings: openings of the circuit in a row during which this entry was in flight.
@@ -38,6 +53,7 @@ class Call:
 
     token: int
     claimed_at: datetime
+    ended_at: datetime
     started_at: datetime
     seconds: float
     trace_id: bytes | None
@@ -45,14 +61,114 @@ class Call:
     judged: bool | None
 
 
-def settle(head: Head, outcome: Outcome, call: Call, policy: DrainPolicy, delay: Delay) -> Settlement:
-    """Turn an outcome into what is written.
+def settle(
+    group: Sequence[Head], outcome: Outcome, call: Call, policy: DrainPolicy, delay: Delay
+) -> WriteBack:
+    """Turn the outcome of one call into what is written of its lane.
 
-    `head.attempts` already counts what was judged before this call. `delay` gives the wait after the n-th failure.
+    Args:
+        group: The entries that the call was made for, in the lane's order: one, or a merge group. Their `attempts`
+            already count what was judged before this call.
+        outcome: What the call came to.
+        call: The call.
+        policy: The drain's numbers.
+        delay: Gives the wait in seconds after the n-th failure.
     """
+    head = group[0]
+    if isinstance(outcome, Delivered):
+        fold = head.fold
+        for member in group:
+            fold = fold_after(replace(member, fold=fold), outcome)
+        return WriteBack(
+            lane=head.lane,
+            token=call.token,
+            settlements=tuple(_delivered(member, outcome, call) for member in group),
+            fold=fold,
+        )
+    failed = _failed(head, outcome, call, policy, delay)
+    maybe = call.claimed_at if outcome.failure.ambiguous else None
+    return WriteBack(
+        lane=head.lane,
+        token=call.token,
+        settlements=(failed, *(_left(member, maybe) for member in group[1:])),
+        fold=_suspect(head, outcome, call),
+    )
+
+
+def split_apart(group: Sequence[Head], outcome: NotDelivered, call: Call) -> WriteBack:
+    """Leave a group whose merged call was refused as it was: its members are called singly next, none is charged."""
+    head = group[0]
+    attempt = replace(_attempt(outcome, call), outcome="DEFER", charged=False)
+    split = Settlement(
+        head=head,
+        state=EntryState.PENDING,
+        reason="merge_refused",
+        attempts=head.attempts,
+        openings=head.openings,
+        attempt=attempt,
+        maybe_applied_since=head.maybe_applied_since,
+    )
+    followers = (_left(member, None) for member in group[1:])
+    return WriteBack(lane=head.lane, token=call.token, settlements=(split, *followers))
+
+
+def leave_others(write_back: WriteBack, group: Sequence[Head]) -> WriteBack:
+    """Let those of a claimed group that were not called wait behind the others, unclaimed."""
+    written = {settlement.head.entry_id for settlement in write_back.settlements}
+    left = tuple(_left(member, None) for member in group if member.entry_id not in written)
+    return replace(write_back, settlements=write_back.settlements + left)
+
+
+def wait_for_read_back(
+    head: Head, token: int, seconds: float, *, reason: str, judged: bool | None
+) -> WriteBack:
+    """Put an entry in doubt off until the server limit has passed, without a call."""
+    settlement = Settlement(
+        head=head,
+        state=EntryState.PENDING,
+        reason=reason,
+        attempts=head.attempts,
+        openings=head.openings,
+        charged=judged is True,
+        judged=judged,
+        delay=seconds,
+        maybe_applied_since=head.maybe_applied_since,
+    )
+    # A doubt that was just found, at a takeover, stands in no row yet.
+    fold = head.fold if head.claimed_at is not None else None
+    return WriteBack(lane=head.lane, token=token, settlements=(settlement,), fold=fold)
+
+
+def dead(head: Head, *, token: int, reason: str, judged: bool | None) -> WriteBack:
+    """Give up an entry whose attempts are used up, without another call."""
+    settlement = Settlement(
+        head=head,
+        state=EntryState.DEAD_LETTER,
+        reason=reason,
+        attempts=head.attempts,
+        openings=head.openings,
+        charged=judged is True,
+        judged=judged,
+        maybe_applied_since=head.maybe_applied_since,
+    )
+    return WriteBack(lane=head.lane, token=token, settlements=(settlement,))
+
+
+def _delivered(head: Head, outcome: Delivered, call: Call) -> Settlement:
+    return Settlement(
+        head=head,
+        state=EntryState.DELIVERED,
+        reason=outcome.reason.value,
+        attempts=head.attempts,
+        charged=call.judged is True,
+        judged=call.judged,
+        attempt=_attempt(outcome, call),
+    )
+
+
+def _failed(head: Head, outcome: NotDelivered, call: Call, policy: DrainPolicy, delay: Delay) -> Settlement:
     base = Settlement(
         head=head,
-        token=call.token,
         state=EntryState.PENDING,
         reason=outcome.reason.value,
         attempts=head.attempts,
@@ -62,56 +178,31 @@ def settle(head: Head, outcome: Outcome, call: Call, policy: DrainPolicy, delay:
         attempt=_attempt(outcome, call),
         maybe_applied_since=head.maybe_applied_since,
     )
-    match outcome:
-        case Delivered():
-            return replace(
-                base,
-                state=EntryState.DELIVERED,
-                openings=0,
-                fold=fold_after(head, outcome),
-                maybe_applied_since=None,
-            )
-        case DeadLetter():
-            return replace(base, state=EntryState.DEAD_LETTER, fold=_suspect(head, outcome, call))
-        case Retry() | Defer() if call.openings >= policy.openings:
-            return replace(
-                base,
-                state=EntryState.HELD,
-                reason="suspected_cause",
-                maybe_applied_since=_maybe(head, outcome, call),
-                fold=_suspect(head, outcome, call),
-            )
-        case Retry():
-            return replace(
-                base,
-                # By calls, charged or not: a user who always times out must not take a place every second.
-                delay=delay(head.calls + 1),
-                maybe_applied_since=_maybe(head, outcome, call),
-                fold=_suspect(head, outcome, call),
-            )
-        case Defer():
-            # Some waits have no limit in themselves (a key that is not there yet): look again, not too often.
-            asked = outcome.not_before_seconds or 0.0
-            return replace(
-                base,
-                delay=max(asked, delay(min(head.calls + 1, 4))),
-                maybe_applied_since=_maybe(head, outcome, call),
-                fold=_suspect(head, outcome, call),
-            )
+    if isinstance(outcome, DeadLetter):
+        return replace(base, state=EntryState.DEAD_LETTER)
+    base = replace(base, maybe_applied_since=_maybe(head, outcome, call))
+    if call.openings >= policy.openings:
+        return replace(base, state=EntryState.HELD, reason="suspected_cause")
+    if isinstance(outcome, Retry):
+        # By calls, charged or not: a user who always times out must not take a place every second.
+        wait = delay(head.calls + 1)
+    else:
+        # Some waits have no limit in themselves (a key that is not there yet): look again, not too often.
+        wait = max(outcome.not_before_seconds or 0.0, delay(min(head.calls + 1, 4)))
+    if outcome.failure.ambiguous and head.kind in EXISTENCE_KINDS:
+        wait = max(wait, policy.server_limit)
+    return replace(base, delay=wait)
 
 
-def dead(head: Head, *, token: int, reason: str) -> Settlement:
-    """Give up an entry whose attempts are used up, without another call."""
+def _left(head: Head, maybe: datetime | None) -> Settlement:
+    """A member of a group whose call failed: it waits behind its head."""
     return Settlement(
         head=head,
-        token=token,
-        state=EntryState.DEAD_LETTER,
-        reason=reason,
+        state=EntryState.PENDING,
+        reason=None,
         attempts=head.attempts,
         openings=head.openings,
-        charged=True,
-        judged=True,
-        maybe_applied_since=head.maybe_applied_since,
+        maybe_applied_since=head.maybe_applied_since or maybe,
     )
 
 
@@ -168,14 +259,15 @@ def _maybe(head: Head, outcome: Retry | Defer, call: Call) -> datetime | None:
     return call.claimed_at
 
 
-def _suspect(head: Head, outcome: Retry | Defer | DeadLetter, call: Call) -> Fold | None:
-    """A call whose result is unknown makes its lane suspect: the request may still take effect inside Keycloak."""
-    if head.fold.suspect_since is not None:
-        # Taken over with a claim that nobody recorded: that doubt stands in no row yet.
-        return None if head.claimed_at is None else head.fold
-    if not outcome.failure.ambiguous:
-        return None
-    return replace(head.fold, suspect_since=call.claimed_at, suspect_kind=outcome.reason.value)
+def _suspect(head: Head, outcome: NotDelivered, call: Call) -> Fold | None:
+    """A call whose result is unknown makes its lane suspect: the request may still take effect inside Keycloak.
+
+    The latest such call counts: the server limit runs from its end.
+    """
+    if outcome.failure.ambiguous:
+        return replace(head.fold, suspect_since=call.ended_at, suspect_kind=outcome.reason.value)
+    # Taken over with a claim that nobody recorded: that doubt stands in no row yet.
+    return head.fold if head.claimed_at is not None and head.fold.suspect_since is not None else None
 
 
 def _attempt(outcome: Outcome, call: Call) -> Attempt:

@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 
 import structlog
 
-from consumer.outbox.drain_store import DrainStore, Settlement
+from consumer.outbox.drain_store import DrainStore, WriteBack
 from consumer.outbox.errors import CommitUnknown, DatabaseUnavailable
 from consumer.retry import Backoff
 
@@ -18,7 +18,7 @@ _log = structlog.get_logger(__name__)
 
 
 class Writer:
-    """Collects settlements and writes them in groups; a lane is in flight until its group's COMMIT is known."""
+    """Collects what lanes have to write and writes it in groups; a lane is in flight until its group's COMMIT is known."""
 
     def __init__(
         self,
@@ -26,28 +26,28 @@ class Writer:
         *,
         instance: str,
         batch: int,
-        on_written: Callable[[Sequence[Settlement], set[int]], None],
+        on_written: Callable[[Sequence[WriteBack], set[bytes]], None],
     ) -> None:
         """Prepare the writer.
 
         Args:
             store: the outbox.
             instance: our name, recorded with each attempt.
-            batch: the most settlements in one transaction.
-            on_written: told what was written, and the entries that were fenced; must not block.
+            batch: the most lanes in one transaction.
+            on_written: told what was written, and the lanes that were fenced; must not block.
         """
         self._store = store
         self._instance = instance
         self._batch = batch
         self._on_written = on_written
-        self._waiting: list[Settlement] = []
+        self._waiting: list[WriteBack] = []
         self._signal = asyncio.Event()
         self._idle = asyncio.Event()
         self._idle.set()
 
-    def add(self, settlement: Settlement) -> None:
+    def add(self, write_back: WriteBack) -> None:
         """Write this soon."""
-        self._waiting.append(settlement)
+        self._waiting.append(write_back)
         self._idle.clear()
         self._signal.set()
 
@@ -68,9 +68,9 @@ class Writer:
                 self._on_written(group, fenced)
             self._idle.set()
 
-    async def _write(self, group: Sequence[Settlement], backoff: Backoff) -> set[int]:
+    async def _write(self, group: Sequence[WriteBack], backoff: Backoff) -> set[bytes]:
         left = list(group)
-        fenced: set[int] = set()
+        fenced: set[bytes] = set()
         while left:
             try:
                 fenced |= await self._store.settle(left, instance=self._instance)
@@ -83,14 +83,20 @@ class Writer:
                 await asyncio.sleep(backoff.next_delay())
         backoff.reset()
         if fenced:
-            _log.warning("write-backs fenced: another instance owns these shards now", entries=len(fenced))
+            _log.warning("write-backs fenced: another instance owns these shards now", lanes=len(fenced))
         return fenced
 
-    async def _unrecorded(self, settlements: Sequence[Settlement], backoff: Backoff) -> list[Settlement]:
+    async def _unrecorded(self, write_backs: Sequence[WriteBack], backoff: Backoff) -> list[WriteBack]:
+        claims = {s.head.entry_id: each.token for each in write_backs for s in each.settlements}
         while True:
             try:
-                claimed = await self._store.still_claimed([s.head.entry_id for s in settlements])
+                claimed = await self._store.still_claimed(claims)
             except (DatabaseUnavailable, CommitUnknown):
                 await asyncio.sleep(backoff.next_delay())
                 continue
-            return [s for s in settlements if s.head.entry_id in claimed]
+            # Entries of a lane were written together or not at all; a fold alone can be written twice.
+            return [
+                each
+                for each in write_backs
+                if not each.settlements or each.settlements[0].head.entry_id in claimed
+            ]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import Any
 
@@ -16,7 +16,7 @@ from consumer.outbox.lane import shard_of
 from consumer.outbox.rows import EntryState, Position
 from consumer.outbox.statements import load_statements
 
-__all__ = ["Attempt", "DrainStore", "Head", "LaneHint", "ReadyLane", "Settlement"]
+__all__ = ["Attempt", "DrainStore", "Head", "LaneHint", "ReadyLane", "Settlement", "WriteBack"]
 
 _SQL = load_statements("drain")
 _LEASES = load_statements("leases")
@@ -35,7 +35,10 @@ class ReadyLane:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Head:
-    """The head of a lane: its lowest open entry, with what is known of the user."""
+    """The head of a lane: its lowest open entry, with what is known of the user.
+
+    `followers` are the entries directly behind it, in order, as far as they were read; a follower has none itself.
+    """
 
     lane: ReadyLane
     entry_id: int
@@ -51,6 +54,7 @@ class Head:
     data: Mapping[str, Any] = field(repr=False)
     credential: bytes | None = field(repr=False)
     state: EntryState
+    state_reason: str | None
     attempts: int
     calls: int
     openings: int
@@ -60,6 +64,7 @@ class Head:
     maybe_applied_since: datetime | None
     next_priority: int | None
     fold: Fold = field(repr=False)
+    followers: tuple[Head, ...] = field(default=(), repr=False)
 
     @property
     def shard(self) -> int:
@@ -88,16 +93,15 @@ class Attempt:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Settlement:
-    """What a call, or a decision without a call, makes of an entry and its lane's fold.
+    """What a call, or a decision without a call, makes of an entry.
 
-    `delay` is seconds until the next attempt of an entry that stays PENDING. `fold` is None where it does not change.
-    `judged` says whether earlier, unjudged calls are charged.
+    `reason` None leaves the entry's reason as it is. `delay` is seconds until the next attempt of an entry that stays
+    PENDING. `judged` says whether earlier, unjudged calls are charged.
     """
 
     head: Head
-    token: int
     state: EntryState
-    reason: str
+    reason: str | None
     attempts: int
     openings: int = 0
     charged: bool = False
@@ -105,7 +109,25 @@ class Settlement:
     maybe_applied_since: datetime | None = None
     attempt: Attempt | None = None
     judged: bool | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WriteBack:
+    """What is written of one lane in one transaction, under the fencing token of its shard.
+
+    Several settlements are those of a merge group, in the lane's order; none are those of a heal. `fold` is None where
+    it does not change.
+    """
+
+    lane: ReadyLane
+    token: int
+    settlements: tuple[Settlement, ...] = ()
     fold: Fold | None = None
+
+    @property
+    def shard(self) -> int:
+        """The shard of its lane."""
+        return shard_of(self.lane.lane_id)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -130,25 +152,19 @@ class DrainStore:
         if not shards:
             return []
         rows = await self._database.fetch(_SQL["ready_lanes"], {"shards": tuple(shards), "limit": limit})
-        return [
-            ReadyLane(
-                lane_id=row["lane_id"],
-                realm=row["realm"],
-                username_key=row["username_key"],
-                arrivals=row["arrivals"],
-            )
-            for row in rows
-        ]
+        return [_lane(row) for row in rows]
 
-    async def heads(self, lanes: Sequence[ReadyLane]) -> list[Head]:
-        """The heads of these lanes; a lane without open entries has none."""
+    async def heads(self, lanes: Sequence[ReadyLane], *, depth: int = 1) -> list[Head]:
+        """The heads of these lanes, each with up to `depth - 1` followers; a lane without open entries has none."""
         if not lanes:
             return []
         union = " UNION ALL ".join([_SQL["head"]] * len(lanes))
         ids = tuple(lane.lane_id for lane in lanes)
+        # One more than asked for: it tells whether anything stands behind the last.
+        parameters = tuple(value for lane in ids for value in (lane, depth + 1))
 
         async def work(tx: Transaction) -> tuple[list[Row], list[Row]]:
-            return await tx.fetch(union, ids), await tx.fetch(_SQL["folds"], {"lanes": ids})
+            return await tx.fetch(union, parameters), await tx.fetch(_SQL["folds"], {"lanes": ids})
 
         entries, folds = await self._database.transact(work)
         fold_of = {row["lane_id"]: _fold(row) for row in folds}
@@ -156,10 +172,28 @@ class DrainStore:
         for row in entries:
             rows.setdefault(row["lane_id"], []).append(row)
         return [
-            _head(lane, sorted(rows[lane.lane_id], key=_entry_id), fold_of.get(lane.lane_id, Fold()))
+            _front(lane, sorted(rows[lane.lane_id], key=_entry_id), fold_of.get(lane.lane_id, Fold()), depth)
             for lane in lanes
             if lane.lane_id in rows
         ]
+
+    async def suspects(self, shards: Collection[int], *, after: float, limit: int) -> list[ReadyLane]:
+        """Lanes in doubt for more than `after` seconds whose own entries are not in doubt: time to heal them."""
+        if not shards:
+            return []
+        parameters = {"shards": tuple(shards), "after": after, "limit": limit}
+        return [_lane(row) for row in await self._database.fetch(_SQL["suspects"], parameters)]
+
+    async def still_suspect(
+        self, lanes: Collection[ReadyLane], *, after: float
+    ) -> dict[bytes, tuple[Fold, datetime]]:
+        """Those of the lanes that `suspects` would name now, with their folds and the database's time.
+
+        Asked while the lanes are in hand, so that nobody changes their folds any more.
+        """
+        parameters = {"lanes": tuple(lane.lane_id for lane in lanes), "after": after}
+        rows = await self._database.fetch(_SQL["still_suspect"], parameters)
+        return {row["lane_id"]: (_fold(row), row["asked_at"]) for row in rows}
 
     async def claim(self, heads: Collection[Head], *, margin: float) -> dict[int, tuple[int, datetime]]:
         """Mark entries "maybe started"; those that are ours now, with token and time.
@@ -182,10 +216,12 @@ class DrainStore:
         rows = await self._database.transact(work)
         return {row["entry_id"]: (row["claim_token"], row["claimed_at"]) for row in rows}
 
-    async def still_claimed(self, entries: Collection[int]) -> set[int]:
-        """Which of these entries are claimed by us under today's token: nothing was recorded of them since."""
-        parameters = {"entries": tuple(entries), "owner": self._owner}
-        return {row["entry_id"] for row in await self._database.fetch(_SQL["claimed"], parameters)}
+    async def still_claimed(self, claims: Mapping[int, int]) -> set[int]:
+        """Which of these entries are still claimed under the given token: nothing was recorded of them since."""
+        if not claims:
+            return set()
+        rows = await self._database.fetch(_SQL["unrecorded"], {"entries": tuple(claims)})
+        return {row["entry_id"] for row in rows if row["claim_token"] == claims[row["entry_id"]]}
 
     async def hand_back(self, claims: Collection[tuple[int, int]]) -> None:
         """Take back claims (entry, token) for which no call was made, unless another owner has claimed since."""
@@ -193,24 +229,24 @@ class DrainStore:
             rows = orjson.dumps([{"entry_id": entry, "token": token} for entry, token in claims]).decode()
             await self._database.execute(_SQL["unclaim"], {"rows": rows})
 
-    async def settle(self, settlements: Sequence[Settlement], *, instance: str) -> set[int]:
-        """Write many results in one transaction; the entries that were fenced and not written.
+    async def settle(self, write_backs: Sequence[WriteBack], *, instance: str) -> set[bytes]:
+        """Write the results of many lanes in one transaction; the lanes that were fenced and not written.
 
         Entry, fold and attempt change together. The leases are locked first: a take-over of a shard waits for this
         commit, and one that came before it fences us.
         """
 
-        async def work(tx: Transaction) -> set[int]:
-            shards = tuple({s.head.shard for s in settlements})
+        async def work(tx: Transaction) -> set[bytes]:
+            shards = tuple({each.shard for each in write_backs})
             tokens = {
                 row["shard"]: row["token"]
                 for row in await tx.fetch(_LEASES["lock_tokens"], {"shards": shards})
                 if row["owner"] == self._owner
             }
-            ours = [s for s in settlements if tokens.get(s.head.shard) == s.token]
+            ours = [each for each in write_backs if tokens.get(each.shard) == each.token]
             if ours:
                 await _write(tx, ours, instance)
-            return {s.head.entry_id for s in settlements} - {s.head.entry_id for s in ours}
+            return {each.lane.lane_id for each in write_backs} - {each.lane.lane_id for each in ours}
 
         return await self._database.transact(work)
 
@@ -255,29 +291,10 @@ class DrainStore:
         return roused
 
 
-async def _write(tx: Transaction, settlements: Sequence[Settlement], instance: str) -> None:
-    rows = [
-        {
-            "entry_id": s.head.entry_id,
-            "state": s.state.value,
-            "reason": s.reason,
-            "attempts": s.attempts,
-            "calls": _calls(s),
-            "openings": s.openings,
-            "charged": int(s.charged),
-            "delay_us": int(s.delay * 1e6) if s.state is EntryState.PENDING else None,
-            "maybe": s.maybe_applied_since and s.maybe_applied_since.isoformat(sep=" "),
-        }
-        for s in settlements
-    ]
-    written = await tx.execute(_SQL["settle"], {"rows": orjson.dumps(rows).decode()})
-    if written != len(settlements):
-        # Only the owner changes entries, and the owner is us: anything else is a defect, and must not pass.
-        raise AssertionError(f"{len(settlements)} results, but {written} entries were pending")
-    for charged in (True, False):
-        judged = tuple(s.head.entry_id for s in settlements if s.judged is charged)
-        if judged:
-            await tx.execute(_SQL["judge_attempts"], {"entries": judged, "charged": int(charged)})
+async def _write(tx: Transaction, write_backs: Sequence[WriteBack], instance: str) -> None:
+    settlements = [settlement for each in write_backs for settlement in each.settlements]
+    if settlements:
+        await _write_entries(tx, settlements)
     await tx.insert_rows(
         _SQL["insert_attempts"],
         [
@@ -300,7 +317,7 @@ async def _write(tx: Transaction, settlements: Sequence[Settlement], instance: s
     )
     await tx.insert_rows(
         _SQL["upsert_folds"],
-        [_fold_row(s.head.lane.lane_id, s.fold) for s in settlements if s.fold is not None],
+        [_fold_row(each.lane.lane_id, each.fold) for each in write_backs if each.fold is not None],
     )
     await tx.insert_rows(
         _SQL["insert_dead_marks"],
@@ -312,6 +329,31 @@ async def _write(tx: Transaction, settlements: Sequence[Settlement], instance: s
     )
 
 
+async def _write_entries(tx: Transaction, settlements: Sequence[Settlement]) -> None:
+    rows = [
+        {
+            "entry_id": s.head.entry_id,
+            "state": s.state.value,
+            "reason": s.reason,
+            "attempts": s.attempts,
+            "calls": _calls(s),
+            "openings": s.openings,
+            "charged": int(s.charged),
+            "delay_us": int(s.delay * 1e6) if s.state is EntryState.PENDING else None,
+            "maybe": s.maybe_applied_since and s.maybe_applied_since.isoformat(sep=" "),
+        }
+        for s in settlements
+    ]
+    written = await tx.execute(_SQL["settle"], {"rows": orjson.dumps(rows).decode()})
+    if written != len(settlements):
+        # Only the owner changes entries, and the owner is us: anything else is a defect, and must not pass.
+        raise AssertionError(f"{len(settlements)} results, but {written} entries were pending")
+    for charged in (True, False):
+        judged = tuple(s.head.entry_id for s in settlements if s.judged is charged)
+        if judged:
+            await tx.execute(_SQL["judge_attempts"], {"entries": judged, "charged": int(charged)})
+
+
 def _calls(settlement: Settlement) -> int:
     return settlement.head.calls + (settlement.attempt is not None)
 
@@ -320,8 +362,21 @@ def _entry_id(row: Row) -> int:
     return int(row["entry_id"])
 
 
-def _head(lane: ReadyLane, rows: Sequence[Row], fold: Fold) -> Head:
-    row = rows[0]
+def _lane(row: Row) -> ReadyLane:
+    return ReadyLane(
+        lane_id=row["lane_id"],
+        realm=row["realm"],
+        username_key=row["username_key"],
+        arrivals=row["arrivals"],
+    )
+
+
+def _front(lane: ReadyLane, rows: Sequence[Row], fold: Fold, depth: int) -> Head:
+    head, *followers = (_head(lane, row, rows[at + 1 :], fold) for at, row in enumerate(rows[:depth]))
+    return replace(head, followers=tuple(followers))
+
+
+def _head(lane: ReadyLane, row: Row, behind: Sequence[Row], fold: Fold) -> Head:
     return Head(
         lane=lane,
         entry_id=row["entry_id"],
@@ -337,6 +392,7 @@ def _head(lane: ReadyLane, rows: Sequence[Row], fold: Fold) -> Head:
         data=orjson.loads(row["data"]),
         credential=row["credential"],
         state=EntryState(row["state"]),
+        state_reason=row["state_reason"],
         attempts=row["attempts"],
         calls=row["calls"],
         openings=row["openings"],
@@ -344,7 +400,7 @@ def _head(lane: ReadyLane, rows: Sequence[Row], fold: Fold) -> Head:
         due_in=max(0.0, (row["due_in_us"] or 0) / 1e6),
         claimed_at=row["claimed_at"],
         maybe_applied_since=row["maybe_applied_since"],
-        next_priority=min((r["priority"] for r in rows[1:]), default=None),
+        next_priority=min((r["priority"] for r in behind), default=None),
         fold=fold,
     )
 

@@ -9,16 +9,19 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from datetime import datetime
-from typing import Any
+from typing import Any, Final
 
 import orjson
 
 from consumer.outbox.rows import Position
 
-__all__ = ["EVERY_OTHER", "Applied", "Credential", "Fold", "Value", "fields_of"]
+__all__ = ["ATTRIBUTE", "EVERY_OTHER", "Applied", "Credential", "Fold", "Value", "fields_of"]
 
 EVERY_OTHER = "*"
 """Stands in `Fold.fields` for every field that is not named there: set by a delete, and never by anything else."""
+
+ATTRIBUTE: Final = "attributes."
+"""Begins the name of a field that is one attribute."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,7 +117,7 @@ def fields_of(data: Mapping[str, Any]) -> dict[str, Any]:
     """The fields of an event's data, one a fold field: each attribute stands for itself."""
     fields = {name: value for name, value in data.items() if name not in {"attributes", "mode", "reason"}}
     for name, values in (data.get("attributes") or {}).items():
-        fields[f"attributes.{name}"] = values
+        fields[ATTRIBUTE + name] = values
     return fields
 
 

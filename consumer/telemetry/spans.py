@@ -72,6 +72,18 @@ def process_span(
 
 
 @contextmanager
+def heal_span(tracer: Tracer, *, kind: str) -> Iterator[Span]:
+    """Open the span of a heal: a lane's doubt is removed. It belongs to no event, and is the root of a trace.
+
+    Args:
+        tracer: Where spans come from.
+        kind: The kind of doubt, `timeout` or `takeover` for example.
+    """
+    with _open(tracer, "heal", Context(), {"kcsync.doubt": kind}, ()) as span:
+        yield span
+
+
+@contextmanager
 def poll_span(
     tracer: Tracer, *, topic: str, group: str, count: int, creators: Iterable[TraceContext]
 ) -> Iterator[Span]:

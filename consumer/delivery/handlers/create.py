@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from consumer.delivery.credential import apply_password, open_password
 from consumer.delivery.errors import CallFailed
+from consumer.delivery.handlers.handler import with_user
 from consumer.delivery.handlers.update import write_named
 from consumer.delivery.outcome import Delivered, Reason
 from consumer.delivery.representation import new_user
@@ -39,6 +40,12 @@ class CreateHandler:
     async def __call__(self, change: Change, users: RealmUsers) -> Delivered:
         """Create the user, or converge the one who is there."""
         password = open_password(change, self.keys)
+        if change.known is not None:
+            # Our own deliveries left this user: created from the event alone, a lost one would miss the rest.
+            async def converge(user_id: str) -> Delivered:
+                return await self._converge(change, users, user_id, password)
+
+            return await with_user(change, users, converge, keys=self.keys)
         try:
             created = await users.create(new_user(change.username_key, change.data, password))
         except CallFailed as failed:
@@ -58,5 +65,7 @@ class CreateHandler:
         await write_named(users, user_id, change.data)
         set_at = None
         if password is not None:
-            set_at = (await apply_password(change, users, user_id, password, temporary=False)).set_at
+            temporary = bool(change.data.get("temporary", False))
+            applied = await apply_password(change, users, user_id, password, temporary=temporary)
+            set_at = applied.set_at
         return Delivered(reason=Reason.CONVERGED, user_id=user_id, existed=True, credential_date=set_at)

@@ -5,12 +5,14 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Protocol, TypeVar
 
 from consumer.delivery.errors import CallFailed
-from consumer.delivery.outcome import Blame, DeadLetter, Delivered, Failure, Reason
+from consumer.delivery.handlers.restore import restore
+from consumer.delivery.outcome import Delivered, Reason, missing_user
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
     from consumer.delivery.change import Change
+    from consumer.delivery.passwords import KeyRing
     from consumer.delivery.users import RealmUsers
 
 T = TypeVar("T")
@@ -28,11 +30,14 @@ class Handler(Protocol):
         """
 
 
-async def with_user(change: Change, users: RealmUsers, act: Callable[[str], Awaitable[T]]) -> T:
+async def with_user(
+    change: Change, users: RealmUsers, act: Callable[[str], Awaitable[T]], *, keys: KeyRing | None = None
+) -> T:
     """Run `act` with the user's id.
 
     The id the lane knows saves the search; a user who was deleted and created again has another one, so that a miss
-    is looked up once.
+    is looked up once. With `keys`, a user whom our own deliveries left and Keycloak has lost is created from what is
+    known before `act` runs.
 
     Raises:
         CallFailed: `act` failed, or there is no such user (`user_missing`).
@@ -44,7 +49,8 @@ async def with_user(change: Change, users: RealmUsers, act: Callable[[str], Awai
             if failed.outcome.reason is not Reason.USER_MISSING:
                 raise
     user_id = await users.find(change.username_key)
+    if user_id is None and keys is not None and change.known is not None:
+        user_id = await restore(change.known, users, keys)
     if user_id is None:
-        failure = Failure(blame=Blame.USER, status=404, detail="no user has this username in Keycloak")
-        raise CallFailed(DeadLetter(reason=Reason.USER_MISSING, failure=failure))
+        raise CallFailed(missing_user())
     return await act(user_id)

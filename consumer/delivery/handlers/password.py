@@ -42,4 +42,4 @@ class PasswordHandler:
                 credential_date=applied.set_at,
             )
 
-        return await with_user(change, users, apply)
+        return await with_user(change, users, apply, keys=self.keys)

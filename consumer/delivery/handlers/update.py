@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from consumer.delivery.handlers.handler import with_user
@@ -12,11 +13,19 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from consumer.delivery.change import Change
+    from consumer.delivery.passwords import KeyRing
     from consumer.delivery.users import RealmUsers
 
 
+@dataclass(frozen=True, slots=True)
 class UpdateHandler:
-    """Applies `user_update`. A user who is missing is a dead letter."""
+    """Applies `user_update`. A user who is missing is a dead letter, unless our own deliveries left one.
+
+    Attributes:
+        keys: Open the password that a lost user is given again.
+    """
+
+    keys: KeyRing
 
     async def __call__(self, change: Change, users: RealmUsers) -> Delivered:
         """Write the fields the event names."""
@@ -25,7 +34,7 @@ class UpdateHandler:
             await write_named(users, user_id, change.data)
             return Delivered(reason=Reason.UPDATED, user_id=user_id, existed=True)
 
-        return await with_user(change, users, write)
+        return await with_user(change, users, write, keys=self.keys)
 
 
 async def write_named(users: RealmUsers, user_id: str, data: Mapping[str, Any]) -> None:

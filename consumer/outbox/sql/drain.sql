@@ -10,13 +10,13 @@ UPDATE lanes SET state = 'READY'
 WHERE state = 'WAITING' AND due_at <= NOW(6) AND shard IN %(shards)s;
 
 -- name: head
--- The head of one lane: its lowest open entry, HELD included, with the fold. Index: lane. Joined by UNION ALL.
+-- The first open entries of one lane, HELD included; the lowest is its head. Index: lane. Joined by UNION ALL.
 (SELECT e.entry_id, e.lane_id, e.shard, e.topic_id, e.partition_no, e.log_offset, e.origin, e.kind, e.source,
   e.event_id, e.username, e.tenant, e.priority, e.traceparent, e.tracestate, e.data, e.credential, e.state,
   e.state_reason, e.attempts, e.calls, e.openings, e.charged_at, e.claimed_at, e.claim_token, e.maybe_applied_since,
   e.next_attempt_at, TIMESTAMPDIFF(MICROSECOND, NOW(6), e.next_attempt_at) AS due_in_us,
   TIMESTAMPDIFF(MICROSECOND, e.charged_at, NOW(6)) AS charged_ago_us
-FROM entries e WHERE e.lane_id = %s AND e.is_open = 1 ORDER BY e.entry_id LIMIT 2);
+FROM entries e WHERE e.lane_id = %s AND e.is_open = 1 ORDER BY e.entry_id LIMIT %s);
 
 -- name: folds
 -- What is known of the users of these lanes.
@@ -24,6 +24,24 @@ SELECT lane_id, user_exists, exists_topic_id, exists_partition, exists_offset, f
   credential_event_id, credential_topic_id, credential_partition, credential_offset, credential_date,
   suspect_since, suspect_kind
 FROM folds WHERE lane_id IN %(lanes)s;
+
+-- name: suspects
+-- Lanes whose doubt is old enough to be healed, unless an entry of theirs is in doubt itself. Index: suspect.
+SELECT l.lane_id, l.realm, l.username_key, l.arrivals FROM folds f JOIN lanes l ON l.lane_id = f.lane_id
+WHERE f.suspect_since < NOW(6) - INTERVAL %(after)s SECOND AND f.shard IN %(shards)s
+  AND NOT EXISTS (SELECT 1 FROM entries e WHERE e.lane_id = f.lane_id AND e.is_open = 1
+    AND (e.maybe_applied_since IS NOT NULL OR e.claimed_at IS NOT NULL))
+ORDER BY f.suspect_since LIMIT %(limit)s;
+
+-- name: still_suspect
+-- The same of lanes that are in hand, with their folds.
+SELECT f.lane_id, f.user_exists, f.exists_topic_id, f.exists_partition, f.exists_offset, f.fields, f.user_id,
+  f.credential, f.credential_event_id, f.credential_topic_id, f.credential_partition, f.credential_offset,
+  f.credential_date, f.suspect_since, f.suspect_kind, NOW(6) AS asked_at
+FROM folds f
+WHERE f.lane_id IN %(lanes)s AND f.suspect_since < NOW(6) - INTERVAL %(after)s SECOND
+  AND NOT EXISTS (SELECT 1 FROM entries e WHERE e.lane_id = f.lane_id AND e.is_open = 1
+    AND (e.maybe_applied_since IS NOT NULL OR e.claimed_at IS NOT NULL));
 
 -- name: keep_doubt
 -- Entries that were claimed by somebody who never recorded a result: a call may have taken effect since then.
@@ -42,6 +60,11 @@ WHERE e.entry_id IN %(entries)s AND e.state = 'PENDING'
 SELECT e.entry_id, e.claim_token, e.claimed_at FROM entries e JOIN leases l ON l.shard = e.shard
 WHERE e.entry_id IN %(entries)s AND e.state = 'PENDING' AND e.claim_token = l.token AND l.owner = %(owner)s;
 
+-- name: unrecorded
+-- Which of these entries are claimed still, whoever owns their shard today.
+SELECT entry_id, claim_token FROM entries
+WHERE entry_id IN %(entries)s AND state = 'PENDING' AND claim_token IS NOT NULL;
+
 -- name: unclaim
 -- Entries handed back before any call: as if they had never been claimed.
 UPDATE JSON_TABLE(%(rows)s, '$[*]' COLUMNS (
@@ -57,7 +80,9 @@ UPDATE JSON_TABLE(%(rows)s, '$[*]' COLUMNS (
     attempts INT PATH '$.attempts', calls INT PATH '$.calls', openings INT PATH '$.openings',
     charged INT PATH '$.charged', delay_us BIGINT PATH '$.delay_us', maybe DATETIME(6) PATH '$.maybe')) j
 STRAIGHT_JOIN entries e ON e.entry_id = j.entry_id
-SET e.maybe_applied_since = COALESCE(j.maybe, e.maybe_applied_since), e.state = j.state, e.state_reason = j.reason, e.attempts = j.attempts, e.calls = j.calls, e.openings = j.openings,
+SET e.maybe_applied_since = COALESCE(j.maybe, e.maybe_applied_since), e.state = j.state,
+  e.state_reason = COALESCE(j.reason, e.state_reason), e.attempts = j.attempts, e.calls = j.calls,
+  e.openings = j.openings,
   e.charged_at = IF(j.charged = 1, NOW(6), e.charged_at),
   e.next_attempt_at = NOW(6) + INTERVAL j.delay_us MICROSECOND,
   e.ended_at = IF(j.state IN ('PENDING', 'HELD'), NULL, NOW(6)),

@@ -11,6 +11,7 @@ import pytest
 from consumer.delivery.change import Change
 from consumer.delivery.delivery import Delivery
 from consumer.delivery.keycloak import Keycloak
+from consumer.delivery.known_user import KnownUser
 from consumer.delivery.outcome import Delivered, Outcome
 from consumer.delivery.passwords import KeyRing, generate_key
 from producer_lib import SealingKey, seal, username_key
@@ -101,6 +102,7 @@ class Person(NamedTuple):
         password: str | None = None,
         user_id: str | None = None,
         maybe_applied_since: datetime | None = None,
+        known: KnownUser | None = None,
     ) -> Change:
         event_id = uuid4().hex
         key = username_key(self.username)
@@ -118,6 +120,8 @@ class Person(NamedTuple):
             username_key=key,
             data=data or {},
             credential=credential,
+            credential_event_id=event_id,
+            known=known,
             user_id=user_id,
             maybe_applied_since=maybe_applied_since,
         )

@@ -1,11 +1,9 @@
 from __future__ import annotations
 
-from typing import Any
-
 import pytest
 
 from consumer.outbox.database import Database
-from consumer.outbox.drain_store import DrainStore, Head, LaneHint, Settlement
+from consumer.outbox.drain_store import DrainStore, Head, LaneHint, Settlement, WriteBack
 from consumer.outbox.errors import CommitUnknown
 from consumer.outbox.fold import Fold
 from consumer.outbox.lease_store import LeaseStore
@@ -32,16 +30,9 @@ async def heads_of(store: DrainStore) -> list[Head]:
     return await store.heads(await store.ready_lanes(ALL, 100))
 
 
-def delivered(head: Head, token: int, **changes: Any) -> Settlement:
-    return Settlement(
-        head=head,
-        token=token,
-        state=EntryState.DELIVERED,
-        reason="updated",
-        attempts=0,
-        fold=Fold(exists=True),
-        **changes,
-    )
+def delivered(head: Head, token: int) -> WriteBack:
+    settlement = Settlement(head=head, state=EntryState.DELIVERED, reason="updated", attempts=0)
+    return WriteBack(lane=head.lane, token=token, settlements=(settlement,), fold=Fold(exists=True))
 
 
 def take_over(bench: Bench) -> None:
@@ -59,7 +50,7 @@ async def test_the_old_owner_of_a_shard_writes_nothing_back(bench: Bench, databa
 
     fenced = await old.settle([delivered(head, claims[head.entry_id][0]) for head in heads], instance="old")
 
-    assert fenced == {head.entry_id for head in heads}
+    assert fenced == {head.lane.lane_id for head in heads}
     assert bench.counts() == {"PENDING": 2}
     assert bench.value("SELECT COUNT(*) FROM folds") == 0
     assert bench.value("SELECT COUNT(*) FROM attempts") == 0
@@ -77,7 +68,7 @@ async def test_only_the_lost_shards_of_a_group_are_fenced(bench: Bench, database
         [delivered(head, claims[head.entry_id][0]) for head in (lost, kept)], instance="old"
     )
 
-    assert fenced == {lost.entry_id}
+    assert fenced == {lost.lane.lane_id}
     assert bench.rows("SELECT entry_id, state FROM entries ORDER BY state") == [
         {"entry_id": lost.entry_id, "state": "PENDING"},
         {"entry_id": kept.entry_id, "state": "DELIVERED"},
@@ -95,8 +86,10 @@ async def test_a_shard_lost_and_won_again_fences_what_was_claimed_before(
     take_over(bench)
     await own_everything(database, "same")
 
-    assert await store.settle([delivered(head, claims[head.entry_id][0])], instance="same") == {head.entry_id}
-    assert await store.still_claimed([head.entry_id]) == set()
+    token = claims[head.entry_id][0]
+    assert await store.settle([delivered(head, token)], instance="same") == {head.lane.lane_id}
+    # Nothing was recorded of that claim; to write it again is refused again.
+    assert await store.still_claimed({head.entry_id: token}) == {head.entry_id}
     assert bench.counts() == {"PENDING": 1}
 
 
@@ -232,7 +225,8 @@ async def test_a_write_back_cut_at_commit_is_known_by_its_claim(
             with pytest.raises(CommitUnknown):
                 await store.settle([settlement], instance="first")
 
-            assert await store.still_claimed([head.entry_id]) == (set() if committed else {head.entry_id})
+            claim = {head.entry_id: claims[head.entry_id][0]}
+            assert await store.still_claimed(claim) == (set() if committed else {head.entry_id})
             if not committed:
                 assert await store.settle([settlement], instance="first") == set()
         finally:

@@ -17,11 +17,15 @@ from consumer.delivery.delivery import Delivery
 from consumer.delivery.errors import LeaseTooShort
 from consumer.delivery.keycloak import ControlResult
 from consumer.delivery.outcome import Blame, Defer, Delivered, Failure, Outcome, Reason
+from consumer.drain.caller import Caller
 from consumer.drain.charging import Evidence
 from consumer.drain.drainer import Drainer
+from consumer.drain.healer import Healer
+from consumer.drain.judge import Judge
 from consumer.drain.leases import LeaseKeeper
 from consumer.drain.policy import DrainPolicy
 from consumer.drain.realms import RealmWatch
+from consumer.drain.turns import Turns
 from consumer.outbox.circuit_store import CircuitStore
 from consumer.outbox.database import Database
 from consumer.outbox.drain_store import DrainStore
@@ -85,25 +89,35 @@ async def draining(
         calls=calls,
         on_change=lambda _state, _reason: None,
     )
-    policy = DrainPolicy(call_timeout=call_timeout, lease=lease, sweep_interval=sweep)
+    policy = DrainPolicy(
+        call_timeout=call_timeout, lease=lease, sweep_interval=sweep, merge_limit=1, server_limit=1.0
+    )
     leases = LeaseKeeper(
         LeaseStore(database, owner=instance, roles="drain", version="0", seconds=lease),
         instance=instance,
         seconds=lease,
         busy=lambda: drainer.busy_shards(),  # noqa: PLW0108 - the drainer is built below.
     )
+    store = DrainStore(database, owner=instance)
+    judge = Judge(circuit=circuit, evidence=Evidence(), policy=policy)
+    realms = RealmWatch(realm_control, circuits, pause=1.0, on_state=lambda _: None)
+    caller = Caller(
+        delivery=cast(Delivery, keycloak),
+        leases=leases,
+        policy=policy,
+        tracer=NoOpTracer(),
+        topic="topic",
+        kafka_group="tests",
+    )
     drainer = Drainer(
-        DrainStore(database, owner=instance),
+        store,
         leases,
         circuit,
-        cast(Delivery, keycloak),
-        RealmWatch(realm_control, circuits, pause=1.0, on_state=lambda _: None),
+        Turns(caller=caller, judge=judge, circuit=circuit, realms=realms, policy=policy),
+        Healer(store=store, caller=caller, judge=judge, circuit=circuit, instance=instance),
+        realms,
         policy=policy,
         instance=instance,
-        topic="topic",
-        group="tests",
-        tracer=NoOpTracer(),
-        evidence=Evidence(),
     )
     await circuit.refresh()
     await leases.turn()

@@ -9,6 +9,7 @@ import pytest
 from consumer.delivery.change import Change
 from consumer.delivery.delivery import Delivery
 from consumer.delivery.errors import LeaseTooShort
+from consumer.delivery.known_user import KnownUser
 from consumer.delivery.outcome import Blame, DeadLetter, Defer, Delivered, Reason, Retry
 from consumer.delivery.passwords import KeyRing, generate_key
 from producer_lib import SealingKey, seal
@@ -69,6 +70,7 @@ def change(
     credential: dict[str, str] | None = None,
     user_id: str | None = None,
     maybe_applied_since: datetime | None = None,
+    known: KnownUser | None = None,
     realm: str = "shop",
 ) -> Change:
     return Change(
@@ -79,6 +81,8 @@ def change(
         username_key="alice",
         data=data or {},
         credential=credential,
+        credential_event_id="e-1",
+        known=known,
         user_id=user_id,
         maybe_applied_since=maybe_applied_since,
     )
@@ -469,5 +473,6 @@ def test_a_change_shows_neither_user_nor_data() -> None:
     shown = repr(change("user_update", {"email": "a@b"}, credential={"ciphertext": "c2VhbGVk"}))
 
     assert shown == (
-        "Change(event_id='e-1', kind='user_update', realm='shop', user_id=None, maybe_applied_since=None)"
+        "Change(event_id='e-1', kind='user_update', realm='shop', credential_event_id='e-1', user_id=None,"
+        " maybe_applied_since=None)"
     )

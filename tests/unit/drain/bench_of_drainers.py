@@ -16,12 +16,26 @@ from consumer.delivery.change import Change
 from consumer.delivery.delivery import Delivery
 from consumer.delivery.errors import LeaseTooShort
 from consumer.delivery.keycloak import ControlResult
-from consumer.delivery.outcome import Blame, Defer, Delivered, Failure, NotDelivered, Outcome, Reason
+from consumer.delivery.known_user import KnownUser
+from consumer.delivery.outcome import (
+    Blame,
+    DeadLetter,
+    Defer,
+    Delivered,
+    Failure,
+    NotDelivered,
+    Outcome,
+    Reason,
+)
+from consumer.drain.caller import Caller
 from consumer.drain.charging import Evidence
 from consumer.drain.drainer import Drainer
+from consumer.drain.healer import Healer
+from consumer.drain.judge import Judge
 from consumer.drain.leases import LeaseKeeper
 from consumer.drain.policy import DrainPolicy
 from consumer.drain.realms import RealmWatch
+from consumer.drain.turns import Turns
 from consumer.outbox.circuit_store import CircuitStore
 from consumer.outbox.drain_store import DrainStore
 from consumer.outbox.lease_store import LeaseStore
@@ -35,7 +49,8 @@ from tests.unit.drain.outbox_in_memory import (
     MemoryRealmStore,
 )
 
-POLICY = DrainPolicy(backoff_floor=0.5, sweep_interval=3600.0)
+POLICY = DrainPolicy(backoff_floor=0.5, sweep_interval=3600.0, merge_limit=1)
+NOT_APPLIED = DeadLetter(reason=Reason.NOT_APPLIED, failure=Failure(blame=Blame.USER))
 TOO_SHORT = Defer(reason=Reason.LEASE_TOO_SHORT, failure=Failure(blame=Blame.LOCAL))
 
 
@@ -72,6 +87,10 @@ class Keycloak:
         self.plans: defaultdict[str, deque[Outcome | Exception]] = defaultdict(deque)
         self.always: dict[str, Outcome] = {}
         self.gates: dict[str, asyncio.Event] = {}
+        self.read: list[str] = []
+        self.found: dict[str, Outcome] = {}
+        self.healed: list[KnownUser] = []
+        self.heals: Outcome | None = None
         self.before_request: Callable[[Change], Awaitable[None]] | None = None
 
     def hold(self, lane: str) -> asyncio.Event:
@@ -119,6 +138,18 @@ class FakeDelivery:
             return TOO_SHORT
         return await self.keycloak.take(self.name, change)
 
+    async def read_back(self, change: Change, before_call: Callable[[], None]) -> Outcome:
+        before_call()
+        self.keycloak.read.append(change.event_id)
+        await asyncio.sleep(0)
+        return self.keycloak.found.get(change.event_id, NOT_APPLIED)
+
+    async def heal(self, known: KnownUser, before_call: Callable[[], None]) -> Outcome:
+        before_call()
+        self.keycloak.healed.append(known)
+        await asyncio.sleep(0)
+        return self.keycloak.heals or Delivered(reason=Reason.HEALED, user_id="0b5c", existed=True)
+
 
 class FakeCircuit:
     """What the drain sees of the circuit."""
@@ -160,6 +191,9 @@ class Instance:
         clock = bench.clock
         self.evidence = Evidence()
         self.circuit = FakeCircuit(self.evidence, clock)
+        self.judge = Judge(
+            circuit=cast(CircuitKeeper, self.circuit), evidence=self.evidence, policy=policy, clock=clock
+        )
         self.realm_trouble: dict[str, NotDelivered] = {}
         self.leases = LeaseKeeper(
             cast(LeaseStore, MemoryLeaseStore(bench.database, name)),
@@ -168,24 +202,37 @@ class Instance:
             busy=lambda: self.drainer.busy_shards(),  # noqa: PLW0108 - the drainer is built below
             clock=clock,
         )
+        store = cast(DrainStore, MemoryDrainStore(bench.database, name))
+        circuit = cast(CircuitKeeper, self.circuit)
+        caller = Caller(
+            delivery=cast(Delivery, FakeDelivery(bench.keycloak, name)),
+            leases=self.leases,
+            policy=policy,
+            tracer=NoOpTracer(),
+            topic="t",
+            kafka_group="kcsync",
+        )
+        realms = RealmWatch(
+            self._control_call,
+            cast(CircuitStore, MemoryRealmStore(bench.database)),
+            pause=policy.realm_pause,
+            on_state=lambda _: None,
+            clock=clock,
+        )
+        self.healer = Healer(
+            store=store, caller=caller, judge=self.judge, circuit=circuit, instance=name, clock=clock
+        )
         self.drainer = Drainer(
-            cast(DrainStore, MemoryDrainStore(bench.database, name)),
+            store,
             self.leases,
-            cast(CircuitKeeper, self.circuit),
-            cast(Delivery, FakeDelivery(bench.keycloak, name)),
-            RealmWatch(
-                self._control_call,
-                cast(CircuitStore, MemoryRealmStore(bench.database)),
-                pause=policy.realm_pause,
-                on_state=lambda _: None,
-                clock=clock,
+            circuit,
+            Turns(
+                caller=caller, judge=self.judge, circuit=circuit, realms=realms, policy=policy, clock=clock
             ),
+            self.healer,
+            realms,
             policy=policy,
             instance=name,
-            topic="t",
-            group="kcsync",
-            tracer=NoOpTracer(),
-            evidence=self.evidence,
             clock=clock,
         )
 

@@ -13,6 +13,7 @@ from consumer.outbox.lane import lane_id
 from consumer.outbox.rows import EntryState, Position
 
 CLAIMED_AT = datetime(2026, 11, 21, 22, 33, 44)  # noqa: DTZ001 - naive UTC, as stored
+ENDED_AT = datetime(2026, 11, 21, 22, 33, 46)  # noqa: DTZ001 - naive UTC, as stored
 STARTED_AT = datetime(2026, 11, 21, 22, 33, 45)  # noqa: DTZ001 - naive UTC, as stored
 EARLIER = datetime(2026, 11, 21, 22, 0, 0)  # noqa: DTZ001 - naive UTC, as stored
 
@@ -39,6 +40,7 @@ def head(kind: str = "user_update", **changes: Any) -> Head:
         "data": {"email": "alice@example.org"} if kind == "user_update" else {},
         "credential": None,
         "state": EntryState.PENDING,
+        "state_reason": None,
         "attempts": 0,
         "calls": 0,
         "openings": 0,
@@ -56,6 +58,7 @@ def call(**changes: Any) -> Call:
     values: dict[str, Any] = {
         "token": 5,
         "claimed_at": CLAIMED_AT,
+        "ended_at": ENDED_AT,
         "started_at": STARTED_AT,
         "seconds": 1.5,
         "trace_id": b"t" * 16,

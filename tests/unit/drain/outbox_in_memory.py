@@ -5,12 +5,12 @@ from __future__ import annotations
 import asyncio
 import itertools
 from collections import defaultdict, deque
-from collections.abc import Callable, Collection, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from typing import Any
 
-from consumer.outbox.drain_store import Attempt, Head, LaneHint, ReadyLane, Settlement
+from consumer.outbox.drain_store import Attempt, Head, LaneHint, ReadyLane, Settlement, WriteBack
 from consumer.outbox.fold import Fold
 from consumer.outbox.lane import SHARDS, lane_id, shard_of
 from consumer.outbox.lease_store import LeaseView
@@ -150,9 +150,41 @@ class MemoryDrainStore:
         ]
         return ready[:limit]
 
-    async def heads(self, lanes: Sequence[ReadyLane]) -> list[Head]:
+    async def heads(self, lanes: Sequence[ReadyLane], *, depth: int = 1) -> list[Head]:
         await self.database.reach("heads")
-        return [head for lane in lanes if (head := self._head(lane)) is not None]
+        return [head for lane in lanes if (head := self._front(lane, depth)) is not None]
+
+    async def suspects(self, shards: Collection[int], *, after: float, limit: int) -> list[ReadyLane]:
+        db = self.database
+        await db.reach("suspects")
+        return [
+            ReadyLane(lane_id=lane, realm=row.realm, username_key=row.username_key, arrivals=row.arrivals)
+            for lane, row in db.lanes.items()
+            if shard_of(lane) in shards and self._is_suspect(lane, after)
+        ][:limit]
+
+    async def still_suspect(
+        self, lanes: Collection[ReadyLane], *, after: float
+    ) -> dict[bytes, tuple[Fold, datetime]]:
+        db = self.database
+        await db.reach("still_suspect")
+        return {
+            lane.lane_id: (db.folds[lane.lane_id], db.now())
+            for lane in lanes
+            if self._is_suspect(lane.lane_id, after)
+        }
+
+    def _is_suspect(self, lane: bytes, after: float) -> bool:
+        db = self.database
+        fold = db.folds.get(lane)
+        if fold is None or fold.suspect_since is None:
+            return False
+        in_doubt = any(
+            entry.maybe_applied_since is not None or entry.claimed_at is not None
+            for entry in db.entries.values()
+            if entry.lane_id == lane and entry.is_open
+        )
+        return not in_doubt and fold.suspect_since < db.now() - timedelta(seconds=after)
 
     async def claim(self, heads: Collection[Head], *, margin: float) -> dict[int, tuple[int, datetime]]:
         db = self.database
@@ -169,15 +201,13 @@ class MemoryDrainStore:
         db.leave("claim")
         return claims
 
-    async def still_claimed(self, entries: Collection[int]) -> set[int]:
+    async def still_claimed(self, claims: Mapping[int, int]) -> set[int]:
         db = self.database
         await db.reach("still_claimed")
         return {
             number
-            for number in entries
-            if (entry := db.entries[number]).state is EntryState.PENDING
-            and (lease := db.leases[shard_of(entry.lane_id)]).owner == self.owner
-            and lease.token == entry.claim_token
+            for number, token in claims.items()
+            if (entry := db.entries[number]).state is EntryState.PENDING and entry.claim_token == token
         }
 
     async def hand_back(self, claims: Collection[tuple[int, int]]) -> None:
@@ -188,18 +218,20 @@ class MemoryDrainStore:
             if entry.state is EntryState.PENDING and entry.claim_token == token:
                 entry.claimed_at = entry.claim_token = None
 
-    async def settle(self, settlements: Sequence[Settlement], *, instance: str) -> set[int]:
+    async def settle(self, write_backs: Sequence[WriteBack], *, instance: str) -> set[bytes]:
         db = self.database
         await db.reach("settle")
         fenced = set()
-        for settlement in settlements:
-            head = settlement.head
-            lease = db.leases[head.shard]
-            if lease.owner != self.owner or lease.token != settlement.token:
-                fenced.add(head.entry_id)
+        for each in write_backs:
+            lease = db.leases[each.shard]
+            if lease.owner != self.owner or lease.token != each.token:
+                fenced.add(each.lane.lane_id)
                 continue
-            self._write(settlement)
-        db.settled.append([settlement.head.entry_id for settlement in settlements])
+            for settlement in each.settlements:
+                self._write(settlement)
+            if each.fold is not None:
+                db.folds[each.lane.lane_id] = each.fold
+        db.settled.append([s.head.entry_id for each in write_backs for s in each.settlements])
         db.leave("settle")
         return fenced
 
@@ -239,12 +271,18 @@ class MemoryDrainStore:
             db.lanes[lane].state = "READY"
         return len(asleep)
 
-    def _head(self, lane: ReadyLane) -> Head | None:
-        db = self.database
-        waiting = [e for e in db.entries.values() if e.lane_id == lane.lane_id and e.is_open][:2]
+    def _front(self, lane: ReadyLane, depth: int) -> Head | None:
+        entries = self.database.entries.values()
+        waiting = [e for e in entries if e.lane_id == lane.lane_id and e.is_open][: depth + 1]
         if not waiting:
             return None
-        entry = waiting[0]
+        head, *followers = (
+            self._head(lane, entry, is_last=entry is waiting[-1]) for entry in waiting[:depth]
+        )
+        return replace(head, followers=tuple(followers))
+
+    def _head(self, lane: ReadyLane, entry: Entry, *, is_last: bool) -> Head:
+        db = self.database
         return Head(
             lane=lane,
             entry_id=entry.entry_id,
@@ -260,6 +298,7 @@ class MemoryDrainStore:
             data=entry.data,
             credential=entry.credential,
             state=entry.state,
+            state_reason=entry.reason,
             attempts=entry.attempts,
             calls=entry.calls,
             openings=entry.openings,
@@ -267,7 +306,7 @@ class MemoryDrainStore:
             due_in=max(0.0, entry.due_at - db.clock()),
             claimed_at=entry.claimed_at,
             maybe_applied_since=entry.maybe_applied_since,
-            next_priority=5 if len(waiting) > 1 else None,
+            next_priority=None if is_last else 5,
             fold=db.folds.get(lane.lane_id, Fold()),
         )
 
@@ -275,7 +314,7 @@ class MemoryDrainStore:
         db, head = self.database, settlement.head
         entry = db.entries[head.entry_id]
         assert entry.state is EntryState.PENDING, "only the owner writes, and only once"
-        entry.state, entry.reason = settlement.state, settlement.reason
+        entry.state, entry.reason = settlement.state, settlement.reason or entry.reason
         entry.attempts, entry.openings = settlement.attempts, settlement.openings
         entry.charged_at = db.clock() if settlement.charged else entry.charged_at
         entry.due_at = db.clock() + settlement.delay
@@ -284,8 +323,6 @@ class MemoryDrainStore:
         if settlement.attempt is not None:
             entry.calls = head.calls + 1
             entry.recorded.append(settlement.attempt)
-        if settlement.fold is not None:
-            db.folds[entry.lane_id] = settlement.fold
 
 
 class MemoryLeaseStore:

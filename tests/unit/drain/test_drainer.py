@@ -4,6 +4,7 @@ import asyncio
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import replace
+from datetime import timedelta
 from itertools import chain
 
 import pytest
@@ -12,10 +13,11 @@ from consumer.delivery.change import Change
 from consumer.delivery.outcome import Blame, Defer, Delivered, Failure, Outcome, Reason, Retry
 from consumer.drain.policy import DrainPolicy
 from consumer.outbox.errors import CommitUnknown, DatabaseUnavailable
+from consumer.outbox.fold import Fold
 from consumer.outbox.lane import lane_id
 from consumer.outbox.rows import EntryState
-from tests.unit.drain.bench_of_drainers import POLICY, Bench, settle_down, until
-from tests.unit.drain.heads import CONFLICT, FORBIDDEN, INVALID, TIMEOUT, UNAVAILABLE, UNREACHABLE
+from tests.unit.drain.bench_of_drainers import NOT_APPLIED, POLICY, Bench, settle_down, until
+from tests.unit.drain.heads import CONFLICT, FORBIDDEN, INVALID, TIMEOUT, UNAVAILABLE, UNREACHABLE, delivered
 from tests.unit.drain.outbox_in_memory import Entry
 
 PENDING, HELD, DELIVERED, DEAD_LETTER, _ = EntryState
@@ -300,7 +302,7 @@ class TestTheSuspectedCause:
             while len(bench.keycloak.order("alice")) == calls or entry.claimed_at is not None:
                 await bench.advance(1)
                 await asyncio.sleep(0.001)
-        one.drainer.circuit_opened(one.circuit.generation)
+        one.judge.circuit_opened(one.circuit.generation)
         one.circuit.generation += 2
 
     async def test_is_held_when_it_was_failing_at_three_openings(self, bench: Bench) -> None:
@@ -327,7 +329,7 @@ class TestTheSuspectedCause:
             other = bench.database.add("bob")
             bench.notify()
             await until(lambda: other.state is DELIVERED)
-            one.drainer.circuit_opened(one.circuit.generation)
+            one.judge.circuit_opened(one.circuit.generation)
             one.circuit.generation += 2
             bench.keycloak.always["alice"] = UNAVAILABLE
             calls = entry.calls
@@ -415,15 +417,220 @@ class TestCharging:
 
         assert (entry.state, entry.attempts, entry.calls) == (DELIVERED, 4, 5)
 
-    async def test_what_may_have_been_applied_is_not_given_up(self, bench: Bench) -> None:
+    @pytest.mark.parametrize(
+        ("found", "state", "reason"),
+        [
+            (delivered(Reason.ALREADY_APPLIED), DELIVERED, "already_applied"),
+            (NOT_APPLIED, DEAD_LETTER, "conflict"),
+        ],
+    )
+    async def test_what_may_have_been_applied_is_read_back_before_it_is_given_up(
+        self, bench: Bench, found: Outcome, state: EntryState, reason: str
+    ) -> None:
         bench.instance()
         entry = bench.database.add("alice")
         bench.keycloak.plans[entry.event_id].extend([TIMEOUT, *[CONFLICT] * 9])
+        bench.keycloak.found[entry.event_id] = found
 
         async with bench.running():
             await bench.done(entry)
 
-        assert (entry.state, entry.calls) == (DELIVERED, 11)
+        assert (entry.state, entry.reason) == (state, reason)
+        assert bench.keycloak.read == [entry.event_id]
+        timed_out, *_, last = entry.recorded
+        assert entry.attempts == 5
+        assert last.started_at >= timed_out.ended_at
+
+    async def test_a_refusal_of_what_may_have_been_applied_waits_for_the_server_limit(
+        self, bench: Bench
+    ) -> None:
+        bench.instance()
+        entry = bench.database.add("alice")
+        bench.keycloak.plans[entry.event_id].extend([TIMEOUT, INVALID, INVALID])
+        lost_at = bench.clock()
+
+        async with bench.running():
+            await until(lambda: entry.calls == 1)
+            await bench.done(entry)
+
+        assert (entry.state, entry.reason) == (DEAD_LETTER, "invalid_data")
+        assert bench.keycloak.read == [entry.event_id]
+        assert bench.clock() - lost_at >= 60
+
+
+class TestDoubtAboutExistence:
+    @pytest.mark.parametrize("kind", ["user_create", "user_delete"])
+    async def test_blocks_the_lane_until_the_server_limit(self, bench: Bench, kind: str) -> None:
+        bench.instance()
+        entry, behind = bench.database.add("alice", kind), bench.database.add("alice")
+        bench.keycloak.plans[entry.event_id].append(TIMEOUT)
+        lost_at = bench.clock()
+
+        async with bench.running():
+            await until(lambda: entry.calls == 1)
+            await bench.advance(20)
+            await bench.advance(20)
+            assert bench.keycloak.order("alice") == [entry.event_id]
+            await bench.done(entry, behind)
+
+        assert bench.keycloak.order("alice") == [entry.event_id, entry.event_id, behind.event_id]
+        assert bench.clock() - lost_at >= 60
+
+    async def test_of_a_takeover_is_waited_out_before_any_call(self, bench: Bench) -> None:
+        bench.instance()
+        entry = bench.database.add("alice", "user_create", claimed_at=bench.database.now(), claim_token=99)
+        bench.clock.advance(40)
+        taken_over = bench.clock()
+
+        async with bench.running():
+            await until(lambda: entry.due_at > taken_over)
+            assert bench.keycloak.calls == []
+            await bench.done(entry)
+
+        assert entry.state is DELIVERED
+        assert bench.clock() - taken_over >= 60
+
+
+class TestHealing:
+    async def test_applies_the_fold_again_once_the_server_limit_has_passed(self, bench: Bench) -> None:
+        one = bench.instance()
+        lost = bench.database.add("alice")
+        bench.keycloak.plans[lost.event_id].append(TIMEOUT)
+
+        async with bench.running():
+            await until(lambda: lost.calls == 1)
+            later = bench.database.add("alice", data={"first_name": "Ada"})
+            await bench.done(lost, later)
+            assert bench.keycloak.healed == []
+            await bench.advance(25)
+            await bench.advance(25)
+            await bench.advance(25)
+            await until(lambda: one.healer.healed == 1)
+            await settle_down()
+
+        (known,) = bench.keycloak.healed
+        assert known.data == {"email": "1@example.org", "first_name": "Ada"}
+        assert known.exists
+        assert bench.database.folds[lost.lane_id].suspect_since is None
+
+    async def test_waits_while_an_entry_of_the_lane_is_in_doubt(self, bench: Bench) -> None:
+        bench.instance()
+        lost = bench.database.add("alice")
+        bench.keycloak.always["alice"] = TIMEOUT
+
+        async with bench.running():
+            for _ in range(30):
+                await bench.advance(10)
+            assert lost.state is PENDING
+
+        assert bench.keycloak.healed == []
+
+    async def test_is_marked_before_it_is_asked_for(self, bench: Bench) -> None:
+        """A process that dies in the middle of it leaves a doubt that begins again."""
+        bench.instance()
+        entry = bench.database.add("alice")
+        long_ago = bench.database.now()
+        bench.database.folds[entry.lane_id] = Fold(
+            exists=True, suspect_since=long_ago, suspect_kind="timeout"
+        )
+        bench.keycloak.heals = TIMEOUT
+        async with bench.running():
+            await bench.done(entry)
+            await bench.advance(20)
+            for _ in range(4):
+                await bench.advance(20)
+            await until(lambda: bench.keycloak.healed)
+            await settle_down()
+
+        fold = bench.database.folds[entry.lane_id]
+        assert fold.suspect_kind == "heal"
+        assert fold.suspect_since is not None
+        assert fold.suspect_since > long_ago
+
+    async def test_that_keycloak_refuses_is_not_asked_for_again(self, bench: Bench) -> None:
+        one = bench.instance()
+        entry = bench.database.add("alice")
+        bench.database.folds[entry.lane_id] = Fold(
+            exists=True, suspect_since=bench.database.now(), suspect_kind="timeout"
+        )
+        bench.keycloak.heals = INVALID
+        async with bench.running():
+            await bench.done(entry)
+            for _ in range(4):
+                await bench.advance(20)
+            await until(lambda: one.healer.refused)
+            await settle_down()
+
+        assert bench.database.folds[entry.lane_id].suspect_since is None
+
+
+class TestMerging:
+    POLICY = replace(POLICY, merge_limit=20)
+
+    async def test_due_updates_share_a_call(self, bench: Bench) -> None:
+        bench.instance(policy=self.POLICY)
+        entries = [bench.database.add("alice", data={"first_name": str(n), f"f{n}": n}) for n in range(3)]
+
+        async with bench.running():
+            await bench.done(*entries)
+
+        (made,) = bench.keycloak.calls
+        assert made.change.data == {"first_name": "2", "f0": 0, "f1": 1, "f2": 2}
+        fold = bench.database.folds[entries[0].lane_id]
+        assert {name: known.position and known.position.offset for name, known in fold.fields.items()} == {
+            "first_name": 3,
+            "f0": 1,
+            "f1": 2,
+            "f2": 3,
+        }
+        assert [entry.calls for entry in entries] == [1, 1, 1]
+
+    async def test_a_refused_merge_is_split_and_charged_to_nobody(self, bench: Bench) -> None:
+        bench.instance(policy=self.POLICY)
+        entries = [bench.database.add("alice") for _ in range(3)]
+        bench.keycloak.plans[entries[0].event_id].append(INVALID)
+        bench.keycloak.plans[entries[1].event_id].append(INVALID)
+
+        async with bench.running():
+            await bench.done(*entries)
+
+        assert [entry.state for entry in entries] == [DELIVERED, DEAD_LETTER, DELIVERED]
+        assert [entry.attempts for entry in entries] == [0, 0, 0]
+        merged, *single = bench.keycloak.calls
+        assert merged.change.data == entries[2].data
+        assert [made.change.data for made in single] == [entry.data for entry in entries]
+
+    async def test_is_repeated_as_it_was_while_its_result_is_unknown(self, bench: Bench) -> None:
+        bench.instance(policy=self.POLICY)
+        entries = [bench.database.add("alice", data={f"f{n}": n}) for n in range(2)]
+        bench.keycloak.plans[entries[0].event_id].append(TIMEOUT)
+
+        async with bench.running():
+            await until(lambda: entries[0].calls == 1)
+            later = bench.database.add("alice", data={"f2": 2})
+            await bench.done(*entries, later)
+
+        assert [made.change.data for made in bench.keycloak.calls] == [
+            {"f0": 0, "f1": 1},
+            {"f0": 0, "f1": 1},
+            {"f2": 2},
+        ]
+
+    async def test_a_delete_stands_alone(self, bench: Bench) -> None:
+        bench.instance(policy=self.POLICY)
+        entries = [
+            bench.database.add("alice", kind)
+            for kind in ("user_update", "user_delete", "user_create", "user_update", "password_change")
+        ]
+
+        async with bench.running():
+            await bench.done(*entries)
+
+        assert [made.change.kind for made in bench.keycloak.calls] == [
+            "user_update",
+            "user_delete",
+            "user_create",
+        ]
 
 
 class TestLeases:
@@ -534,7 +741,10 @@ class TestTakeover:
         assert made.change.maybe_applied_since is not None
         assert made.change.maybe_applied_since.replace(tzinfo=None) == claimed_at
         fold = bench.database.folds[entry.lane_id]
-        assert (fold.suspect_since, fold.suspect_kind) == (claimed_at, "takeover")
+        # The doubt begins with the takeover: until then the other may have called.
+        assert fold.suspect_since is not None
+        assert fold.suspect_since >= claimed_at + timedelta(seconds=40)
+        assert fold.suspect_kind == "takeover"
 
     async def test_stays_in_doubt_through_failures(self, bench: Bench) -> None:
         bench.instance()
@@ -546,7 +756,7 @@ class TestTakeover:
             await bench.done(entry)
 
         assert all(made.change.maybe_applied_since is not None for made in bench.keycloak.calls)
-        assert bench.database.folds[entry.lane_id].suspect_since == claimed_at
+        assert bench.database.folds[entry.lane_id].suspect_kind == "takeover"
 
     async def test_of_what_was_never_claimed_leaves_no_doubt(self, bench: Bench) -> None:
         bench.instance()

@@ -10,13 +10,14 @@ import pytest
 from consumer.delivery.outcome import Blame, Defer, Outcome, Reason, Retry
 from consumer.drain.policy import DrainPolicy
 from consumer.drain.settle import DELETED_BY, Call, data_of, dead, fold_after, settle
-from consumer.outbox.drain_store import Head, Settlement
+from consumer.outbox.drain_store import Head, Settlement, WriteBack
 from consumer.outbox.fold import Applied, Credential, Fold, Value
 from consumer.outbox.rows import EntryState
 from tests.unit.drain.heads import (
     CLAIMED_AT,
     CONFLICT,
     EARLIER,
+    ENDED_AT,
     FORBIDDEN,
     INVALID,
     NO_KEY,
@@ -37,9 +38,14 @@ POLICY = DrainPolicy()
 SEALED = b'{"kid":"k1"}'
 
 
-def settled(of: Head, outcome: Outcome, made: Call | None = None) -> Settlement:
+def written(of: Head, outcome: Outcome, made: Call | None = None) -> WriteBack:
     """Settle with a wait of as many seconds as failures are named."""
-    return settle(of, outcome, made or call(), POLICY, float)
+    return settle((of,), outcome, made or call(), POLICY, float)
+
+
+def settled(of: Head, outcome: Outcome, made: Call | None = None) -> Settlement:
+    (settlement,) = written(of, outcome, made).settlements
+    return settlement
 
 
 def values(fold: Fold) -> Mapping[str, Any]:
@@ -89,7 +95,7 @@ class TestWhatBecomesOfTheEntry:
         assert (settlement.judged, settlement.charged) == (judged, charged)
 
     def test_it_is_written_under_the_token_of_its_claim(self) -> None:
-        assert settled(head(), CONFLICT, call(token=9)).token == 9
+        assert written(head(), CONFLICT, call(token=9)).token == 9
 
 
 class TestTheAttempt:
@@ -173,40 +179,43 @@ class TestDoubt:
 class TestASuspectLane:
     @pytest.mark.parametrize("openings", [0, 3])
     def test_is_one_with_a_call_whose_result_is_unknown(self, openings: int) -> None:
-        fold = settled(head(), TIMEOUT, call(openings=openings)).fold
+        fold = written(head(), TIMEOUT, call(openings=openings)).fold
 
         assert fold is not None
-        assert (fold.suspect_since, fold.suspect_kind) == (CLAIMED_AT, "timeout")
+        assert (fold.suspect_since, fold.suspect_kind) == (ENDED_AT, "timeout")
 
     @pytest.mark.parametrize("outcome", [CONFLICT, UNREACHABLE, UNAVAILABLE, INVALID])
     def test_is_none_after_a_definite_answer(self, outcome: Outcome) -> None:
-        assert settled(head(), outcome).fold is None
+        assert written(head(), outcome).fold is None
 
-    def test_stays_suspect_from_its_first_doubt_on(self) -> None:
+    def test_is_suspect_from_its_latest_doubt_on(self) -> None:
         suspect = Fold(suspect_since=EARLIER, suspect_kind="connection_lost")
 
-        assert settled(head(fold=suspect), TIMEOUT).fold is None
+        fold = written(head(fold=suspect), TIMEOUT).fold
+
+        assert fold is not None
+        assert (fold.suspect_since, fold.suspect_kind) == (ENDED_AT, "timeout")
 
     def test_stays_suspect_when_the_next_call_delivers(self) -> None:
         suspect = Fold(suspect_since=EARLIER, suspect_kind="timeout")
-        fold = settled(head(fold=suspect), delivered()).fold
+        fold = written(head(fold=suspect), delivered()).fold
 
         assert fold is not None
         assert (fold.suspect_since, fold.suspect_kind) == (EARLIER, "timeout")
 
-    @pytest.mark.parametrize("outcome", [CONFLICT, UNREACHABLE, UNAVAILABLE, INVALID, TIMEOUT])
+    @pytest.mark.parametrize("outcome", [CONFLICT, UNREACHABLE, UNAVAILABLE, INVALID])
     def test_that_was_taken_over_is_written_down_whatever_the_outcome(self, outcome: Outcome) -> None:
         suspect = Fold(suspect_since=EARLIER, suspect_kind="takeover")
         taken_over = head(claimed_at=EARLIER, maybe_applied_since=EARLIER, fold=suspect)
 
-        assert settled(taken_over, outcome).fold == suspect
+        assert written(taken_over, outcome).fold == suspect
 
     def test_keeps_what_is_known_of_the_user(self) -> None:
         known = Fold().join(Applied(position=position(1), exists=True, fields={"email": "a"}))
 
-        fold = settled(head(fold=known), TIMEOUT).fold
+        fold = written(head(fold=known), TIMEOUT).fold
 
-        assert fold == replace(known, suspect_since=CLAIMED_AT, suspect_kind="timeout")
+        assert fold == replace(known, suspect_since=ENDED_AT, suspect_kind="timeout")
 
 
 class TestTheFoldAfterADelivery:
@@ -350,9 +359,13 @@ class TestARehire:
         assert data_of(of) == {"email": "a"}
 
 
-def test_an_entry_that_is_given_up_is_charged_for_its_last_call() -> None:
-    settlement = dead(head(attempts=5, openings=1), token=9, reason="conflict")
+@pytest.mark.parametrize("judged", [True, None])
+def test_an_entry_that_is_given_up_says_whether_its_last_call_was_charged(
+    judged: bool | None,  # noqa: FBT001 - a row of the table
+) -> None:
+    given_up = dead(head(attempts=5, openings=1), token=9, reason="conflict", judged=judged)
+    (settlement,) = given_up.settlements
 
-    assert (settlement.state, settlement.reason, settlement.token) == (DEAD_LETTER, "conflict", 9)
-    assert (settlement.attempts, settlement.charged, settlement.judged) == (5, True, True)
-    assert (settlement.attempt, settlement.fold) == (None, None)
+    assert (settlement.state, settlement.reason, given_up.token) == (DEAD_LETTER, "conflict", 9)
+    assert (settlement.attempts, settlement.charged, settlement.judged) == (5, judged is True, judged)
+    assert (settlement.attempt, given_up.fold) == (None, None)

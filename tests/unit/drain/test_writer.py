@@ -10,7 +10,7 @@ import pytest
 from consumer.drain.policy import DrainPolicy
 from consumer.drain.settle import settle
 from consumer.drain.writer import Writer
-from consumer.outbox.drain_store import DrainStore, ReadyLane, Settlement
+from consumer.outbox.drain_store import DrainStore, ReadyLane, WriteBack
 from consumer.outbox.errors import CommitUnknown, DatabaseUnavailable
 from consumer.outbox.rows import EntryState
 from tests.unit.drain.heads import call, delivered, head
@@ -29,7 +29,7 @@ class Desk:
         self.database = MemoryDatabase(Clock())
         for lease in self.database.leases.values():
             lease.owner, lease.token, lease.deadline = "a", 5, 2000.0
-        self.written: list[tuple[list[int], set[int]]] = []
+        self.written: list[tuple[list[int], set[bytes]]] = []
         store = cast(DrainStore, MemoryDrainStore(self.database, "a"))
         self.writer = Writer(store, instance="a", batch=batch, on_written=self._written)
 
@@ -41,11 +41,11 @@ class Desk:
         entry = self.database.add(f"user-{number}", claim_token=5, claimed_at=self.database.now())
         lane = ReadyLane(lane_id=entry.lane_id, realm="shop", username_key="u", arrivals=1)
         of = head(entry_id=entry.entry_id, lane=lane)
-        self.writer.add(settle(of, delivered(), call(token=5), DrainPolicy(), float))
+        self.writer.add(settle((of,), delivered(), call(token=5), DrainPolicy(), float))
         return entry.entry_id
 
-    def _written(self, group: Sequence[Settlement], fenced: set[int]) -> None:
-        self.written.append(([settlement.head.entry_id for settlement in group], fenced))
+    def _written(self, group: Sequence[WriteBack], fenced: set[bytes]) -> None:
+        self.written.append(([s.head.entry_id for each in group for s in each.settlements], fenced))
 
     def states(self, entries: Sequence[int]) -> set[EntryState]:
         return {self.database.entries[number].state for number in entries}
@@ -161,7 +161,7 @@ async def test_what_was_fenced_is_told() -> None:
     async with desk.open():
         await desk.writer.drained()
 
-    assert desk.written == [([mine, theirs], {theirs})]
+    assert desk.written == [([mine, theirs], {desk.database.entries[theirs].lane_id})]
     assert desk.states([theirs]) == {EntryState.PENDING}
 
 

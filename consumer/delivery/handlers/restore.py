@@ -1,0 +1,40 @@
+"""Creating a user again whom Keycloak has lost."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from consumer.delivery.errors import CallFailed
+from consumer.delivery.outcome import missing_user
+from consumer.delivery.representation import new_user
+
+if TYPE_CHECKING:
+    from consumer.delivery.known_user import KnownUser
+    from consumer.delivery.passwords import KeyRing
+    from consumer.delivery.users import RealmUsers
+
+
+async def restore(known: KnownUser, users: RealmUsers, keys: KeyRing) -> str:
+    """Create a user whom Keycloak has lost from all that is known; returns the new id.
+
+    Raises:
+        CallFailed: Keycloak did not take it.
+        SealingError: The password could not be opened.
+    """
+    created = await users.create(new_user(known.username_key, known.data, last_password(known, keys)))
+    user_id = created or await users.find(known.username_key)
+    if user_id is None:
+        # It was there a moment ago: somebody deletes as fast as we create.
+        raise CallFailed(missing_user())
+    return user_id
+
+
+def last_password(known: KnownUser, keys: KeyRing) -> str | None:
+    """Open the last password that was applied; None if there is none, or it was not kept.
+
+    Raises:
+        SealingError: It could not be opened.
+    """
+    if known.credential is None:
+        return None
+    return keys.open_sealed(known.credential, known.realm, known.username_key, known.credential_event_id)

@@ -1,0 +1,152 @@
+"""The calls of the drain: what is handed to delivery, under which lease, in which trace."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from contextlib import AbstractContextManager, ExitStack
+from dataclasses import dataclass
+from datetime import UTC
+
+import orjson
+import structlog
+from opentelemetry.trace import Span, Tracer
+
+from consumer.delivery.change import Change
+from consumer.delivery.delivery import Delivery
+from consumer.delivery.errors import LeaseTooShort
+from consumer.delivery.outcome import Blame, DeadLetter, Defer, Delivered, Failure, Outcome, Reason, Retry
+from consumer.drain.known import known_user
+from consumer.drain.leases import LeaseKeeper
+from consumer.drain.merge import merged
+from consumer.drain.policy import DrainPolicy
+from consumer.outbox.drain_store import Head, ReadyLane
+from consumer.outbox.fold import Fold
+from consumer.outbox.lane import shard_of
+from consumer.telemetry.propagation import TraceContext
+from consumer.telemetry.spans import heal_span, process_span, set_outcome
+
+__all__ = ["Caller"]
+
+_log = structlog.get_logger(__name__)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Caller:
+    """Makes the calls.
+
+    Attributes:
+        delivery: applies changes to Keycloak.
+        leases: ours; no call may outlive the lease it was claimed under.
+        policy: the drain's numbers.
+        tracer: where spans come from.
+        topic: shown in spans.
+        kafka_group: shown in spans.
+    """
+
+    delivery: Delivery
+    leases: LeaseKeeper
+    policy: DrainPolicy
+    tracer: Tracer
+    topic: str
+    kafka_group: str
+
+    async def deliver(self, group: Sequence[Head], token: int) -> tuple[Outcome, bytes | None]:
+        """Apply one entry, or a merge group with one call; the outcome and the trace id of the first."""
+        change = self._change(group)
+        with ExitStack() as stack:
+            # The first entry's span is the innermost: the HTTP call is its child.
+            spans = [stack.enter_context(self._span(member)) for member in reversed(group)]
+            try:
+                outcome = await self.delivery.deliver(change, lambda: self._check_lease(group[0].lane, token))
+            except Exception as error:  # noqa: BLE001 - whatever it is, one event may not stop the drain.
+                # A defect of ours that this event brings to light: it must not stop the drain, nor try for ever.
+                _log.exception("delivery broke", event_id=change.event_id, error=type(error).__name__)
+                outcome = _defect(error)
+            for span in spans:
+                set_outcome(span, _name(outcome), outcome.reason.value)
+            return outcome, _trace_id(spans[-1])
+
+    async def read_back(self, head: Head, token: int) -> Outcome:
+        """Ask Keycloak whether an entry in doubt has taken effect."""
+        with self._span(head) as span:
+            try:
+                outcome = await self.delivery.read_back(
+                    self._change((head,)), lambda: self._check_lease(head.lane, token)
+                )
+            except Exception as error:  # noqa: BLE001 - as above.
+                _log.exception("reading back broke", event_id=head.event_id, error=type(error).__name__)
+                outcome = _defect(error)
+            set_outcome(span, _name(outcome), outcome.reason.value)
+            return outcome
+
+    async def heal(self, lane: ReadyLane, fold: Fold, token: int) -> Outcome:
+        """Make Keycloak equal to the lane's fold."""
+        with heal_span(self.tracer, kind=fold.suspect_kind or "unknown") as span:
+            try:
+                outcome = await self.delivery.heal(
+                    known_user(lane, fold), lambda: self._check_lease(lane, token)
+                )
+            except Exception as error:  # noqa: BLE001 - as above.
+                _log.exception("healing broke", error=type(error).__name__)
+                outcome = _defect(error)
+            set_outcome(span, _name(outcome), outcome.reason.value)
+            return outcome
+
+    def _change(self, group: Sequence[Head]) -> Change:
+        head = group[0]
+        what = merged(group)
+        return Change(
+            event_id=head.event_id,
+            kind=what.kind,
+            realm=head.lane.realm,
+            username=head.username,
+            username_key=head.lane.username_key,
+            data=what.data,
+            credential=None if what.credential is None else orjson.loads(what.credential),
+            credential_event_id=what.credential_event_id,
+            known=known_user(head.lane, head.fold) if head.fold.exists else None,
+            user_id=head.fold.user_id,
+            maybe_applied_since=head.maybe_applied_since and head.maybe_applied_since.replace(tzinfo=UTC),
+        )
+
+    def _span(self, head: Head) -> AbstractContextManager[Span]:
+        position = head.position
+        return process_span(
+            self.tracer,
+            parent=TraceContext.of(head.traceparent, head.tracestate),
+            topic=self.topic,
+            group=self.kafka_group,
+            partition=-1 if position is None else position.partition,
+            offset=-1 if position is None else position.offset,
+            event_id=head.event_id,
+            kind=head.kind,
+            attempt=head.calls + 1,
+        )
+
+    def _check_lease(self, lane: ReadyLane, token: int) -> None:
+        """The last statement before each request: no call may outlive the lease it was claimed under.
+
+        A process that was stopped for long finds fresh leases, with other tokens or of other shards, before it looks
+        at what it had claimed: others may have gone on with those lanes meanwhile.
+        """
+        if (
+            self.leases.shards.get(shard_of(lane.lane_id)) != token
+            or self.leases.remaining < self.policy.call_timeout + self.policy.call_margin
+        ):
+            raise LeaseTooShort
+
+
+def _trace_id(span: Span) -> bytes | None:
+    context = span.get_span_context()
+    return context.trace_id.to_bytes(16, "big") if context.is_valid else None
+
+
+def _defect(error: Exception) -> Retry:
+    detail = f"{type(error).__name__} in delivery: a defect of kcsync, see its log"
+    return Retry(
+        reason=Reason.INTERNAL_ERROR, failure=Failure(blame=Blame.LOCAL, ambiguous=True, detail=detail)
+    )
+
+
+def _name(outcome: Outcome) -> str:
+    return {Delivered: "delivered", Retry: "retry", Defer: "defer", DeadLetter: "dead_letter"}[type(outcome)]

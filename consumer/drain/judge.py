@@ -1,0 +1,123 @@
+"""Whose fault a failure was: remembered until the entry's turn comes again, because only time shows it."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+from consumer.circuit.keeper import CircuitKeeper
+from consumer.delivery.outcome import Blame, Delivered, Outcome, Reason, Retry
+from consumer.drain.charging import Evidence, Unjudged, is_charged
+from consumer.drain.policy import DrainPolicy
+from consumer.outbox.drain_store import Head
+
+__all__ = ["Judge"]
+
+_MOST_UNJUDGED = 100_000
+
+
+@dataclass(slots=True)
+class Judge:
+    """What this process alone remembers of entries that wait; losing it costs no correctness.
+
+    Attributes:
+        circuit: told of each success and failure; asked for a control call where evidence is missing.
+        evidence: what was seen of Keycloak.
+        policy: when a failure is charged.
+        clock: seconds that never go back.
+    """
+
+    circuit: CircuitKeeper
+    evidence: Evidence
+    policy: DrainPolicy
+    clock: Callable[[], float] = time.monotonic
+    _unjudged: dict[int, Unjudged] = field(default_factory=dict)
+    _failed_in: dict[int, set[int]] = field(default_factory=dict)
+    _opened_on: set[int] = field(default_factory=set)
+
+    def circuit_opened(self, generation: int) -> None:
+        """The circuit has opened after `generation`: remember whose calls were failing until then.
+
+        The opening itself may have passed unseen between two readings of the circuit; so all that came before counts.
+        """
+        for before in [g for g in self._failed_in if g <= generation]:
+            self._opened_on |= self._failed_in.pop(before)
+
+    async def judge(self, head: Head) -> bool | None:
+        """Decide whether the entry's earlier failure is charged, now that time has shown what Keycloak was doing.
+
+        Returns:
+            Whether it is, or None if there was no failure to judge.
+        """
+        failure = self._unjudged.get(head.entry_id)
+        if failure is None:
+            # Taken over from another process, which alone knew: the benefit of the doubt.
+            return False if head.calls else None
+        if not self.evidence.available_after(failure.ended, failure.lane):
+            await self.circuit.check()
+        # In flight when the circuit opened, it was the outage's fault, however well calls went before.
+        return head.entry_id not in self._opened_on and is_charged(
+            failure,
+            self.evidence,
+            now=self.clock(),
+            charged_ago=head.charged_ago,
+            charge_pause=self.policy.charge_pause,
+            charge_share=self.policy.charge_share,
+        )
+
+    def reason_of_last(self, entry_id: int) -> str | None:
+        """The reason code of the failure that waits for its judgement."""
+        failure = self._unjudged.get(entry_id)
+        return None if failure is None else failure.reason
+
+    def forget(self, entry_id: int) -> None:
+        """The failure was judged, and what came of it is being written."""
+        self._unjudged.pop(entry_id, None)
+
+    def learn(self, head: Head, outcome: Outcome, generation: int, began: float) -> None:
+        """What the outcome of an entry's call says about Keycloak, for the circuit and for judging failures."""
+        self.learn_of(head.lane.lane_id, outcome, generation, began)
+        if isinstance(outcome, Delivered):
+            return
+        if outcome.failure.blame is Blame.KEYCLOAK:
+            self._failed_in.setdefault(generation, set()).add(head.entry_id)
+            for old in [g for g in self._failed_in if g < generation]:
+                del self._failed_in[old]
+        if isinstance(outcome, Retry):
+            self._remember(head, outcome.reason, vague=outcome.failure.blame is Blame.KEYCLOAK)
+
+    def learn_of(self, lane: bytes, outcome: Outcome, generation: int, began: float) -> None:
+        """What the outcome of any call of a lane says about Keycloak."""
+        now = self.clock()
+        blame = None if isinstance(outcome, Delivered) else outcome.failure.blame
+        match blame:
+            case None | Blame.USER:
+                # A definite answer about one user also shows that Keycloak is there.
+                self.evidence.succeeded(lane, began, now)
+                self.circuit.success(generation)
+                # As the circuit does: what failed before a success did not open it.
+                self._failed_in.pop(generation, None)
+            case Blame.KEYCLOAK:
+                self.evidence.failed(lane, now)
+                self.circuit.failure(generation, lane)
+            case Blame.CONFIGURATION | Blame.LOCAL:
+                pass
+
+    def blame_user(self, head: Head, reason: Reason) -> None:
+        """What looked like a fault of the configuration was about this user: judge it as such."""
+        self._remember(head, reason, vague=False)
+
+    def openings(self, head: Head, outcome: Outcome) -> int:
+        """Openings of the circuit in a row during which this entry was in flight, this call counted."""
+        opened = head.entry_id in self._opened_on
+        self._opened_on.discard(head.entry_id)
+        if isinstance(outcome, Delivered) or outcome.failure.blame is not Blame.KEYCLOAK:
+            return 0
+        return head.openings + opened
+
+    def _remember(self, head: Head, reason: Reason, *, vague: bool) -> None:
+        """Keep a failure until the entry's turn comes again; the oldest go first when there are too many."""
+        self._unjudged[head.entry_id] = Unjudged(head.lane.lane_id, self.clock(), vague, reason.value)
+        if len(self._unjudged) > _MOST_UNJUDGED:
+            del self._unjudged[next(iter(self._unjudged))]

@@ -1,0 +1,213 @@
+"""One step of one lane: what is done with a claimed head, and what is written of it."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime, timedelta
+from typing import TypeGuard
+
+from consumer.circuit.keeper import CircuitKeeper
+from consumer.delivery.outcome import Blame, DeadLetter, Defer, Delivered, NotDelivered, Outcome, Retry
+from consumer.drain.caller import Caller
+from consumer.drain.judge import Judge
+from consumer.drain.policy import DrainPolicy
+from consumer.drain.realms import RealmWatch
+from consumer.drain.settle import (
+    EXISTENCE_KINDS,
+    Call,
+    dead,
+    leave_others,
+    settle,
+    split_apart,
+    wait_for_read_back,
+)
+from consumer.outbox.drain_store import Head, WriteBack
+from consumer.retry import retry_delay
+
+__all__ = ["Claimed", "Turns"]
+
+_MOST_SPLIT = 100_000
+
+
+@dataclass(slots=True)
+class Claimed:
+    """A claimed head, with the followers that share its call, that waits for that call."""
+
+    group: tuple[Head, ...]
+    token: int
+    claimed_at: datetime
+    claimed_clock: float
+
+    @property
+    def head(self) -> Head:
+        """The lane's first open entry."""
+        return self.group[0]
+
+
+@dataclass(slots=True, kw_only=True)
+class Turns:
+    """Takes the turns of lanes.
+
+    Attributes:
+        caller: makes the calls.
+        judge: says whose fault a failure was.
+        circuit: says whether calls are allowed.
+        realms: tell a realm's fault from a user's.
+        policy: the drain's numbers.
+        clock: seconds that never go back.
+    """
+
+    caller: Caller
+    judge: Judge
+    circuit: CircuitKeeper
+    realms: RealmWatch
+    policy: DrainPolicy
+    clock: Callable[[], float] = time.monotonic
+    _called_singly: dict[bytes, int] = field(default_factory=dict)
+
+    async def take(self, claimed: Claimed) -> WriteBack | None:
+        """Bring a claimed head one step further: one call, or a decision that needs none.
+
+        Returns:
+            What is to be written; None if the circuit opened meanwhile, and the claim is to be handed back.
+        """
+        judged = await self.judge.judge(claimed.head)
+        head = replace(claimed.head, attempts=claimed.head.attempts + (judged is True))
+        exhausted = head.attempts >= self.policy.max_attempts
+        left = self._doubt_left(claimed)
+        # What may have been applied stays the head: it is not given up before Keycloak has been read.
+        needs_call = head.maybe_applied_since is not None or not exhausted
+        if needs_call and self.circuit.allowed_calls == 0:
+            # It opened while we asked whose fault the last failure was: handed back with the others, and judged again.
+            return None
+        reason = self.judge.reason_of_last(head.entry_id) or head.state_reason or "attempts_exhausted"
+        self.judge.forget(head.entry_id)
+        if not needs_call:
+            write_back = dead(head, token=claimed.token, reason=reason, judged=judged)
+        elif left > 0 and exhausted:
+            write_back = wait_for_read_back(head, claimed.token, left, reason=reason, judged=judged)
+        elif left > 0 and head.claimed_at is not None and head.kind in EXISTENCE_KINDS:
+            # Taken over, and whether the user exists is in doubt: nothing is asked before the server limit has passed.
+            write_back = wait_for_read_back(head, claimed.token, left, reason="taken_over", judged=judged)
+        elif exhausted:
+            write_back = await self._last_look(head, claimed, reason=reason, judged=judged)
+        else:
+            write_back = await self._deliver((head, *claimed.group[1:]), claimed, left, judged=judged)
+        return leave_others(write_back, claimed.group)
+
+    async def _deliver(
+        self, group: Sequence[Head], claimed: Claimed, left: float, *, judged: bool | None
+    ) -> WriteBack:
+        head = group[0]
+        generation, start = self.circuit.generation, self._start()
+        outcome, trace_id = await self.caller.deliver(group, claimed.token)
+        self.judge.learn(head, outcome, generation, start[0])
+        outcome = await self._configuration(head, outcome)
+        if isinstance(outcome, DeadLetter) and head.maybe_applied_since is not None:
+            if left > 0:
+                # It may have taken effect: Keycloak is read when nothing can change it any more.
+                outcome = Defer(reason=outcome.reason, failure=outcome.failure, not_before_seconds=left)
+            else:
+                found = await self.caller.read_back(head, claimed.token)
+                if not isinstance(found, DeadLetter):
+                    group, outcome = (head,), found
+        call = self._ended(claimed, start, trace_id, self.judge.openings(head, outcome), judged=judged)
+        if len(group) > 1 and _refused(outcome):
+            self._call_singly(group)
+            return split_apart(group, outcome, call)
+        return settle(group, outcome, call, self.policy, self._delay)
+
+    async def _last_look(
+        self, head: Head, claimed: Claimed, *, reason: str, judged: bool | None
+    ) -> WriteBack:
+        """Before an entry in doubt whose attempts are used up is given up: has it taken effect?"""
+        generation, start = self.circuit.generation, self._start()
+        found = await self.caller.read_back(head, claimed.token)
+        self.judge.learn(head, found, generation, start[0])
+        if isinstance(found, DeadLetter):
+            return dead(head, token=claimed.token, reason=reason, judged=judged)
+        call = self._ended(claimed, start, None, self.judge.openings(head, found), judged=judged)
+        return settle((head,), found, call, self.policy, self._delay)
+
+    def _start(self) -> tuple[float, datetime]:
+        return self.clock(), datetime.now(UTC).replace(tzinfo=None)
+
+    def _ended(
+        self,
+        claimed: Claimed,
+        start: tuple[float, datetime],
+        trace_id: bytes | None,
+        openings: int,
+        *,
+        judged: bool | None,
+    ) -> Call:
+        began, started_at = start
+        ended = self.clock()
+        return Call(
+            token=claimed.token,
+            claimed_at=claimed.claimed_at,
+            ended_at=claimed.claimed_at + timedelta(seconds=ended - claimed.claimed_clock),
+            started_at=started_at,
+            seconds=ended - began,
+            trace_id=trace_id,
+            openings=openings,
+            judged=judged,
+        )
+
+    def _doubt_left(self, claimed: Claimed) -> float:
+        """Seconds until a call of this head that was lost can have no effect any more."""
+        head = claimed.head
+        since = head.fold.suspect_since or head.maybe_applied_since
+        if head.maybe_applied_since is None or since is None:
+            return 0.0
+        now = claimed.claimed_at + timedelta(seconds=self.clock() - claimed.claimed_clock)
+        return max(0.0, self.policy.server_limit - (now - since).total_seconds())
+
+    async def _configuration(self, head: Head, outcome: Outcome) -> Outcome:
+        """Told that we may not: is it the realm, or this user? The realm's control call says."""
+        if isinstance(outcome, Delivered):
+            await self.realms.delivered(head.lane.realm)
+        if isinstance(outcome, Delivered | DeadLetter) or outcome.failure.blame is not Blame.CONFIGURATION:
+            return outcome
+        if await self.realms.at_fault(head.lane.realm):
+            return outcome
+        failure = replace(outcome.failure, blame=Blame.USER)
+        self.judge.blame_user(head, outcome.reason)
+        return Retry(reason=outcome.reason, failure=failure)
+
+    def _delay(self, failures: int) -> float:
+        policy = self.policy
+        return retry_delay(
+            failures,
+            base=policy.backoff_base,
+            factor=policy.backoff_factor,
+            cap=policy.backoff_cap,
+            floor=policy.backoff_floor,
+        )
+
+    def _call_singly(self, group: Sequence[Head]) -> None:
+        self._called_singly[group[0].lane.lane_id] = group[-1].entry_id
+        if len(self._called_singly) > _MOST_SPLIT:
+            # Forgotten, a lane is merged, refused and split once more.
+            del self._called_singly[next(iter(self._called_singly))]
+
+    def merge_limit_of(self, head: Head) -> int:
+        """How many entries may share a call: one while the members of a refused merge are called singly."""
+        until = self._called_singly.get(head.lane.lane_id)
+        if until is None:
+            return self.policy.merge_limit
+        if head.entry_id <= until:
+            return 1
+        del self._called_singly[head.lane.lane_id]
+        return self.policy.merge_limit
+
+
+def _refused(outcome: Outcome) -> TypeGuard[NotDelivered]:
+    """Whether a merged call was refused for what it says, and has surely changed nothing."""
+    return (
+        isinstance(outcome, Retry | Defer | DeadLetter)
+        and not outcome.failure.ambiguous
+        and (outcome.failure.blame is Blame.USER or isinstance(outcome, DeadLetter))
+    )
