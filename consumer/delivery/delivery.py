@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from consumer.delivery.errors import CallFailed, LeaseTooShort, PasswordUnreadable, UnknownSealingKey
+from consumer.delivery.errors import CallFailed, PasswordUnreadable, UnknownSealingKey
 from consumer.delivery.handlers.converge import converge
 from consumer.delivery.handlers.create import CreateHandler
 from consumer.delivery.handlers.delete import DeleteHandler, DeleteMode
@@ -67,8 +67,9 @@ class Delivery:
             What it came to. Every answer of Keycloak, and none, is an outcome.
 
         Raises:
+            LeaseTooShort: `before_call` stopped a request; what had been asked before it is known.
             asyncio.CancelledError: The caller was cancelled; a call under way may have taken effect.
-            Exception: `before_call` raised something else, or this is a defect.
+            Exception: This is a defect.
         """
         handler = self._handlers.get(change.kind)
         if handler is None:
@@ -88,8 +89,9 @@ class Delivery:
             `Delivered` if it has, `DeadLetter` with the reason `not_applied` if not; otherwise why that cannot be said.
 
         Raises:
+            LeaseTooShort: `before_call` stopped a request.
             asyncio.CancelledError: The caller was cancelled.
-            Exception: `before_call` raised something else, or this is a defect.
+            Exception: This is a defect.
         """
         deletes = change.kind == "user_delete" and change.data.get("mode", self._delete_mode) == "delete"
 
@@ -106,8 +108,9 @@ class Delivery:
             is, or was, the user's.
 
         Raises:
+            LeaseTooShort: `before_call` stopped a request; what had been asked before it is known.
             asyncio.CancelledError: The caller was cancelled; a call under way may have taken effect.
-            Exception: `before_call` raised something else, or this is a defect.
+            Exception: This is a defect.
         """
 
         async def make_equal() -> Outcome:
@@ -131,8 +134,6 @@ class Delivery:
             outcome = failed.outcome
             detail = mask(outcome.failure.detail, theirs)
             return replace(outcome, failure=replace(outcome.failure, detail=detail))
-        except LeaseTooShort:
-            return _local(Reason.LEASE_TOO_SHORT, "the lease would have ended before the call's timeout")
         except UnknownSealingKey as missing:
             return _local(Reason.UNKNOWN_SEALING_KEY, str(missing))
         except PasswordUnreadable:

@@ -71,7 +71,6 @@ class Reason(StrEnum):
     UNEXPECTED_ANSWER = "unexpected_answer"
 
     # About this process
-    LEASE_TOO_SHORT = "lease_too_short"
     KIND_UNREGISTERED = "kind_unregistered"
     UNKNOWN_SEALING_KEY = "unknown_sealing_key"
     PASSWORD_UNREADABLE = "password_unreadable"  # noqa: S105 - a reason code.

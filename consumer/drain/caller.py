@@ -51,13 +51,21 @@ class Caller:
     kafka_group: str
 
     async def deliver(self, group: Sequence[Head], token: int) -> tuple[Outcome, bytes | None]:
-        """Apply one entry, or a merge group with one call; the outcome and the trace id of the first."""
+        """Apply one entry, or a merge group with one call; the outcome and the trace id of the first.
+
+        Raises:
+            LeaseTooShort: The lease ends too soon for a call.
+        """
         change = self._change(group)
         with ExitStack() as stack:
             # The first entry's span is the innermost: the HTTP call is its child.
             spans = [stack.enter_context(self._span(member)) for member in reversed(group)]
             try:
                 outcome = await self.delivery.deliver(change, lambda: self._check_lease(group[0].lane, token))
+            except LeaseTooShort:
+                for span in spans:
+                    set_outcome(span, "not_called", "lease_too_short")
+                raise
             except Exception as error:  # noqa: BLE001 - whatever it is, one event may not stop the drain.
                 # A defect of ours that this event brings to light: it must not stop the drain, nor try for ever.
                 _log.exception("delivery broke", event_id=change.event_id, error=type(error).__name__)
@@ -67,12 +75,19 @@ class Caller:
             return outcome, _trace_id(spans[-1])
 
     async def read_back(self, head: Head, token: int) -> Outcome:
-        """Ask Keycloak whether an entry in doubt has taken effect."""
+        """Ask Keycloak whether an entry in doubt has taken effect.
+
+        Raises:
+            LeaseTooShort: The lease ends too soon for a call.
+        """
         with self._span(head) as span:
             try:
                 outcome = await self.delivery.read_back(
                     self._change((head,)), lambda: self._check_lease(head.lane, token)
                 )
+            except LeaseTooShort:
+                set_outcome(span, "not_called", "lease_too_short")
+                raise
             except Exception as error:  # noqa: BLE001 - as above.
                 _log.exception("reading back broke", event_id=head.event_id, error=type(error).__name__)
                 outcome = _defect(error)
@@ -80,12 +95,19 @@ class Caller:
             return outcome
 
     async def heal(self, lane: ReadyLane, fold: Fold, token: int) -> Outcome:
-        """Make Keycloak equal to the lane's fold."""
+        """Make Keycloak equal to the lane's fold.
+
+        Raises:
+            LeaseTooShort: The lease ends too soon for a call.
+        """
         with heal_span(self.tracer, kind=fold.suspect_kind or "unknown") as span:
             try:
                 outcome = await self.delivery.heal(
                     known_user(lane, fold), lambda: self._check_lease(lane, token)
                 )
+            except LeaseTooShort:
+                set_outcome(span, "not_called", "lease_too_short")
+                raise
             except Exception as error:  # noqa: BLE001 - as above.
                 _log.exception("healing broke", error=type(error).__name__)
                 outcome = _defect(error)

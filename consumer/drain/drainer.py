@@ -18,9 +18,11 @@ from datetime import datetime
 import structlog
 
 from consumer.circuit.keeper import CircuitKeeper
+from consumer.delivery.errors import LeaseTooShort
 from consumer.drain.healer import Healer, Suspect
 from consumer.drain.leases import LeaseKeeper
 from consumer.drain.merge import group_of
+from consumer.drain.pace import Pace
 from consumer.drain.policy import DrainPolicy
 from consumer.drain.realms import RealmWatch
 from consumer.drain.turns import Claimed, Turns
@@ -79,7 +81,14 @@ class Drainer:
         self._realms = realms
         self._policy = policy
         self._clock = clock
-        self._writer = Writer(store, instance=instance, batch=256, on_written=self._written)
+        self._writer = Writer(
+            store,
+            instance=instance,
+            batch=256,
+            on_written=self._written,
+            more_comes=lambda: bool(self._running) and not self._stopping,
+            gather=policy.gather,
+        )
         self._in_hand: dict[bytes, ReadyLane] = {}
         self._claimed: deque[Claimed | Suspect] = deque()
         self._running: set[asyncio.Task[None]] = set()
@@ -88,6 +97,7 @@ class Drainer:
         self._trouble = Trouble()
         self._stopping = False
         self._found_nothing = False
+        self._pace = Pace(self._clock())
         self.counts = DrainCounts()
 
     def notify(self) -> None:
@@ -156,14 +166,14 @@ class Drainer:
         await self._hand_back()
 
     async def _claim_more(self) -> None:
-        """Claim heads until about as many wait as can be called at once."""
-        room = min(self._policy.batch, 2 * self._circuit.allowed_calls) - len(self._claimed)
+        """Claim heads until as many wait as are called in half a second: an owner who dies leaves them in doubt."""
+        wanted = max(2 * self._circuit.allowed_calls, int(self._pace.per_second(self._clock()) / 2))
+        room = min(self._policy.batch, wanted) - len(self._claimed)
         shards = self._leases.shards
-        if room < max(1, self._circuit.allowed_calls // 2) or not shards:
+        if room < max(1, min(self._policy.batch, wanted) // 2) or not shards:
             return
-        found = await self._store.ready_lanes(shards, limit=room + len(self._in_hand))
-        lanes = [lane for lane in found if lane.lane_id not in self._in_hand][:room]
-        self._found_nothing = not found
+        lanes = await self._store.ready_lanes(shards, room, in_hand=self._in_hand)
+        self._found_nothing = not lanes and not self._in_hand
         if not lanes:
             return
         # In hand before the first await: the next look must not see them again.
@@ -244,6 +254,7 @@ class Drainer:
 
     def _finished(self, task: asyncio.Task[None]) -> None:
         self._running.discard(task)
+        self._pace.count()
         self._dispatch()
         if len(self._claimed) < self._circuit.allowed_calls:
             self._wake.set()
@@ -254,9 +265,7 @@ class Drainer:
     async def _take(self, claimed: Claimed) -> None:
         write_back = await self._turns.take(claimed)
         if write_back is None:
-            # Handed back with the others.
-            self._claimed.append(claimed)
-            self._wake.set()
+            await self._give_back([claimed])
         else:
             self._writer.add(write_back)
 
@@ -264,6 +273,8 @@ class Drainer:
         write_back = None
         try:
             write_back = await self._healer.heal(suspect)
+        except LeaseTooShort:
+            pass
         except OutboxError as error:
             _log.warning("heal put off", reason=str(error))
         finally:
@@ -311,10 +322,13 @@ class Drainer:
         await self._store.hint(hints)
 
     async def _hand_back(self) -> None:
-        """Give up claims for which no call was made: to the next look, they were never claimed."""
-        if not self._claimed:
-            return
-        waiting, self._claimed = list(self._claimed), deque()
+        """Give up all claims for which no call was made."""
+        if self._claimed:
+            waiting, self._claimed = list(self._claimed), deque()
+            await self._give_back(waiting)
+
+    async def _give_back(self, waiting: Sequence[Claimed | Suspect]) -> None:
+        """Give claims up without a call: to the next look, they were never made."""
         claims = [
             (member.entry_id, work.token)
             for work in waiting

@@ -31,6 +31,7 @@ class DrainPolicy:
         openings: an entry in flight at so many openings of the circuit in a row is held.
         server_limit: how long a request whose answer was lost may still take effect inside Keycloak.
         merge_limit: the most due entries of a lane that share one call; 1 merges nothing.
+        gather: how long results are gathered for one write-back while calls are under way.
         realm_pause: how long lanes of a realm whose configuration is at fault rest before it is asked again.
     """
 
@@ -49,4 +50,5 @@ class DrainPolicy:
     openings: int = 3
     server_limit: float = 60.0
     merge_limit: int = MERGE_LIMIT
+    gather: float = 0.02
     realm_pause: float = 30.0

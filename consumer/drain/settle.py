@@ -76,8 +76,8 @@ def settle(
     """
     head = group[0]
     if isinstance(outcome, Delivered):
-        fold = head.fold
-        for member in group:
+        fold = fold_after(head, outcome)
+        for member in group[1:]:
             fold = fold_after(replace(member, fold=fold), outcome)
         return WriteBack(
             lane=head.lane,
@@ -116,7 +116,7 @@ def leave_others(write_back: WriteBack, group: Sequence[Head]) -> WriteBack:
     """Let those of a claimed group that were not called wait behind the others, unclaimed."""
     written = {settlement.head.entry_id for settlement in write_back.settlements}
     left = tuple(_left(member, None) for member in group if member.entry_id not in written)
-    return replace(write_back, settlements=write_back.settlements + left)
+    return replace(write_back, settlements=write_back.settlements + left) if left else write_back
 
 
 def wait_for_read_back(
@@ -220,21 +220,29 @@ def data_of(head: Head) -> Mapping[str, Any]:
 
 def fold_after(head: Head, outcome: Delivered) -> Fold:
     """The lane's sum with this delivery in it."""
+    date = outcome.credential_date
+    credential_date = None if date is None else date.replace(tzinfo=None)
     if head.kind == "user_delete":
         gone = outcome.user_id is None
-        fields = {} if gone else {"enabled": False, DELETED_BY: "disable"}
-        applied = Applied(position=head.position, exists=not gone, fields=fields)
+        applied = Applied(
+            position=head.position,
+            exists=not gone,
+            fields={} if gone else {"enabled": False, DELETED_BY: "disable"},
+            user_id=outcome.user_id,
+        )
     else:
         credential = None
         if head.credential is not None:
             credential = Credential(head.credential, head.event_id, head.position)
         applied = Applied(
-            position=head.position, exists=True, fields=_written(head, outcome), credential=credential
+            position=head.position,
+            exists=True,
+            fields=_written(head, outcome),
+            credential=credential,
+            user_id=outcome.user_id,
+            credential_date=credential_date,
         )
-    fold = replace(head.fold.join(applied), user_id=outcome.user_id)
-    if outcome.credential_date is not None:
-        fold = replace(fold, credential_date=outcome.credential_date.replace(tzinfo=None))
-    return fold
+    return head.fold.join(applied)
 
 
 def _written(head: Head, outcome: Delivered) -> dict[str, Any]:

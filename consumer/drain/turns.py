@@ -9,6 +9,7 @@ from datetime import UTC, datetime, timedelta
 from typing import TypeGuard
 
 from consumer.circuit.keeper import CircuitKeeper
+from consumer.delivery.errors import LeaseTooShort
 from consumer.delivery.outcome import Blame, DeadLetter, Defer, Delivered, NotDelivered, Outcome, Retry
 from consumer.drain.caller import Caller
 from consumer.drain.judge import Judge
@@ -71,10 +72,17 @@ class Turns:
         """Bring a claimed head one step further: one call, or a decision that needs none.
 
         Returns:
-            What is to be written; None if the circuit opened meanwhile, and the claim is to be handed back.
+            What is to be written; None if no call may be made now, and the claim is to be handed back.
         """
+        try:
+            write_back = await self._step(claimed)
+        except LeaseTooShort:
+            return None
+        return None if write_back is None else leave_others(write_back, claimed.group)
+
+    async def _step(self, claimed: Claimed) -> WriteBack | None:
         judged = await self.judge.judge(claimed.head)
-        head = replace(claimed.head, attempts=claimed.head.attempts + (judged is True))
+        head = replace(claimed.head, attempts=claimed.head.attempts + 1) if judged else claimed.head
         exhausted = head.attempts >= self.policy.max_attempts
         left = self._doubt_left(claimed)
         # What may have been applied stays the head: it is not given up before Keycloak has been read.
@@ -83,19 +91,18 @@ class Turns:
             # It opened while we asked whose fault the last failure was: handed back with the others, and judged again.
             return None
         reason = self.judge.reason_of_last(head.entry_id) or head.state_reason or "attempts_exhausted"
-        self.judge.forget(head.entry_id)
         if not needs_call:
-            write_back = dead(head, token=claimed.token, reason=reason, judged=judged)
-        elif left > 0 and exhausted:
-            write_back = wait_for_read_back(head, claimed.token, left, reason=reason, judged=judged)
-        elif left > 0 and head.claimed_at is not None and head.kind in EXISTENCE_KINDS:
+            self.judge.forget(head.entry_id)
+            return dead(head, token=claimed.token, reason=reason, judged=judged)
+        if left > 0 and exhausted:
+            self.judge.forget(head.entry_id)
+            return wait_for_read_back(head, claimed.token, left, reason=reason, judged=judged)
+        if left > 0 and head.claimed_at is not None and head.kind in EXISTENCE_KINDS:
             # Taken over, and whether the user exists is in doubt: nothing is asked before the server limit has passed.
-            write_back = wait_for_read_back(head, claimed.token, left, reason="taken_over", judged=judged)
-        elif exhausted:
-            write_back = await self._last_look(head, claimed, reason=reason, judged=judged)
-        else:
-            write_back = await self._deliver((head, *claimed.group[1:]), claimed, left, judged=judged)
-        return leave_others(write_back, claimed.group)
+            return wait_for_read_back(head, claimed.token, left, reason="taken_over", judged=judged)
+        if exhausted:
+            return await self._last_look(head, claimed, reason=reason, judged=judged)
+        return await self._deliver((head, *claimed.group[1:]), claimed, left, judged=judged)
 
     async def _deliver(
         self, group: Sequence[Head], claimed: Claimed, left: float, *, judged: bool | None
@@ -103,6 +110,7 @@ class Turns:
         head = group[0]
         generation, start = self.circuit.generation, self._start()
         outcome, trace_id = await self.caller.deliver(group, claimed.token)
+        self.judge.forget(head.entry_id)
         self.judge.learn(head, outcome, generation, start[0])
         outcome = await self._configuration(head, outcome)
         if isinstance(outcome, DeadLetter) and head.maybe_applied_since is not None:
@@ -125,6 +133,7 @@ class Turns:
         """Before an entry in doubt whose attempts are used up is given up: has it taken effect?"""
         generation, start = self.circuit.generation, self._start()
         found = await self.caller.read_back(head, claimed.token)
+        self.judge.forget(head.entry_id)
         self.judge.learn(head, found, generation, start[0])
         if isinstance(found, DeadLetter):
             return dead(head, token=claimed.token, reason=reason, judged=judged)

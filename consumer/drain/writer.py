@@ -27,6 +27,8 @@ class Writer:
         instance: str,
         batch: int,
         on_written: Callable[[Sequence[WriteBack], set[bytes]], None],
+        more_comes: Callable[[], bool],
+        gather: float,
     ) -> None:
         """Prepare the writer.
 
@@ -35,11 +37,15 @@ class Writer:
             instance: our name, recorded with each attempt.
             batch: the most lanes in one transaction.
             on_written: told what was written, and the lanes that were fenced; must not block.
+            more_comes: whether calls are under way whose results could share a transaction.
+            gather: seconds for which these are waited for: a transaction costs MariaDB as much for one as for many.
         """
         self._store = store
         self._instance = instance
         self._batch = batch
         self._on_written = on_written
+        self._more_comes = more_comes
+        self._gather = gather
         self._waiting: list[WriteBack] = []
         self._signal = asyncio.Event()
         self._idle = asyncio.Event()
@@ -62,6 +68,8 @@ class Writer:
             await self._signal.wait()
             self._signal.clear()
             while self._waiting:
+                if len(self._waiting) < self._batch and self._more_comes():
+                    await asyncio.sleep(self._gather)
                 group = self._waiting[: self._batch]
                 fenced = await self._write(group, backoff)
                 del self._waiting[: len(group)]

@@ -21,6 +21,7 @@ __all__ = ["Attempt", "DrainStore", "Head", "LaneHint", "ReadyLane", "Settlement
 _SQL = load_statements("drain")
 _LEASES = load_statements("leases")
 _SWEEP_PIECE = 50_000
+_UNKNOWN = Fold()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -147,24 +148,37 @@ class DrainStore:
         self._database = database
         self._owner = owner
 
-    async def ready_lanes(self, shards: Collection[int], limit: int) -> list[ReadyLane]:
-        """Lanes of these shards that may go on, most urgent first."""
+    async def ready_lanes(
+        self, shards: Collection[int], limit: int, *, in_hand: Collection[bytes] = ()
+    ) -> list[ReadyLane]:
+        """Lanes of these shards that may go on and are not in hand, most urgent first."""
         if not shards:
             return []
-        rows = await self._database.fetch(_SQL["ready_lanes"], {"shards": tuple(shards), "limit": limit})
+        parameters = {"shards": tuple(shards), "limit": limit, "in_hand": tuple(in_hand) or (b"",)}
+        rows = await self._database.fetch(_SQL["ready_lanes"], parameters)
         return [_lane(row) for row in rows]
 
     async def heads(self, lanes: Sequence[ReadyLane], *, depth: int = 1) -> list[Head]:
         """The heads of these lanes, each with up to `depth - 1` followers; a lane without open entries has none."""
         if not lanes:
             return []
-        union = " UNION ALL ".join([_SQL["head"]] * len(lanes))
         ids = tuple(lane.lane_id for lane in lanes)
-        # One more than asked for: it tells whether anything stands behind the last.
-        parameters = tuple(value for lane in ids for value in (lane, depth + 1))
 
         async def work(tx: Transaction) -> tuple[list[Row], list[Row]]:
-            return await tx.fetch(union, parameters), await tx.fetch(_SQL["folds"], {"lanes": ids})
+            ends = await tx.fetch(_SQL["lane_ends"], {"lanes": ids})
+            wanted = {row["head"] for row in ends if row["head"] is not None}
+            longer = [row["lane_id"] for row in ends if row["head"] != row["tail"]]
+            if longer:
+                union = " UNION ALL ".join([_SQL["first_open"]] * len(longer))
+                # One more than asked for: it tells whether anything stands behind the last.
+                parameters = tuple(value for lane in longer for value in (lane, depth + 1))
+                wanted.update(row["entry_id"] for row in await tx.fetch(union, parameters))
+            if not wanted:
+                return [], []
+            return (
+                await tx.fetch(_SQL["open_entries"], {"entries": tuple(wanted)}),
+                await tx.fetch(_SQL["folds"], {"lanes": ids}),
+            )
 
         entries, folds = await self._database.transact(work)
         fold_of = {row["lane_id"]: _fold(row) for row in folds}
@@ -172,7 +186,7 @@ class DrainStore:
         for row in entries:
             rows.setdefault(row["lane_id"], []).append(row)
         return [
-            _front(lane, sorted(rows[lane.lane_id], key=_entry_id), fold_of.get(lane.lane_id, Fold()), depth)
+            _front(lane, rows[lane.lane_id], fold_of.get(lane.lane_id, _UNKNOWN), depth)
             for lane in lanes
             if lane.lane_id in rows
         ]
@@ -358,10 +372,6 @@ def _calls(settlement: Settlement) -> int:
     return settlement.head.calls + (settlement.attempt is not None)
 
 
-def _entry_id(row: Row) -> int:
-    return int(row["entry_id"])
-
-
 def _lane(row: Row) -> ReadyLane:
     return ReadyLane(
         lane_id=row["lane_id"],
@@ -373,7 +383,7 @@ def _lane(row: Row) -> ReadyLane:
 
 def _front(lane: ReadyLane, rows: Sequence[Row], fold: Fold, depth: int) -> Head:
     head, *followers = (_head(lane, row, rows[at + 1 :], fold) for at, row in enumerate(rows[:depth]))
-    return replace(head, followers=tuple(followers))
+    return replace(head, followers=tuple(followers)) if followers else head
 
 
 def _head(lane: ReadyLane, row: Row, behind: Sequence[Row], fold: Fold) -> Head:

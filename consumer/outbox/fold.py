@@ -7,7 +7,7 @@ and Keycloak's id. It is kept from the first delivery on; replay, repair and hea
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any, Final
 
@@ -43,12 +43,14 @@ class Credential:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Applied:
-    """What one accepted event sets."""
+    """What one accepted event sets, and what Keycloak said of it: the user's id, and its own date of the password."""
 
     position: Position | None
     exists: bool
     fields: Mapping[str, Any] = field(default_factory=dict)
     credential: Credential | None = None
+    user_id: str | None = None
+    credential_date: datetime | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -80,17 +82,26 @@ class Fold:
         for name, value in applied.fields.items():
             if _later(position, fields[name].position if name in fields else floor):
                 fields[name] = Value(value, position)
-        joined = replace(self, fields=fields)
-        if _later(position, self.exists_position):
-            joined = replace(joined, exists=applied.exists, exists_position=position)
-            if not applied.exists:
-                joined = replace(joined, user_id=None)
+        exists, exists_position, user_id = self.exists, self.exists_position, self.user_id
+        if _later(position, exists_position):
+            exists, exists_position = applied.exists, position
+            user_id = applied.user_id or user_id if applied.exists else None
+        credential, credential_date = self.credential, self.credential_date
         if applied.credential is not None or not applied.exists:
-            before = self.credential.position if self.credential else floor
+            before = credential.position if credential else floor
             if _later(position, before):
                 # Keycloak's date of the old one says nothing about the new one.
-                joined = replace(joined, credential=applied.credential, credential_date=None)
-        return joined
+                credential, credential_date = applied.credential, None
+        return Fold(
+            exists=exists,
+            exists_position=exists_position,
+            fields=fields,
+            user_id=user_id,
+            credential=credential,
+            credential_date=applied.credential_date or credential_date,
+            suspect_since=self.suspect_since,
+            suspect_kind=self.suspect_kind,
+        )
 
     def dump_fields(self) -> bytes:
         """The fields as JSON: {name: [value, topic_id, partition, offset]}."""

@@ -11,11 +11,12 @@ from pathlib import Path
 import orjson
 
 from compose.native.stack import Stack
-from tests.benchmarks import ingest
+from tests.benchmarks import drain, ingest
 from tests.benchmarks.result import Result
 
-SCENARIOS: dict[str, Callable[[Stack], Awaitable[Result]]] = {
+SCENARIOS: dict[str, Callable[[Stack], Awaitable[list[Result]]]] = {
     "ingest": ingest.scenario,
+    "drain": drain.scenario,
 }
 
 
@@ -26,7 +27,10 @@ def main() -> None:
     only = parser.parse_args().only
     with Stack("bench").session(print) as stack:
         results = [
-            asyncio.run(_run(scenario, stack)) for name, scenario in SCENARIOS.items() if only in {None, name}
+            result
+            for name, scenario in SCENARIOS.items()
+            if only in {None, name}
+            for result in asyncio.run(_run(scenario, stack))
         ]
     _print(results)
     target = Path("build/bench.json")
@@ -36,7 +40,7 @@ def main() -> None:
     print(f"written to {target}; {os.cpu_count()} cores")
 
 
-async def _run(scenario: Callable[[Stack], Awaitable[Result]], stack: Stack) -> Result:
+async def _run(scenario: Callable[[Stack], Awaitable[list[Result]]], stack: Stack) -> list[Result]:
     return await scenario(stack)
 
 

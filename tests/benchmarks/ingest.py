@@ -35,7 +35,7 @@ BATCH = 1_000
 ROUNDS = 5
 
 
-async def scenario(stack: Stack) -> Result:
+async def scenario(stack: Stack) -> list[Result]:
     """Run both loops in turn."""
     topic = f"bench-ingest-{uuid.uuid4().hex[:8]}"
     stack.kafka.create_topic(topic, 12)
@@ -48,7 +48,7 @@ async def scenario(stack: Stack) -> Result:
         if number:  # the first round warms up
             ours.append(RECORDS / mine)
             raw.append(RECORDS / bare)
-    return ratio_result("ingest", "events/s", ours, raw, target=0.5)
+    return [ratio_result("ingest", "events/s", ours, raw, target=0.5)]
 
 
 async def _publish(bootstrap: str, topic: str) -> None:

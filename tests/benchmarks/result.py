@@ -19,8 +19,8 @@ class Result:
         value: ours, the median over the rounds.
         reference: the raw client's, the median over the rounds, or None where there is nothing to compare with.
         ratio: ours against the reference: the median of the rounds' own ratios.
-        spread: lowest and highest of these ratios.
-        target: what the ratio should reach at least.
+        spread: lowest and highest of these ratios; of the rounds where there is no ratio.
+        target: what the ratio should reach at least; without one, what the value should stay below.
         holds: whether it does; None where nothing is judged.
     """
 
@@ -32,6 +32,19 @@ class Result:
     spread: tuple[float, float] | None = None
     target: float | None = None
     holds: bool | None = None
+
+    @classmethod
+    def figure(cls, name: str, unit: str, rounds: Sequence[float], *, at_most: float | None = None) -> Result:
+        """A figure with nothing to compare it with; judged only if there is a limit to it."""
+        value = statistics.median(rounds)
+        return cls(
+            name=name,
+            unit=unit,
+            value=value,
+            spread=(min(rounds), max(rounds)),
+            target=at_most,
+            holds=None if at_most is None else value <= at_most,
+        )
 
     def as_json(self) -> dict[str, object]:
         """For build/bench.json."""

@@ -1,7 +1,7 @@
 -- name: ready_lanes
 -- Lanes that may go on, most urgent first, oldest first. Index: ready.
 SELECT lane_id, shard, realm, username_key, arrivals, priority FROM lanes
-WHERE state = 'READY' AND shard IN %(shards)s
+WHERE state = 'READY' AND shard IN %(shards)s AND lane_id NOT IN %(in_hand)s
 ORDER BY priority, ready_since LIMIT %(limit)s;
 
 -- name: wake_lanes
@@ -9,14 +9,24 @@ ORDER BY priority, ready_since LIMIT %(limit)s;
 UPDATE lanes SET state = 'READY'
 WHERE state = 'WAITING' AND due_at <= NOW(6) AND shard IN %(shards)s;
 
--- name: head
--- The first open entries of one lane, HELD included; the lowest is its head. Index: lane. Joined by UNION ALL.
-(SELECT e.entry_id, e.lane_id, e.shard, e.topic_id, e.partition_no, e.log_offset, e.origin, e.kind, e.source,
-  e.event_id, e.username, e.tenant, e.priority, e.traceparent, e.tracestate, e.data, e.credential, e.state,
-  e.state_reason, e.attempts, e.calls, e.openings, e.charged_at, e.claimed_at, e.claim_token, e.maybe_applied_since,
-  e.next_attempt_at, TIMESTAMPDIFF(MICROSECOND, NOW(6), e.next_attempt_at) AS due_in_us,
-  TIMESTAMPDIFF(MICROSECOND, e.charged_at, NOW(6)) AS charged_ago_us
-FROM entries e WHERE e.lane_id = %s AND e.is_open = 1 ORDER BY e.entry_id LIMIT %s);
+-- name: lane_ends
+-- The first open entry of each lane, its head, and the last. Index: lane, two looks however long the lane is.
+SELECT l.lane_id,
+  (SELECT e.entry_id FROM entries e WHERE e.lane_id = l.lane_id AND e.is_open = 1 ORDER BY e.entry_id LIMIT 1) AS head,
+  (SELECT e.entry_id FROM entries e WHERE e.lane_id = l.lane_id AND e.is_open = 1 ORDER BY e.entry_id DESC LIMIT 1) AS tail
+FROM lanes l WHERE l.lane_id IN %(lanes)s;
+
+-- name: first_open
+-- The first open entries of one lane. Index: lane. Joined by UNION ALL.
+(SELECT entry_id FROM entries WHERE lane_id = %s AND is_open = 1 ORDER BY entry_id LIMIT %s);
+
+-- name: open_entries
+-- Entries by their ids, if they are open.
+SELECT entry_id, lane_id, topic_id, partition_no, log_offset, origin, kind, source, event_id, username, priority,
+  traceparent, tracestate, data, credential, state, state_reason, attempts, calls, openings, claimed_at,
+  maybe_applied_since, TIMESTAMPDIFF(MICROSECOND, NOW(6), next_attempt_at) AS due_in_us,
+  TIMESTAMPDIFF(MICROSECOND, charged_at, NOW(6)) AS charged_ago_us
+FROM entries WHERE entry_id IN %(entries)s AND is_open = 1 ORDER BY entry_id;
 
 -- name: folds
 -- What is known of the users of these lanes.

@@ -16,7 +16,7 @@ from consumer.delivery.change import Change
 from consumer.delivery.delivery import Delivery
 from consumer.delivery.errors import LeaseTooShort
 from consumer.delivery.keycloak import ControlResult
-from consumer.delivery.outcome import Blame, Defer, Delivered, Failure, Outcome, Reason
+from consumer.delivery.outcome import Delivered, Outcome, Reason
 from consumer.drain.caller import Caller
 from consumer.drain.charging import Evidence
 from consumer.drain.drainer import Drainer
@@ -47,7 +47,7 @@ class Played:
             before_call()
         except LeaseTooShort:
             self.refused.append(change.event_id)
-            return Defer(reason=Reason.LEASE_TOO_SHORT, failure=Failure(blame=Blame.LOCAL))
+            raise
         self.applied.append(change.event_id)
         return DELIVERED if self.answer is None else await self.answer(change)
 

@@ -14,13 +14,11 @@ from opentelemetry.trace import NoOpTracer
 from consumer.circuit.keeper import CircuitKeeper, ControlAnswer
 from consumer.delivery.change import Change
 from consumer.delivery.delivery import Delivery
-from consumer.delivery.errors import LeaseTooShort
 from consumer.delivery.keycloak import ControlResult
 from consumer.delivery.known_user import KnownUser
 from consumer.delivery.outcome import (
     Blame,
     DeadLetter,
-    Defer,
     Delivered,
     Failure,
     NotDelivered,
@@ -49,9 +47,8 @@ from tests.unit.drain.outbox_in_memory import (
     MemoryRealmStore,
 )
 
-POLICY = DrainPolicy(backoff_floor=0.5, sweep_interval=3600.0, merge_limit=1)
+POLICY = DrainPolicy(backoff_floor=0.5, sweep_interval=3600.0, merge_limit=1, gather=0.0)
 NOT_APPLIED = DeadLetter(reason=Reason.NOT_APPLIED, failure=Failure(blame=Blame.USER))
-TOO_SHORT = Defer(reason=Reason.LEASE_TOO_SHORT, failure=Failure(blame=Blame.LOCAL))
 
 
 async def until(condition: Callable[[], object]) -> None:
@@ -132,10 +129,7 @@ class FakeDelivery:
     async def deliver(self, change: Change, before_call: Callable[[], None]) -> Outcome:
         if self.keycloak.before_request is not None:
             await self.keycloak.before_request(change)
-        try:
-            before_call()
-        except LeaseTooShort:
-            return TOO_SHORT
+        before_call()
         return await self.keycloak.take(self.name, change)
 
     async def read_back(self, change: Change, before_call: Callable[[], None]) -> Outcome:

@@ -140,13 +140,15 @@ class MemoryDrainStore:
         self.database = database
         self.owner = owner
 
-    async def ready_lanes(self, shards: Collection[int], limit: int) -> list[ReadyLane]:
+    async def ready_lanes(
+        self, shards: Collection[int], limit: int, *, in_hand: Collection[bytes] = ()
+    ) -> list[ReadyLane]:
         db = self.database
         await db.reach("ready_lanes")
         ready = [
             ReadyLane(lane_id=lane, realm=row.realm, username_key=row.username_key, arrivals=row.arrivals)
             for lane, row in db.lanes.items()
-            if row.state == "READY" and shard_of(lane) in shards
+            if row.state == "READY" and shard_of(lane) in shards and lane not in in_hand
         ]
         return ready[:limit]
 

@@ -31,7 +31,9 @@ class Desk:
             lease.owner, lease.token, lease.deadline = "a", 5, 2000.0
         self.written: list[tuple[list[int], set[bytes]]] = []
         store = cast(DrainStore, MemoryDrainStore(self.database, "a"))
-        self.writer = Writer(store, instance="a", batch=batch, on_written=self._written)
+        self.writer = Writer(
+            store, instance="a", batch=batch, on_written=self._written, more_comes=lambda: False, gather=0
+        )
 
     def add(self, count: int = 1) -> list[int]:
         """Results of so many deliveries; the ids of their entries."""

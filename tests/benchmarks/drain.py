@@ -1,0 +1,171 @@
+"""The machinery of the drain alone: leases, lanes, claims and write-backs, with a delivery that answers at once.
+
+MariaDB is on the same machine. Statements are counted by the server, BEGIN and COMMIT not among them.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from typing import Any, cast
+
+import pymysql
+from opentelemetry.trace import NoOpTracer
+
+from compose.native.stack import Stack
+from consumer.circuit.breaker import CircuitPolicy
+from consumer.circuit.keeper import CircuitKeeper, ControlAnswer
+from consumer.database_address import DatabaseAddress
+from consumer.delivery.change import Change
+from consumer.delivery.delivery import Delivery
+from consumer.delivery.keycloak import ControlResult
+from consumer.delivery.outcome import Delivered, Outcome, Reason
+from consumer.drain.caller import Caller
+from consumer.drain.charging import Evidence
+from consumer.drain.drainer import Drainer
+from consumer.drain.healer import Healer
+from consumer.drain.judge import Judge
+from consumer.drain.leases import LeaseKeeper
+from consumer.drain.policy import DrainPolicy
+from consumer.drain.realms import RealmWatch
+from consumer.drain.turns import Turns
+from consumer.outbox.circuit_store import CircuitStore
+from consumer.outbox.database import Database
+from consumer.outbox.drain_store import DrainStore
+from consumer.outbox.lease_store import LeaseStore
+from consumer.outbox.migrate import migrate
+from tests.benchmarks.result import Result
+from tests.integration.support.batches import Writer, update
+
+ENTRIES = 30_000
+ROUNDS = 3
+CALLS = 64
+BATCH = 500
+
+
+@dataclass(slots=True)
+class AtOnce:
+    """A Keycloak that takes everything, at once or after `seconds`."""
+
+    seconds: float = 0.0
+
+    async def deliver(self, change: Change, before_call: Callable[[], None]) -> Outcome:
+        before_call()
+        if self.seconds:
+            await asyncio.sleep(self.seconds)
+        return Delivered(reason=Reason.UPDATED, user_id="0b5c0b5c-0b5c-4b5c-8b5c-0b5c0b5c0b5c", existed=True)
+
+
+async def scenario(stack: Stack) -> list[Result]:
+    """Drain a backlog of distinct users, some times."""
+    rates, statements, cpu = [], [], []
+    for number in range(ROUNDS + 1):
+        address = DatabaseAddress.parse(stack.mariadb.new_database(f"bench_drain_{number}"))
+        database = Database(address)
+        try:
+            await migrate(database)
+            await fill(database, ENTRIES)
+            before, cpu_before, began = counted(address), time.process_time(), time.perf_counter()
+            async with draining(database, AtOnce()) as drainer:
+                while drainer.counts.delivered < ENTRIES:
+                    await asyncio.sleep(0.005)
+                seconds = time.perf_counter() - began
+                spent = time.process_time() - cpu_before
+                made = counted(address) - before
+        finally:
+            await database.aclose()
+        if number:  # the first round warms up
+            rates.append(ENTRIES / seconds)
+            statements.append(made * 1000 / ENTRIES)
+            cpu.append(spent * 1e6 / ENTRIES)
+    return [
+        Result.figure("drain, machinery alone", "entries/s", rates),
+        Result.figure("its statements", "per 1,000 entries", statements, at_most=40),
+        Result.figure("its CPU, ours alone", "µs an entry", cpu),
+    ]
+
+
+async def fill(database: Database, entries: int, *, users: int | None = None) -> None:
+    """Ingest a backlog of updates, one after the other over so many users."""
+    writer = await Writer.take(database)
+    for first in range(0, entries, 1000):
+        numbers = range(first, min(first + 1000, entries))
+        await writer.persist([update(f"e-{n}", f"user-{n % (users or entries)}") for n in numbers])
+
+
+def counted(address: DatabaseAddress) -> int:
+    """Statements that the server has run since it started."""
+    connection = pymysql.connect(
+        host=address.host, port=address.port, user=address.user, password=address.password
+    )
+    with connection, connection.cursor() as cursor:
+        cursor.execute(
+            "SHOW GLOBAL STATUS WHERE variable_name IN ('Com_select', 'Com_insert', 'Com_update', 'Com_delete',"
+            " 'Com_update_multi', 'Com_delete_multi', 'Com_insert_select', 'Com_replace')"
+        )
+        return sum(int(value) for _, value in cursor.fetchall())
+
+
+@asynccontextmanager
+async def draining(
+    database: Database, keycloak: Any, *, instance: str = "bench", calls: int = CALLS, merge_limit: int = 1
+) -> AsyncIterator[Drainer]:
+    """A drainer as the consumer builds it, over another Keycloak."""
+
+    async def control() -> ControlAnswer:
+        return ControlAnswer(available=True, detail="")
+
+    async def realm_control(realm: str) -> ControlResult:
+        return ControlResult(realm=realm, began=0.0, ended=0.0, trouble=None)
+
+    circuits = CircuitStore(database, keycloak="bench")
+    circuit = CircuitKeeper(
+        circuits,
+        control,
+        instance=instance,
+        policy=CircuitPolicy(),
+        calls=calls,
+        on_change=lambda _state, _reason: None,
+    )
+    policy = DrainPolicy(batch=BATCH, merge_limit=merge_limit)
+    leases = LeaseKeeper(
+        LeaseStore(database, owner=instance, roles="drain", version="0", seconds=policy.lease),
+        instance=instance,
+        seconds=policy.lease,
+        busy=lambda: drainer.busy_shards(),  # noqa: PLW0108 - the drainer is built below.
+    )
+    store = DrainStore(database, owner=instance)
+    judge = Judge(circuit=circuit, evidence=Evidence(), policy=policy)
+    realms = RealmWatch(realm_control, circuits, pause=1.0, on_state=lambda _: None)
+    caller = Caller(
+        delivery=cast(Delivery, keycloak),
+        leases=leases,
+        policy=policy,
+        tracer=NoOpTracer(),
+        topic="topic",
+        kafka_group="bench",
+    )
+    drainer = Drainer(
+        store,
+        leases,
+        circuit,
+        Turns(caller=caller, judge=judge, circuit=circuit, realms=realms, policy=policy),
+        Healer(store=store, caller=caller, judge=judge, circuit=circuit, instance=instance),
+        realms,
+        policy=policy,
+        instance=instance,
+    )
+    await circuit.refresh()
+    await leases.turn()
+    tasks = [asyncio.create_task(work) for work in (circuit.run(), drainer.run(), leases.run())]
+    try:
+        yield drainer
+    finally:
+        await drainer.stop(5)
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+        await leases.release_all()
