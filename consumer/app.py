@@ -19,7 +19,7 @@ from consumer.circuit.breaker import CircuitPolicy, CircuitState
 from consumer.circuit.keeper import CircuitKeeper, ControlAnswer
 from consumer.delivery.delivery import Delivery
 from consumer.delivery.keycloak import ControlResult, Keycloak
-from consumer.delivery.outcome import Blame
+from consumer.delivery.outcome import Blame, Defer
 from consumer.delivery.passwords import KeyRing
 from consumer.drain.caller import Caller
 from consumer.drain.charging import Evidence
@@ -144,6 +144,7 @@ class Consumer:
             policy=CircuitPolicy(
                 threshold=settings.failure_threshold,
                 cooldown=settings.cooldown.total_seconds(),
+                cooldown_cap=settings.cooldown_cap.total_seconds(),
                 health_cache=settings.health_cache.total_seconds(),
             ),
             calls=settings.keycloak_calls,
@@ -250,7 +251,9 @@ class Consumer:
         # Credentials that are refused are a realm's trouble; Keycloak itself has answered.
         available = trouble.failure.blame is not Blame.KEYCLOAK
         return ControlAnswer(
-            available=available, detail=f"{trouble.reason.value}: {trouble.failure.detail}"[:255]
+            available=available,
+            detail=f"{trouble.reason.value}: {trouble.failure.detail}"[:255],
+            retry_after=trouble.not_before_seconds if isinstance(trouble, Defer) else None,
         )
 
     async def _realm_control(self, realm: str) -> ControlResult:

@@ -272,15 +272,24 @@ class Settings(BaseModel):
         default=3,
         ge=1,
         le=100,
-        description="The circuit opens when calls of so many different users have failed with no success between. From "
-        "2 on, one user's trouble cannot open it.",
+        description="The circuit opens when calls of so many different users have begun to fail within a minute with no "
+        "success between. From 2 on, one user's trouble cannot open it.",
     )
     cooldown: Duration = Field(
         default=60 * _SECOND,
         ge=_SECOND,
         le=_HOUR,
         description="How long an open circuit rests before one control call asks whether Keycloak is back. It grows "
-        "with jitter while the answer is no.",
+        "with jitter while the answer is no, up to cooldown_cap.",
+    )
+    cooldown_cap: Duration = Field(
+        default=5 * _MINUTE,
+        ge=_SECOND,
+        le=_HOUR,
+        description="The longest rest between two such questions, and so how long deliveries may go on standing still "
+        "after Keycloak is back. One question for all instances together costs Keycloak next to nothing. The value of "
+        "cooldown, or less, makes every rest the same, as in the polling service. A longer Retry-After from Keycloak "
+        "is kept, up to 1h.",
     )
     health_cache: Duration = Field(
         default=30 * _SECOND,

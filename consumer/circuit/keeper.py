@@ -6,11 +6,20 @@ import asyncio
 import random
 import time
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import structlog
 
-from consumer.circuit.breaker import CircuitPolicy, CircuitState, Ramp, Step, Tally, next_step
+from consumer.circuit.breaker import (
+    CircuitPolicy,
+    CircuitState,
+    Ramp,
+    Refusal,
+    Step,
+    Tally,
+    next_step,
+    refusal,
+)
 from consumer.outbox.circuit_store import CircuitRow, CircuitStore
 from consumer.outbox.errors import OutboxError
 from consumer.telemetry.trouble import Trouble
@@ -24,10 +33,17 @@ _NOTE_EVERY = 5.0
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ControlAnswer:
-    """What a control call came to. `available` is False where Keycloak did not answer as a working Keycloak does."""
+    """What a control call came to.
+
+    Attributes:
+        available: False where Keycloak did not answer as a working Keycloak does.
+        detail: one line for people.
+        retry_after: seconds for which Keycloak asked to be left alone, or None.
+    """
 
     available: bool
     detail: str
+    retry_after: float | None = None
 
 
 class CircuitKeeper:
@@ -64,14 +80,17 @@ class CircuitKeeper:
         self._on_change = on_change
         self._clock = clock
         self._uniform = uniform
-        self._tally = Tally()
+        self._tally = Tally(policy)
         self._ramp = Ramp(limit=calls, allowed=calls)
         self._state: CircuitState | None = None
+        self._maintenance = False
+        self._closed_at = float("-inf")
         # Never yet: the first turn asks.
         self._answered_at = float("-inf")
         self._success_noted_at = float("-inf")
         self._success_at: float | None = None
         self._check_began_at = float("-inf")
+        self._check_wanted = False
         self._check_waiters: list[asyncio.Future[ControlAnswer]] = []
         self._nudge = asyncio.Event()
         self._trouble = Trouble()
@@ -87,19 +106,51 @@ class CircuitKeeper:
         return self._tally.generation
 
     @property
+    def refusal(self) -> Refusal | None:
+        """Why no delivery may begin now, or None. The one place where that is decided."""
+        return refusal(self._state, maintenance=self._maintenance)
+
+    @property
     def allowed_calls(self) -> int:
         """How many calls may run at once now."""
-        return self._ramp.allowed if self.state is CircuitState.CLOSED else 0
+        return self._ramp.allowed if self.refusal is None else 0
 
-    def success(self, generation: int) -> None:
-        """A delivery that began in `generation` was answered: Keycloak is there."""
+    @property
+    def settling(self) -> bool:
+        """Whether a Keycloak that has just come back may still fail on some while it serves others.
+
+        A vague failure of a call that begins now is the outage's tail and nobody's fault.
+        """
+        return self._clock() - self._closed_at < self._policy.settling
+
+    def maintain(self, *, on: bool) -> None:
+        """An operator stops deliveries on purpose, or lets them go on; told again, nothing happens.
+
+        Meanwhile Keycloak is not asked anything, and afterwards deliveries ramp up as after an outage.
+        """
+        if self._maintenance and not on:
+            self._closed_at = self._clock()
+            self._ramp.restart()
+        self._maintenance = on
+        self._nudge.set()
+
+    def success(self, generation: int, lane: object = None) -> None:
+        """A delivery of `lane` that began in `generation` was answered: Keycloak is there."""
         self._answered_at = self._success_at = self._clock()
-        self._tally.success(generation)
-        self._ramp.success()
+        self._tally.success(generation, lane)
+        if generation == self.generation:
+            self._ramp.success()
 
-    def failure(self, generation: int, lane: object) -> None:
-        """A delivery of `lane` that began in `generation` failed in a way that Keycloak is to blame for."""
-        self._tally.failure(generation, lane)
+    def failure(self, generation: int, lane: object, retry_after: float | None = None) -> None:
+        """A delivery of `lane` that began in `generation` failed in a way that Keycloak is to blame for.
+
+        Args:
+            generation: the one in which it began.
+            lane: whose.
+            retry_after: seconds for which Keycloak asked to be left alone, or None.
+        """
+        self._tally.failure(generation, lane, self._clock(), retry_after)
+        self._check_wanted = True
         self._nudge.set()
 
     async def check(self) -> ControlAnswer:
@@ -130,39 +181,53 @@ class CircuitKeeper:
     async def refresh(self) -> CircuitRow:
         """Read the shared row and take its state over."""
         row = await self._store.read()
+        known, passed = self._state, row.generation != self.generation
         self._tally.begin(row.generation)
         state = CircuitState(row.state)
+        if known is CircuitState.CLOSED and state is CircuitState.CLOSED and passed:
+            # It has opened and closed between two readings.
+            self._become(CircuitState.OPEN, row)
         if state is not self._state:
-            if state is CircuitState.CLOSED and self._state is not None:
-                self._ramp.restart()
-            self._state = state
-            self._on_change(state, row.reason)
+            self._become(state, row)
         return row
+
+    def _become(self, state: CircuitState, row: CircuitRow) -> None:
+        if state is CircuitState.CLOSED and row.openings:
+            self._closed_at = self._clock() - row.changed_ago
+            # A process that starts into the tail of an outage treads as softly as those that saw it.
+            if self._state is not None or self.settling:
+                self._ramp.restart()
+        self._state = state
+        self._on_change(state, row.reason)
 
     async def _turn(self) -> None:
         row = await self.refresh()
         # Before a step is taken: an opening begins a new tally, and the failures that led to it must stay to be seen.
         await self._note_success(row)
+        now = self._clock()
         step = next_step(
             self.state,
-            tally=self._tally,
+            failures=self._tally.failures(now),
             policy=self._policy,
             retry_in=row.retry_in,
             probe_ends_in=row.probe_ends_in,
-            idle_for=self._clock() - self._answered_at,
-            check_asked=bool(self._check_waiters),
+            idle_for=now - self._answered_at,
+            check_asked=self._check_wanted or bool(self._check_waiters),
+            maintenance=self._maintenance,
         )
         match step:
             case Step.OPEN:
-                await self._open(row, f"{self._tally.failures} failures in a row")
+                failures = self._tally.failures(now)
+                await self._open(row, f"{failures} failures in a row", failures, self._tally.asked_for(now))
             case Step.PROBE:
                 await self._probe(row)
             case Step.CHECK:
                 await self._check(row)
             case Step.NOTHING:
-                self._answer_waiters(ControlAnswer(available=False, detail=f"circuit {self.state}"))
+                refused = ControlAnswer(available=False, detail=self.refusal or "not asked")
+                self._answer(self._take_waiters(), refused)
 
-    async def _open(self, row: CircuitRow, reason: str) -> None:
+    async def _open(self, row: CircuitRow, reason: str, failures: int, asked_for: float) -> None:
         openings = row.openings + 1
         if row.state == CircuitState.CLOSED and row.changed_ago >= self._policy.stable_after:
             openings = 1
@@ -170,9 +235,9 @@ class CircuitKeeper:
             row.generation,
             state=CircuitState.OPEN,
             reason=reason,
-            failures=max(self._tally.failures, row.failures),
+            failures=failures,
             openings=openings,
-            retry_in=self._policy.cooldown_of(openings, self._uniform),
+            retry_in=self._policy.cooldown_of(openings, self._uniform, asked_for=asked_for),
         )
         await self.refresh()
 
@@ -189,40 +254,51 @@ class CircuitKeeper:
         row = await self.refresh()
         if not mine or row.probe_owner != self._instance:
             return
-        answer = await self._control_call()
-        await self._store.note_check(
-            ok=answer.available, failures=0 if answer.available else row.failures + 1
-        )
-        self._answer_waiters(answer)
+        answer = await self._ask()
+        failures = 0 if answer.available else row.failures + 1
+        await self._store.note_check(ok=answer.available, failures=failures)
         if answer.available:
-            self._answered_at = self._clock()
             await self._store.change(
                 row.generation, state=CircuitState.CLOSED, reason=None, failures=0, openings=row.openings
             )
             await self.refresh()
         else:
-            await self._open(replace(row, failures=row.failures + 1), answer.detail)
+            await self._open(row, answer.detail, failures, answer.retry_after or 0.0)
 
     async def _check(self, row: CircuitRow) -> None:
         # At most one control call in a second, however many lanes fail.
         if self._clock() - self._check_began_at < _READ_EVERY:
             return
-        self._check_began_at = self._clock()
-        waiters, self._check_waiters = self._check_waiters, []
-        answer = await self._control_call()
+        answer = await self._ask()
+        now = self._clock()
         if answer.available:
-            self._answered_at = self._clock()
             self._tally.checks_failed = 0
         else:
-            self._tally.check_failed(row.generation)
+            self._tally.check_failed(row.generation, now, answer.retry_after)
             self._nudge.set()
-        for waiter in waiters:
-            if not waiter.done():
-                waiter.set_result(answer)
-        await self._store.note_check(ok=answer.available, failures=self._tally.failures)
+        await self._store.note_check(ok=answer.available, failures=self._tally.failures(now))
 
-    def _answer_waiters(self, answer: ControlAnswer) -> None:
+    async def _ask(self) -> ControlAnswer:
+        """Make a control call; it answers those who asked before it began, and nobody else."""
+        self._check_began_at = self._clock()
+        self._check_wanted = False
+        waiters = self._take_waiters()
+        try:
+            answer = await self._control_call()
+        except BaseException:
+            self._check_waiters += waiters
+            raise
+        if answer.available:
+            self._answered_at = self._clock()
+        self._answer(waiters, answer)
+        return answer
+
+    def _take_waiters(self) -> list[asyncio.Future[ControlAnswer]]:
         waiters, self._check_waiters = self._check_waiters, []
+        return waiters
+
+    @staticmethod
+    def _answer(waiters: list[asyncio.Future[ControlAnswer]], answer: ControlAnswer) -> None:
         for waiter in waiters:
             if not waiter.done():
                 waiter.set_result(answer)
@@ -230,6 +306,6 @@ class CircuitKeeper:
     async def _note_success(self, row: CircuitRow) -> None:
         now = self._clock()
         if self._success_at is not None and now - self._success_noted_at >= _NOTE_EVERY:
-            failures = self._tally.failures if self.state is CircuitState.CLOSED else row.failures
+            failures = self._tally.failures(now) if self.state is CircuitState.CLOSED else row.failures
             await self._store.note_success(ago=now - self._success_at, failures=failures)
             self._success_noted_at, self._success_at = now, None

@@ -114,6 +114,7 @@ class Keycloak:
         self.clock = clock
         self.available = True
         self.slow = False
+        self.retry_after: float | None = None
         self.began: list[float] = []
         self.pending: list[asyncio.Future[bool]] = []
 
@@ -132,9 +133,10 @@ class Keycloak:
         """Let the longest pending call come back."""
         self.pending[0].set_result(available)
 
-    @staticmethod
-    def _answer(*, available: bool) -> ControlAnswer:
-        return ControlAnswer(available=available, detail="" if available else "connection refused")
+    def _answer(self, *, available: bool) -> ControlAnswer:
+        if available:
+            return ControlAnswer(available=True, detail="")
+        return ControlAnswer(available=False, detail="connection refused", retry_after=self.retry_after)
 
 
 class Instance:

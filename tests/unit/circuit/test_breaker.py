@@ -6,37 +6,53 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from consumer.circuit.breaker import CircuitPolicy, CircuitState, Ramp, Step, Tally, next_step
+from consumer.circuit.breaker import (
+    CircuitPolicy,
+    CircuitState,
+    Ramp,
+    Refusal,
+    Step,
+    Tally,
+    next_step,
+    refusal,
+)
 
-POLICY = CircuitPolicy(threshold=3, cooldown=60, cooldown_cap=600, health_cache=30)
+POLICY = CircuitPolicy(
+    threshold=3, window=60, lane_memory=3600, cooldown=60, cooldown_cap=600, retry_after_cap=3600
+)
+
+
+NOW = 1000.0
 
 
 def tally_of(*, lanes: int = 0, checks: int = 0) -> Tally:
-    tally = Tally(generation=7)
+    tally = Tally(POLICY, generation=7)
     for lane in range(lanes):
-        tally.failure(7, lane)
+        tally.failure(7, lane, NOW)
     for _ in range(checks):
-        tally.check_failed(7)
+        tally.check_failed(7, NOW)
     return tally
 
 
 def step(
     state: CircuitState,
     *,
-    tally: Tally | None = None,
+    failures: int = 0,
     retry_in: float | None = None,
     probe_ends_in: float | None = None,
     idle_for: float = 0.0,
     check_asked: bool = False,
+    maintenance: bool = False,
 ) -> Step:
     return next_step(
         state,
-        tally=tally or Tally(generation=7),
+        failures=failures,
         policy=POLICY,
         retry_in=retry_in,
         probe_ends_in=probe_ends_in,
         idle_for=idle_for,
         check_asked=check_asked,
+        maintenance=maintenance,
     )
 
 
@@ -58,7 +74,9 @@ class TestWhileClosed:
     def test_the_threshold_counts_distinct_lanes_and_control_calls(
         self, lanes: int, checks: int, expected: Step
     ) -> None:
-        assert step(CircuitState.CLOSED, tally=tally_of(lanes=lanes, checks=checks)) is expected
+        failures = tally_of(lanes=lanes, checks=checks).failures(NOW)
+
+        assert step(CircuitState.CLOSED, failures=failures) is expected
 
     @pytest.mark.parametrize(("idle_for", "expected"), [(29.9, Step.NOTHING), (30.0, Step.CHECK)])
     def test_keycloak_is_asked_when_it_has_been_silent_for_the_health_cache(
@@ -70,7 +88,7 @@ class TestWhileClosed:
         assert step(CircuitState.CLOSED, check_asked=True) is Step.CHECK
 
     def test_opening_goes_before_asking(self) -> None:
-        assert step(CircuitState.CLOSED, tally=tally_of(lanes=3), check_asked=True) is Step.OPEN
+        assert step(CircuitState.CLOSED, failures=3, check_asked=True) is Step.OPEN
 
 
 class TestWhileOpen:
@@ -82,7 +100,7 @@ class TestWhileOpen:
         assert step(CircuitState.OPEN, retry_in=retry_in) is expected
 
     def test_nothing_else_asks_keycloak(self) -> None:
-        cold = step(CircuitState.OPEN, retry_in=1, tally=tally_of(lanes=9), idle_for=999, check_asked=True)
+        cold = step(CircuitState.OPEN, retry_in=1, failures=9, idle_for=999, check_asked=True)
 
         assert cold is Step.NOTHING
 
@@ -98,11 +116,40 @@ class TestWhileHalfOpen:
         assert step(CircuitState.HALF_OPEN, probe_ends_in=probe_ends_in) is expected
 
     def test_nothing_else_asks_keycloak(self) -> None:
-        probing = step(
-            CircuitState.HALF_OPEN, probe_ends_in=1, tally=tally_of(lanes=9), idle_for=999, check_asked=True
-        )
+        probing = step(CircuitState.HALF_OPEN, probe_ends_in=1, failures=9, idle_for=999, check_asked=True)
 
         assert probing is Step.NOTHING
+
+
+@pytest.mark.parametrize("state", list(CircuitState))
+def test_in_maintenance_keycloak_is_left_alone(state: CircuitState) -> None:
+    alone = step(
+        state, failures=9, retry_in=-1, probe_ends_in=-1, idle_for=999, check_asked=True, maintenance=True
+    )
+
+    assert alone is Step.NOTHING
+
+
+class TestWhyNothingIsCalled:
+    @pytest.mark.parametrize(
+        ("state", "maintenance", "expected"),
+        [
+            (None, False, Refusal.UNKNOWN),
+            (None, True, Refusal.UNKNOWN),
+            (CircuitState.CLOSED, False, None),
+            (CircuitState.OPEN, False, Refusal.CIRCUIT),
+            (CircuitState.HALF_OPEN, False, Refusal.CIRCUIT),
+            (CircuitState.CLOSED, True, Refusal.MAINTENANCE),
+            (CircuitState.OPEN, True, Refusal.MAINTENANCE),
+        ],
+    )
+    def test_is_decided_by_state_and_maintenance(
+        self,
+        state: CircuitState | None,
+        maintenance: bool,  # noqa: FBT001 - a row of a table
+        expected: Refusal | None,
+    ) -> None:
+        assert refusal(state, maintenance=maintenance) is expected
 
 
 class TestTheCooldown:
@@ -129,48 +176,115 @@ class TestTheCooldown:
 
         assert [policy.cooldown_of(n, lambda low, _: low) for n in (1, 2)] == [1000, 1000]
 
+    @pytest.mark.parametrize(
+        ("asked_for", "seconds"), [(0, 60), (59, 60), (61, 61), (3600, 3600), (86400, 3600)]
+    )
+    def test_is_as_long_as_keycloak_asked_for_within_reason(self, asked_for: float, seconds: float) -> None:
+        assert POLICY.cooldown_of(1, lambda low, _: low, asked_for=asked_for) == seconds
+
 
 class TestTheTally:
     def test_counts_a_lane_once(self) -> None:
-        tally = Tally(generation=7)
+        tally = Tally(POLICY, generation=7)
         for _ in range(100):
-            tally.failure(7, "one")
+            tally.failure(7, "one", NOW)
 
-        assert tally.failures == 1
+        assert tally.failures(NOW) == 1
+
+    def test_counts_together_only_what_began_to_fail_within_the_window(self) -> None:
+        tally = Tally(POLICY, generation=7)
+        for lane, at in enumerate((0.0, 30.0, 61.0)):
+            tally.failure(7, lane, at)
+
+        assert [tally.failures(at) for at in (61.0, 91.0, 122.0)] == [2, 1, 0]
+
+    def test_a_lane_that_fails_again_and_again_is_no_news(self) -> None:
+        """Three users in trouble at different times of an hour, each tried again every five minutes."""
+        tally = Tally(POLICY, generation=7)
+        most = 0
+        for second in range(0, 7200, 20):
+            for lane, since in ((0, 0), (1, 1200), (2, 2400)):
+                if second >= since and (second - since) % 300 == 0:
+                    tally.failure(7, lane, float(second))
+            most = max(most, tally.failures(float(second)))
+
+        assert most == 1
+
+    def test_a_lane_is_news_again_after_its_own_success_but_not_after_anothers(self) -> None:
+        tally = tally_of(lanes=1)
+        tally.success(7, "other")
+        tally.failure(7, 0, NOW + 1)
+        assert tally.failures(NOW + 1) == 0
+
+        tally.success(7, 0)
+        tally.failure(7, 0, NOW + 2)
+        assert tally.failures(NOW + 2) == 1
+
+    def test_a_lane_is_news_again_after_a_long_time(self) -> None:
+        tally = tally_of(lanes=1)
+        tally.failure(7, 0, NOW + 3601)
+
+        assert tally.failures(NOW + 3601) == 1
+
+    def test_remembers_a_bounded_number_of_lanes(self) -> None:
+        tally = Tally(POLICY, generation=7)
+        for lane in range(10_001):
+            tally.failure(7, lane, NOW)
+        tally.success(7)
+        tally.failure(7, 0, NOW)
+        tally.failure(7, 10_000, NOW)
+
+        # The oldest was forgotten, and is news.
+        assert tally.failures(NOW) == 1
+
+    def test_keeps_the_longest_pause_that_was_asked_for_until_it_is_over(self) -> None:
+        tally = Tally(POLICY, generation=7)
+        tally.failure(7, "one", NOW, retry_after=120)
+        tally.failure(7, "two", NOW + 10, retry_after=5)
+        tally.check_failed(7, NOW + 10)
+
+        assert [tally.asked_for(NOW + after) for after in (20, 130)] == [100, 0]
+
+    def test_a_success_ends_the_pause_that_was_asked_for(self) -> None:
+        tally = Tally(POLICY, generation=7)
+        tally.check_failed(7, NOW, retry_after=120)
+        tally.success(7)
+
+        assert tally.asked_for(NOW) == 0
 
     def test_counts_every_control_call(self) -> None:
-        assert tally_of(checks=2).failures == 2
+        assert tally_of(checks=2).failures(NOW) == 2
 
     def test_a_success_of_its_generation_forgets_all(self) -> None:
         tally = tally_of(lanes=2, checks=1)
 
         tally.success(7)
 
-        assert tally.failures == 0
+        assert tally.failures(NOW) == 0
 
     @pytest.mark.parametrize("generation", [6, 8])
     def test_calls_of_other_generations_count_for_nothing(self, generation: int) -> None:
         tally = tally_of(lanes=1)
 
-        tally.failure(generation, "other")
-        tally.check_failed(generation)
+        tally.failure(generation, "other", NOW)
+        tally.check_failed(generation, NOW)
         tally.success(generation)
 
-        assert tally.failures == 1
+        assert tally.failures(NOW) == 1
 
     def test_a_new_generation_begins_at_nothing(self) -> None:
         tally = tally_of(lanes=2, checks=2)
 
         tally.begin(8)
 
-        assert (tally.generation, tally.failures) == (8, 0)
+        assert (tally.generation, tally.failures(NOW)) == (8, 0)
 
     def test_the_same_generation_goes_on(self) -> None:
         tally = tally_of(lanes=2)
 
         tally.begin(7)
 
-        assert tally.failures == 2
+        assert tally.failures(NOW) == 2
 
 
 class TestTheRamp:

@@ -7,7 +7,7 @@ from contextlib import asynccontextmanager, suppress
 import pytest
 
 from consumer.circuit import keeper
-from consumer.circuit.breaker import CircuitState
+from consumer.circuit.breaker import CircuitState, Refusal
 from consumer.outbox.errors import DatabaseUnavailable
 from tests.unit.circuit.circuit_in_memory import Clock, Instance, Keycloak, MemoryCircuit, policy
 
@@ -93,6 +93,46 @@ class TestOpening:
         assert circuit.state == "OPEN"
         assert circuit.checks == [True, False, False, False]
 
+    async def test_three_users_in_trouble_in_a_quiet_hour_do_not(
+        self, circuit: MemoryCircuit, keycloak: Keycloak, one: Instance, clock: Clock
+    ) -> None:
+        """Nobody else's change goes through in between; each of them is tried again every five minutes."""
+        for second in range(3 * 3600):
+            for lane, since in (("x", 0), ("y", 700), ("z", 1800)):
+                if second >= since and (second - since) % 300 == 0:
+                    one.fail(lane)
+            await one.turn()
+            clock.advance(1)
+
+        assert circuit.history == ["CLOSED"]
+
+    async def test_lanes_that_begin_to_fail_while_the_control_call_succeeds_do(
+        self, circuit: MemoryCircuit, keycloak: Keycloak, one: Instance, clock: Clock
+    ) -> None:
+        """Keycloak can be read and not written: its database is full, say."""
+        for lane in range(3):
+            one.fail(lane)
+            for _ in range(20):
+                await one.turn()
+                clock.advance(1)
+
+        assert circuit.state == "OPEN"
+        assert set(circuit.checks) == {True}
+
+    async def test_a_failure_that_is_no_news_still_has_keycloak_asked(
+        self, circuit: MemoryCircuit, keycloak: Keycloak, one: Instance, clock: Clock
+    ) -> None:
+        one.fail("x")
+        clock.advance(200)
+        one.keeper.success(one.keeper.generation)
+        keycloak.available = False
+        for _ in range(4):
+            one.fail("x")
+            await one.turn()
+            clock.advance(1)
+
+        assert circuit.state == "OPEN"
+
     async def test_of_several_instances_one_opens_it_once(
         self, circuit: MemoryCircuit, keycloak: Keycloak
     ) -> None:
@@ -152,7 +192,7 @@ class TestTheCooldown:
             clock.now = circuit.retry_at
             await one.turn()
 
-        assert waits == [60, 120, 240, 480, 600, 600]
+        assert waits == [60, 120, 240, 300, 300, 300]
 
     @pytest.mark.parametrize(("closed_for", "cooldown"), [(299, 120), (300, 60)])
     async def test_is_short_again_only_after_a_stable_while(
@@ -167,6 +207,25 @@ class TestTheCooldown:
 
         assert circuit.retry_at == clock() + cooldown
 
+    @pytest.mark.parametrize(("retry_after", "cooldown"), [(30, 60), (200, 200), (90_000, 3600)])
+    async def test_is_as_long_as_deliveries_were_told_to_wait(
+        self, circuit: MemoryCircuit, one: Instance, clock: Clock, retry_after: float, cooldown: float
+    ) -> None:
+        one.keeper.failure(one.keeper.generation, "x", retry_after)
+        await open_circuit(one)
+
+        assert circuit.retry_at == clock() + cooldown
+
+    async def test_is_as_long_as_the_probe_was_told_to_wait(
+        self, circuit: MemoryCircuit, keycloak: Keycloak, one: Instance, clock: Clock
+    ) -> None:
+        await open_circuit(one)
+        keycloak.available, keycloak.retry_after = False, 900
+        clock.advance(60)
+        await one.turn()
+
+        assert circuit.retry_at == clock() + 900
+
 
 class TestTheProbe:
     async def test_that_succeeds_closes_it_and_deliveries_ramp_up(
@@ -180,6 +239,60 @@ class TestTheProbe:
         assert one.keeper.allowed_calls == 1
         one.keeper.success(one.keeper.generation)
         assert one.keeper.allowed_calls == 2
+
+    async def test_answers_nobody_who_asked_after_it_began(
+        self, circuit: MemoryCircuit, keycloak: Keycloak, one: Instance, clock: Clock
+    ) -> None:
+        await open_circuit(one)
+        clock.advance(60)
+        keycloak.slow = True
+        early = asyncio.create_task(one.keeper.check())
+        await asyncio.sleep(0)
+        turn = asyncio.create_task(one.turn())
+        while not keycloak.pending:
+            await asyncio.sleep(0)
+        late = asyncio.create_task(one.keeper.check())
+        await asyncio.sleep(0)
+
+        keycloak.answer(available=True)
+        await turn
+        assert (await early).available
+        assert not late.done()
+
+        keycloak.slow, keycloak.available = False, False
+        clock.advance(1)
+        await one.turn()
+        assert not (await late).available
+
+    async def test_whose_result_cannot_be_recorded_answers_those_who_asked(
+        self, circuit: MemoryCircuit, keycloak: Keycloak, one: Instance, clock: Clock
+    ) -> None:
+        await open_circuit(one)
+        clock.advance(60)
+        keycloak.slow = True
+        asked = asyncio.create_task(one.keeper.check())
+        await asyncio.sleep(0)
+        turn = asyncio.create_task(one.turn())
+        while not keycloak.pending:
+            await asyncio.sleep(0)
+        circuit.fault = DatabaseUnavailable()
+        keycloak.answer(available=True)
+
+        with pytest.raises(DatabaseUnavailable):
+            await turn
+        assert (await asked).available
+
+    async def test_deliveries_that_began_before_the_outage_do_not_ramp_up(
+        self, circuit: MemoryCircuit, one: Instance, clock: Clock
+    ) -> None:
+        before = one.keeper.generation
+        await open_circuit(one)
+        clock.advance(60)
+        await one.turn()
+        for _ in range(20):
+            one.keeper.success(before)
+
+        assert one.keeper.allowed_calls == 1
 
     async def test_is_made_by_exactly_one_of_several(
         self, circuit: MemoryCircuit, keycloak: Keycloak, clock: Clock
@@ -271,6 +384,21 @@ class TestWhoIsTold:
         await other.turn()
 
         assert other.states == [CLOSED, OPEN]
+
+    async def test_an_opening_that_passed_between_two_readings(
+        self, circuit: MemoryCircuit, keycloak: Keycloak, one: Instance, clock: Clock
+    ) -> None:
+        other = Instance(circuit, keycloak, name="b")
+        await other.turn()
+        await open_circuit(one)
+        clock.advance(60)
+        await one.turn()
+        assert circuit.state == "CLOSED"
+
+        await other.turn()
+
+        assert other.states == [CLOSED, OPEN, CLOSED]
+        assert other.keeper.allowed_calls == 1
 
     async def test_nothing_is_called_before_the_first_reading(
         self, circuit: MemoryCircuit, keycloak: Keycloak
@@ -380,6 +508,91 @@ class TestChecks:
             await one.turn()
 
         assert len(keycloak.began) == asked
+
+
+class TestTheTailOfAnOutage:
+    async def test_lasts_a_minute_from_the_closing(
+        self, circuit: MemoryCircuit, one: Instance, clock: Clock
+    ) -> None:
+        seen = [one.keeper.settling]
+        await open_circuit(one)
+        clock.advance(60)
+        await one.turn()
+        for seconds in (0, 59.9, 0.1):
+            clock.advance(seconds)
+            seen.append(one.keeper.settling)
+
+        assert seen == [False, True, True, False]
+
+    @pytest.mark.parametrize(("after", "settling", "calls"), [(30, True, 1), (90, False, 8)])
+    async def test_is_met_softly_also_by_who_starts_into_it(
+        self,
+        circuit: MemoryCircuit,
+        keycloak: Keycloak,
+        one: Instance,
+        clock: Clock,
+        after: float,
+        settling: bool,  # noqa: FBT001 - a row of a table
+        calls: int,
+    ) -> None:
+        await open_circuit(one)
+        clock.advance(60)
+        await one.turn()
+        clock.advance(after)
+        late = Instance(circuit, keycloak, name="b")
+        await late.turn()
+
+        assert (late.keeper.settling, late.keeper.allowed_calls) == (settling, calls)
+
+
+class TestMaintenance:
+    async def test_stops_deliveries_and_questions(
+        self, circuit: MemoryCircuit, keycloak: Keycloak, one: Instance, clock: Clock
+    ) -> None:
+        asked = len(keycloak.began)
+        one.keeper.maintain(on=True)
+        keycloak.available = False
+        for _ in range(100):
+            one.fail("x", "y", "z")
+            clock.advance(1)
+            await one.turn()
+
+        assert (one.keeper.refusal, one.keeper.allowed_calls) == (Refusal.MAINTENANCE, 0)
+        assert (len(keycloak.began), circuit.history) == (asked, ["CLOSED"])
+
+    async def test_answers_those_who_ask_meanwhile(self, one: Instance) -> None:
+        one.keeper.maintain(on=True)
+        waiting = asyncio.create_task(one.keeper.check())
+        await asyncio.sleep(0)
+        await one.turn()
+
+        assert (await waiting).detail == "maintenance"
+
+    async def test_ends_with_a_ramp_once(self, one: Instance, clock: Clock) -> None:
+        one.keeper.maintain(on=False)
+        assert one.keeper.allowed_calls == 8
+        one.keeper.maintain(on=True)
+        clock.advance(3600)
+        one.keeper.maintain(on=False)
+        assert (one.keeper.allowed_calls, one.keeper.settling) == (1, True)
+
+        one.keeper.success(one.keeper.generation)
+        one.keeper.maintain(on=False)
+        assert one.keeper.allowed_calls == 2
+
+    async def test_leaves_an_open_circuit_open_until_a_probe(
+        self, circuit: MemoryCircuit, one: Instance, clock: Clock
+    ) -> None:
+        await open_circuit(one)
+        one.keeper.maintain(on=True)
+        clock.advance(3600)
+        await one.turn()
+        assert circuit.state == "OPEN"
+
+        one.keeper.maintain(on=False)
+        assert one.keeper.refusal is Refusal.CIRCUIT
+        await one.turn()
+        assert circuit.state == "CLOSED"
 
 
 class TestRunning:

@@ -16,7 +16,7 @@ from hypothesis.stateful import (
     run_state_machine_as_test,
 )
 
-from consumer.circuit.breaker import CircuitState
+from consumer.circuit.breaker import CircuitState, Refusal
 from consumer.circuit.keeper import ControlAnswer
 from tests.unit.circuit.circuit_in_memory import POLICY, Clock, Instance, Keycloak, MemoryCircuit
 
@@ -96,7 +96,11 @@ class Together(RuleBasedStateMachine):
     def delivery_succeeds(self, name: str) -> None:
         keeper = self.instances[name].keeper
         keeper.success(keeper.generation)
-        assert keeper._tally.failures == 0
+        assert keeper._tally.failures(self.clock()) == 0
+
+    @rule(name=names, on=st.booleans())
+    def maintained(self, name: str, on: bool) -> None:  # noqa: FBT001 - drawn by hypothesis
+        self.instances[name].keeper.maintain(on=on)
 
     @rule(name=names)
     def killed_and_started_again(self, name: str) -> None:
@@ -136,7 +140,8 @@ class Together(RuleBasedStateMachine):
     def nothing_is_called_unless_closed(self) -> None:
         for instance in self.instances.values():
             keeper = instance.keeper
-            assert (keeper.allowed_calls > 0) == (keeper.state is CircuitState.CLOSED)
+            allowed = keeper.state is CircuitState.CLOSED and keeper.refusal is not Refusal.MAINTENANCE
+            assert (keeper.allowed_calls > 0) == allowed
 
     def teardown(self) -> None:
         """Whatever has happened, and though all died: when Keycloak is well, the circuit closes by itself."""

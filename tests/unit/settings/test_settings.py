@@ -73,6 +73,7 @@ class TestDefaults:
         assert (settings.backoff_base, settings.backoff_cap) == (timedelta(seconds=1), timedelta(minutes=5))
         assert settings.failure_threshold == 3
         assert (settings.cooldown, settings.health_cache) == (timedelta(seconds=60), timedelta(seconds=30))
+        assert settings.cooldown_cap == timedelta(minutes=5)
         assert settings.grace_period == timedelta(hours=24)
         assert settings.offline_mode_allowed is True
         assert (settings.lease, settings.keycloak_timeout) == (timedelta(seconds=30), timedelta(seconds=10))
