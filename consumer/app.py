@@ -31,9 +31,12 @@ from consumer.drain.policy import MERGE_LIMIT, DrainPolicy
 from consumer.drain.realms import RealmWatch
 from consumer.drain.turns import Turns
 from consumer.durations import format_duration
+from consumer.ingest.backlog import BacklogWatch, Marks
 from consumer.ingest.ingest import Ingest, IngestPolicy
 from consumer.ingest.kafka import KafkaAddress
+from consumer.ingest.pausing import PausePolicy, PauseReason
 from consumer.outbox.audit import AuditStore
+from consumer.outbox.backlog_store import BacklogStore
 from consumer.outbox.circuit_store import CircuitStore
 from consumer.outbox.database import Database
 from consumer.outbox.drain_store import DrainStore
@@ -53,7 +56,6 @@ __all__ = ["Consumer", "kafka_address", "open_database", "open_keycloak", "purge
 
 _log = structlog.get_logger("kcsync")
 _GRACE = 20.0
-_CIRCUIT = "circuit"
 
 
 def open_database(settings: Settings) -> Database:
@@ -193,19 +195,32 @@ class Consumer:
             kafka_address(settings),
             IngestStore(database, group=settings.kafka_group, writer=instance),
             AuditStore(database),
-            policy=IngestPolicy(batch=settings.ingest_batch, realms=frozenset(settings.keycloak_realms)),
+            policy=IngestPolicy(
+                batch=settings.ingest_batch,
+                realms=frozenset(settings.keycloak_realms),
+                pause=PausePolicy(settings.pause_policy),
+            ),
             seal=lambda plaintext, context: _seal(keys, plaintext, context),
             tracer=tracer,
             on_persisted=self.drainer.notify,
             on_state=_say,
         )
+        self.backlog = BacklogWatch(
+            BacklogStore(database),
+            marks=Marks(high=settings.backlog_high, low=settings.backlog_low),
+            on_change=lambda full: self._hold_ingest(PauseReason.BACKLOG, on=full),
+            on_state=_say,
+        )
 
     async def run(self, stop: asyncio.Event) -> None:
         """Run everything until `stop` is set, then stop gracefully within 20 s or so."""
+        # Before the first record: what holds ingest must be known.
         await self.circuit.refresh()
+        await self.backlog.turn()
         async with asyncio.TaskGroup() as tasks:
             background = [
                 tasks.create_task(self.circuit.run()),
+                tasks.create_task(self.backlog.run()),
                 tasks.create_task(self.leases.run()),
                 tasks.create_task(self.drainer.run()),
                 tasks.create_task(self._summarise()),
@@ -263,19 +278,24 @@ class Consumer:
         return result
 
     def _circuit_changed(self, state: CircuitState, reason: str | None) -> None:
-        if state is CircuitState.CLOSED:
-            self.ingest.resume(_CIRCUIT)
-        else:
-            self.ingest.pause(_CIRCUIT)
+        self._hold_ingest(PauseReason.CIRCUIT, on=state is not CircuitState.CLOSED)
         if state is not CircuitState.CLOSED:
             self._judge.circuit_opened(self.circuit.generation - 1)
+        held = PausePolicy(self._settings.pause_policy) is PausePolicy.IMMEDIATELY
+        waiting = "partitions are paused, events wait" if held else "events wait in the outbox"
         meaning = {
-            CircuitState.CLOSED: "deliveries go on, partitions flow",
-            CircuitState.OPEN: "no deliveries, partitions are paused, events wait",
+            CircuitState.CLOSED: "deliveries go on, partitions flow" if held else "deliveries go on",
+            CircuitState.OPEN: f"no deliveries, {waiting}",
             CircuitState.HALF_OPEN: "one control call asks whether Keycloak is back",
         }
         _say(f"Circuit {state}: {meaning[state]}" + (f" ({reason})" if reason else ""))
         self.drainer.notify()
+
+    def _hold_ingest(self, reason: PauseReason, *, on: bool) -> None:
+        if on:
+            self.ingest.pause(reason)
+        else:
+            self.ingest.resume(reason)
 
     async def _summarise(self) -> None:
         counts = self.drainer.counts

@@ -199,6 +199,22 @@ class Settings(BaseModel):
         description="The most records persisted in one transaction. Larger batches save commits and hold locks longer.",
     )
 
+    backlog_high: int = Field(
+        default=1_000_000,
+        ge=1,
+        le=1_000_000_000,
+        description="From so many pending entries on ingest holds, and events wait in Kafka. Entries behind a held one "
+        "or of a realm at fault do not count: they wait for somebody. A million takes some 1 GB of MariaDB's disk "
+        "and no memory of this process.",
+    )
+    backlog_low: int = Field(
+        default=800_000,
+        ge=0,
+        le=1_000_000_000,
+        description="Ingest goes on when no more than so many are pending. The distance to backlog_high keeps it from "
+        "stopping and going all the time.",
+    )
+
     # Drain
 
     sync_interval: Duration = Field(
@@ -310,8 +326,12 @@ class Settings(BaseModel):
         description="Whether events are accepted while Keycloak is away. With false, `start` refuses without Keycloak "
         "and ingest pauses at once; events then wait in Kafka, under its retention.",
     )
-    pause_policy: Literal["immediately"] = Field(
-        default="immediately", description="When the Kafka partitions pause after the circuit has opened."
+    pause_policy: Literal["immediately", "on_backlog", "never"] = Field(
+        default="immediately",
+        description="When the Kafka partitions pause by themselves. immediately: while nothing can be delivered, and "
+        "while the backlog is full. on_backlog: only while the backlog is full, so that an outage fills the outbox up "
+        "to backlog_high first. never: MariaDB takes whatever comes. In every case a partition flows again before "
+        "Kafka's retention would remove unread records.",
     )
 
     # Housekeeping
@@ -389,7 +409,11 @@ class Settings(BaseModel):
 
     @model_validator(mode="after")
     def _belong_together(self) -> Self:
-        found = [*self._contradictions_of_time(), *self._contradictions_of_kafka()]
+        found = [
+            *self._contradictions_of_time(),
+            *self._contradictions_of_pausing(),
+            *self._contradictions_of_kafka(),
+        ]
         if found:
             raise ContradictionError(found)
         return self
@@ -417,6 +441,27 @@ class Settings(BaseModel):
                     "grace_period",
                     "it ends before KCSYNC_COOLDOWN lets Keycloak be asked again",
                     f"at least {cooldown}",
+                )
+            )
+        return found
+
+    def _contradictions_of_pausing(self) -> list[tuple[str, str, str]]:
+        found = []
+        if self.backlog_low >= self.backlog_high:
+            high = self.backlog_high
+            found.append(
+                (
+                    "backlog_low",
+                    f"it is not below KCSYNC_BACKLOG_HIGH={high}",
+                    f"less than {high}, such as 4/5 of it",
+                )
+            )
+        if not self.offline_mode_allowed and self.pause_policy != "immediately":
+            found.append(
+                (
+                    "pause_policy",
+                    "KCSYNC_OFFLINE_MODE_ALLOWED=false wants events left in Kafka while Keycloak is away",
+                    "immediately",
                 )
             )
         return found

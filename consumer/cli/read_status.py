@@ -55,7 +55,7 @@ async def read_status(settings: Settings, database: Database) -> StatusReport:
         ingest=Ingest(
             topic=settings.kafka_topic,
             group=settings.kafka_group,
-            partitions=_partitions(settings, overview, circuit, ends),
+            partitions=_partitions(settings, overview, ends),
         ),
         drain=Drain(
             instances=tuple(
@@ -122,11 +122,10 @@ def _queue(overview: Overview) -> QueueMetrics:
 
 
 def _partitions(
-    settings: Settings, overview: Overview, circuit: CircuitRow, ends: dict[int, int] | Unreachable
+    settings: Settings, overview: Overview, ends: dict[int, int] | Unreachable
 ) -> tuple[Partition, ...]:
     rows = {row.partition: row for row in overview.partitions if row.topic == settings.kafka_topic}
     numbers = sorted(rows.keys() | (ends.keys() if isinstance(ends, dict) else set()))
-    open_now = circuit.state != CircuitState.CLOSED
     return tuple(
         Partition(
             number=number,
@@ -135,7 +134,9 @@ def _partitions(
             lag=Unknown("Kafka does not answer")
             if isinstance(ends, Unreachable)
             else max(0, ends.get(number, 0) - (0 if row is None else row.next_offset)),
-            paused=open_now,
+            paused=row is not None and bool(row.pause.reasons) and not row.pause.yields,
+            paused_for=() if row is None else row.pause.reasons,
+            yields_to_retention=row is not None and row.pause.yields,
         )
         for number in numbers
     )
@@ -151,7 +152,9 @@ def _without_database(
     partitions: tuple[Partition, ...] | Unknown = unknown
     if isinstance(ends, dict):
         partitions = tuple(
-            Partition(number=n, watermark=unknown, writer=unknown, lag=unknown, paused=unknown)
+            Partition(
+                number=n, watermark=unknown, writer=unknown, lag=unknown, paused=unknown, paused_for=unknown
+            )
             for n in sorted(ends)
         )
     return StatusReport(

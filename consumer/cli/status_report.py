@@ -133,6 +133,8 @@ class Partition:
         writer: The instance that ingests it; None if there is none.
         lag: Records in Kafka that are not ingested.
         paused: Whether its reading is paused.
+        paused_for: What holds it: `circuit`, `maintenance`, `backlog`, `operator`.
+        yields_to_retention: Whether it is read in spite of that, because Kafka would soon remove unread records.
     """
 
     number: int
@@ -140,6 +142,8 @@ class Partition:
     writer: str | Unknown | None
     lag: int | Unknown
     paused: bool | Unknown
+    paused_for: tuple[str, ...] | Unknown = ()
+    yields_to_retention: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -263,7 +267,7 @@ def exit_code(report: StatusReport) -> ExitCode:
     if (
         mode_of(report) != Mode.NORMAL
         or report.connection.available is False
-        or any(partition.paused is True for partition in partitions)
+        or any(partition.paused is True or partition.yields_to_retention for partition in partitions)
         # Nobody alive is not idle: nothing is read or delivered.
         or report.drain.instances == ()
     ):
@@ -383,12 +387,19 @@ def _ingest(ingest: Ingest) -> list[str]:
                 partition.number,
                 "none" if partition.watermark is None else partition.watermark,
                 partition.lag,
-                partition.paused,
+                _pause(partition),
                 "none" if partition.writer is None else partition.writer,
             )
             for partition in ingest.partitions
         ],
     )
+
+
+def _pause(partition: Partition) -> object:
+    if isinstance(partition.paused_for, Unknown) or not partition.paused_for:
+        return partition.paused
+    reasons = ", ".join(partition.paused_for)
+    return f"{partition.paused} ({reasons}{'; yields to retention' if partition.yields_to_retention else ''})"
 
 
 def _drain(drain: Drain, now: datetime) -> list[str]:

@@ -7,7 +7,7 @@ import contextlib
 import hashlib
 import random
 import time
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 import structlog
@@ -16,13 +16,15 @@ from opentelemetry.trace import Tracer
 
 from consumer.ingest.decode import Poison, Record, decode
 from consumer.ingest.kafka import KafkaAddress, KafkaReader, KafkaUnavailable
+from consumer.ingest.pausing import PausePolicy, PauseReason, Pausing
 from consumer.ingest.plan import Seal, plan_batch, progress_of
 from consumer.ingest.resume import Committed, Finding, LogRange, decide
+from consumer.ingest.retention_watch import RetentionWatch
 from consumer.ingest.stamp import is_ours, stamp
 from consumer.outbox.audit import AuditStore
-from consumer.outbox.errors import CommitUnknown, DatabaseUnavailable
+from consumer.outbox.errors import CommitUnknown, DatabaseUnavailable, OutboxError
 from consumer.outbox.ingest_store import BatchRows, IngestStore, PartitionsLost, StaleOffsets
-from consumer.outbox.rows import NewEntry, PartitionProgress, Watermark
+from consumer.outbox.rows import FLOWS, NewEntry, PartitionProgress, PauseNote, Watermark
 from consumer.retry import Backoff
 from consumer.telemetry.propagation import TraceContext
 from consumer.telemetry.spans import MOST_LINKS, poll_span
@@ -38,19 +40,28 @@ _DECODE_AT_ONCE = 16
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class IngestPolicy:
-    """How much at once. `batch`: records in one transaction. `realms`: whose events are taken."""
+    """How much at once. `batch`: records in one transaction. `realms`: whose events are taken. `pause`: when not."""
 
     batch: int
     realms: frozenset[str]
+    pause: PausePolicy
 
 
 @dataclass(slots=True)
 class _Writer:
-    """A partition that is ours to write: its token, the next offset to ingest, and what must stand before it."""
+    """A partition that is ours to write.
+
+    Attributes:
+        token: fences older writers.
+        next_offset: to ingest.
+        expect: the record that must stand before it, as (offset, fingerprint).
+        noted: how its pause stands in the outbox, for `status`.
+    """
 
     token: int
     next_offset: int
     expect: tuple[int, bytes] | None
+    noted: PauseNote = FLOWS
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,7 +111,8 @@ class Ingest:
         self._partitions = 0
         self._writers: dict[int, _Writer] = {}
         self._untaken: set[int] = set()
-        self._reasons: set[str] = set()
+        self._pausing = Pausing(policy.pause)
+        self._retention = RetentionWatch(audit, on_state)
         self._uncommitted: dict[int, int] = {}
         self._writing: asyncio.Task[bool] | None = None
         self._committed_at = 0.0
@@ -108,18 +120,13 @@ class Ingest:
         self._homes: dict[bytes, int] = {}
         self.persisted = 0
 
-    def pause(self, reason: str) -> None:
-        """Stop fetching for a reason; polling goes on, so that the group keeps us."""
-        self._reasons.add(reason)
+    def pause(self, reason: PauseReason) -> None:
+        """There is a reason to leave records in Kafka; polling goes on, so that the group keeps us."""
+        self._pausing.begin(reason)
 
-    def resume(self, reason: str) -> None:
-        """The reason is gone; fetching goes on when no other is left."""
-        self._reasons.discard(reason)
-
-    @property
-    def paused(self) -> bool:
-        """Whether all partitions are paused."""
-        return bool(self._reasons)
+    def resume(self, reason: PauseReason) -> None:
+        """The reason is gone; records flow when no other holds them."""
+        self._pausing.end(reason)
 
     def stop(self) -> None:
         """Finish the batch in hand, commit, and leave the group."""
@@ -167,7 +174,7 @@ class Ingest:
         if self._untaken:
             await self._settled()
             await self._take(reader)
-        reader.pause_only(self._paused_partitions(reader.assignment()))
+        await self._hold(reader)
         batches = await reader.poll(self._topic_id, wait=_POLL_WAIT, limit=self._policy.batch)
         batch = await self._prepare({p: records for p, records in batches.items() if p in self._writers})
         # The last batch is written while this one was polled and decoded; one transaction at a time.
@@ -189,11 +196,37 @@ class Ingest:
         self._writers.clear()
         self._uncommitted.clear()
         self._untaken = set(partitions)
+        self._retention.forget()
 
-    def _paused_partitions(self, assignment: Collection[int]) -> set[int]:
-        if self._reasons:
-            return set(assignment)
-        return {partition for partition in assignment if partition not in self._writers}
+    async def _hold(self, reader: KafkaReader) -> None:
+        """Pause what should stand still, let the rest flow, and note for `status` what changed."""
+        if self._pausing.heeded:
+            await self._retention.look(reader, {p: w.next_offset for p, w in self._writers.items()})
+        else:
+            self._retention.forget()
+        endangered = self._retention.endangered
+        # Last: a rebalance while we looked has paused everything, and knows other partitions.
+        reader.pause_only(
+            self._pausing.paused(reader.assignment(), taken=self._writers, endangered=endangered)
+        )
+        await self._note_pauses()
+
+    async def _note_pauses(self) -> None:
+        reasons = tuple(sorted(self._pausing.heeded))
+        changed: dict[PauseNote, list[int]] = {}
+        for partition, writer in self._writers.items():
+            note = PauseNote(reasons, yields=partition in self._retention.endangered)
+            if note != writer.noted:
+                changed.setdefault(note, []).append(partition)
+        for note, partitions in changed.items():
+            try:
+                await self._store.note_pause(self._topic_id, partitions, note)
+            except OutboxError:
+                # It is for people, and the next turn tries again.
+                return
+            for partition in partitions:
+                if (noted := self._writers.get(partition)) is not None:
+                    noted.noted = note
 
     async def _take(self, reader: KafkaReader) -> None:
         """Become the writer of newly assigned partitions and say where each goes on."""

@@ -16,12 +16,14 @@ from typing import Any
 import structlog
 from aiokafka import AIOKafkaConsumer, ConsumerRebalanceListener, TopicPartition
 from aiokafka.admin import AIOKafkaAdminClient
+from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
 from aiokafka.coordinator.assignors.sticky.sticky_assignor import StickyPartitionAssignor
 from aiokafka.errors import KafkaError, NoOffsetForPartitionError, OffsetOutOfRangeError
 from aiokafka.structs import OffsetAndMetadata
 
 from consumer.ingest.decode import Record
 from consumer.ingest.resume import LogRange
+from consumer.ingest.retention import Retention, Unread
 from consumer.outbox.rows import Position
 
 __all__ = ["KafkaAddress", "KafkaReader", "KafkaUnavailable", "PartitionState"]
@@ -29,6 +31,8 @@ __all__ = ["KafkaAddress", "KafkaReader", "KafkaUnavailable", "PartitionState"]
 _log = structlog.get_logger(__name__)
 _WAIT = 15.0
 _NO_OFFSET = -1
+_NOT_ALLOWED = frozenset({29, 31})  # TOPIC_AUTHORIZATION_FAILED, CLUSTER_AUTHORIZATION_FAILED
+_RETENTION = ("cleanup.policy", "retention.ms", "retention.bytes")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -154,6 +158,56 @@ class KafkaReader:
                 else None,
             )
             for tp in tps
+        }
+
+    async def retention(self) -> Retention | None:
+        """How long the topic keeps its records; None where we may not read its configuration.
+
+        Raises:
+            KafkaUnavailable: no answer.
+        """
+        topic = ConfigResource(ConfigResourceType.TOPIC, self._address.topic, dict.fromkeys(_RETENTION))
+        try:
+            async with asyncio.timeout(_WAIT):
+                (response,) = await self._admin.describe_configs([topic])
+        except (KafkaError, OSError, TimeoutError) as error:
+            raise KafkaUnavailable(f"Kafka does not tell the topic's retention ({_brief(error)})") from error
+        code, message, _, _, entries = response.resources[0]
+        if code in _NOT_ALLOWED:
+            return None
+        if code:
+            raise KafkaUnavailable(f"Kafka does not tell the topic's retention (error {code}: {message})")
+        return Retention.of({name: value for name, value, *_ in entries})
+
+    async def unread(
+        self, next_offsets: Mapping[int, int], moments: Mapping[int, float]
+    ) -> dict[int, Unread]:
+        """What each partition holds that was not read.
+
+        Args:
+            next_offsets: the first record that was not read, by partition.
+            moments: in seconds since the epoch: from where on its records are younger is asked for each partition.
+
+        Raises:
+            KafkaUnavailable: no answer.
+        """
+        tps = {partition: self._tp(partition) for partition in next_offsets}
+        times = {tp: max(0, int(moments[p] * 1000)) for p, tp in tps.items() if moments[p] > float("-inf")}
+        try:
+            async with asyncio.timeout(_WAIT):
+                start = await self._consumer.beginning_offsets(list(tps.values()))
+                end = await self._consumer.end_offsets(list(tps.values()))
+                younger = await self._consumer.offsets_for_times(times) if times else {}
+        except (KafkaError, OSError, TimeoutError) as error:
+            raise KafkaUnavailable(f"Kafka does not tell its offsets ({_brief(error)})") from error
+        return {
+            partition: Unread(
+                next_offset=next_offsets[partition],
+                start=start[tp],
+                end=end[tp],
+                younger_from=None if (found := younger.get(tp)) is None else found.offset,
+            )
+            for partition, tp in tps.items()
         }
 
     def partitions(self) -> int:

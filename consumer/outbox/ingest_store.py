@@ -6,7 +6,7 @@ nothing, and a batch whose COMMIT answer was lost is recognised when it comes ag
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 
@@ -16,7 +16,16 @@ from consumer.outbox.bulk import Value
 from consumer.outbox.database import Database, Transaction
 from consumer.outbox.errors import DatabaseUnavailable
 from consumer.outbox.lane import shard_of
-from consumer.outbox.rows import Duplicate, NewEntry, PartitionProgress, PoisonRow, Position, Seen, Watermark
+from consumer.outbox.rows import (
+    Duplicate,
+    NewEntry,
+    PartitionProgress,
+    PauseNote,
+    PoisonRow,
+    Position,
+    Seen,
+    Watermark,
+)
 from consumer.outbox.statements import load_statements
 
 __all__ = ["BatchRows", "IngestStore", "PartitionsLost", "StaleOffsets"]
@@ -101,6 +110,17 @@ class IngestStore:
                 raise
             # Two processes began the same partition at once, and the other was first.
             raise StaleOffsets({partition: next_offset}) from error
+
+    async def note_pause(self, topic_id: int, partitions: Collection[int], note: PauseNote) -> None:
+        """Write down for `status` why partitions are not read, as far as they are still ours."""
+        parameters = {
+            "topic_id": topic_id,
+            "partitions": tuple(sorted(partitions)),
+            "writer": self._writer,
+            "paused_for": ",".join(note.reasons) or None,
+            "yields": int(note.yields),
+        }
+        await self._database.execute(_SQL["note_pause"], parameters)
 
     async def persist(
         self,

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from datetime import datetime
 
 from consumer.outbox.database import Database, Transaction
-from consumer.outbox.rows import EntryState
+from consumer.outbox.rows import EntryState, PauseNote
 from consumer.outbox.statements import load_statements
 
 __all__ = ["Leases", "Overview", "PartitionRow", "Queue", "queue_counts", "read_overview", "table_counts"]
@@ -17,13 +17,14 @@ _LEASES = load_statements("leases")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PartitionRow:
-    """How far one partition was ingested, by whom, and when last."""
+    """How far one partition was ingested, by whom, when last, and why it is not read now."""
 
     topic: str
     partition: int
     next_offset: int
     writer: str | None
     updated_at: datetime
+    pause: PauseNote
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,6 +79,10 @@ async def read_overview(database: Database) -> Overview:
                     next_offset=row["next_offset"],
                     writer=row["writer"],
                     updated_at=row["updated_at"],
+                    pause=PauseNote(
+                        tuple(row["paused_for"].split(",")) if row["paused_for"] else (),
+                        yields=bool(row["yields"]),
+                    ),
                 )
                 for row in await tx.fetch(_SQL["watermarks"])
             ),

@@ -7,10 +7,12 @@ from datetime import datetime
 from enum import StrEnum
 
 __all__ = [
+    "FLOWS",
     "Duplicate",
     "EntryState",
     "NewEntry",
     "PartitionProgress",
+    "PauseNote",
     "PoisonRow",
     "Position",
     "Seen",
@@ -47,6 +49,18 @@ class Watermark:
     last_offset: int | None
     last_timestamp: int | None
     last_hash: bytes | None
+
+
+@dataclass(frozen=True, slots=True)
+class PauseNote:
+    """Why a partition is not read, and whether it is read all the same because of Kafka's retention."""
+
+    reasons: tuple[str, ...]
+    yields: bool
+
+
+FLOWS = PauseNote((), yields=False)
+"""Nothing holds the partition."""
 
 
 @dataclass(slots=True, kw_only=True)

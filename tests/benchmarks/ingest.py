@@ -22,6 +22,7 @@ from compose.native.stack import Stack
 from consumer.database_address import DatabaseAddress
 from consumer.ingest.ingest import Ingest, IngestPolicy
 from consumer.ingest.kafka import KafkaAddress
+from consumer.ingest.pausing import PausePolicy
 from consumer.outbox.audit import AuditStore
 from consumer.outbox.database import Database
 from consumer.outbox.ingest_store import IngestStore
@@ -97,7 +98,7 @@ async def _ours(stack: Stack, topic: str, name: str) -> float:
         KafkaAddress(bootstrap=stack.endpoints.kafka_bootstrap, topic=topic, group=name, client_id=name),
         IngestStore(database, group=name, writer=name),
         AuditStore(database),
-        policy=IngestPolicy(batch=BATCH, realms=frozenset({"bench"})),
+        policy=IngestPolicy(batch=BATCH, realms=frozenset({"bench"}), pause=PausePolicy.IMMEDIATELY),
         seal=lambda plaintext, _context: ("k1", plaintext),
         tracer=NoOpTracer(),
         on_persisted=lambda: None,

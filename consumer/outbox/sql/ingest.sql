@@ -11,13 +11,19 @@ FROM watermarks WHERE topic_id = %(topic_id)s AND partition_no = %(partition)s F
 -- name: take_partition
 -- Make this process the partition's writer: every older token is fenced from now on.
 UPDATE watermarks
-SET writer_token = writer_token + 1, writer = %(writer)s, next_offset = %(next_offset)s, updated_at = NOW(6)
+SET writer_token = writer_token + 1, writer = %(writer)s, next_offset = %(next_offset)s, paused_for = NULL, yields = 0,
+  updated_at = NOW(6)
 WHERE topic_id = %(topic_id)s AND partition_no = %(partition)s;
 
 -- name: begin_partition
 -- The first watermark of a partition.
 INSERT INTO watermarks (topic_id, partition_no, kafka_group, next_offset, writer_token, writer)
 VALUES (%(topic_id)s, %(partition)s, %(group)s, %(next_offset)s, 1, %(writer)s);
+
+-- name: note_pause
+-- Why partitions are not read, as far as they are still this writer's.
+UPDATE watermarks SET paused_for = %(paused_for)s, yields = %(yields)s
+WHERE topic_id = %(topic_id)s AND partition_no IN %(partitions)s AND writer = %(writer)s;
 
 -- name: lock_watermarks
 -- The watermarks that a batch moves, locked in key order.

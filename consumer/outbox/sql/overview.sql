@@ -17,7 +17,7 @@ SELECT kind, COUNT(*) AS marks FROM marks GROUP BY kind;
 
 -- name: watermarks
 -- How far each partition was ingested.
-SELECT t.cluster, t.name AS topic, w.partition_no, w.next_offset, w.writer, w.updated_at
+SELECT t.cluster, t.name AS topic, w.partition_no, w.next_offset, w.writer, w.updated_at, w.paused_for, w.yields
 FROM watermarks w JOIN topics t USING (topic_id) ORDER BY t.name, w.partition_no;
 
 -- name: table_counts
@@ -35,6 +35,7 @@ SELECT 'leases', COUNT(*) FROM leases UNION ALL
 SELECT 'instances', COUNT(*) FROM instances UNION ALL
 SELECT 'circuits', COUNT(*) FROM circuits UNION ALL
 SELECT 'realms', COUNT(*) FROM realms UNION ALL
+SELECT 'backlog', COUNT(*) FROM backlog UNION ALL
 SELECT 'audit', COUNT(*) FROM audit;
 
 -- name: queue

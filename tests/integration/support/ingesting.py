@@ -12,6 +12,7 @@ from opentelemetry.trace import NoOpTracer
 
 from consumer.ingest.ingest import Ingest, IngestPolicy
 from consumer.ingest.kafka import KafkaAddress
+from consumer.ingest.pausing import PausePolicy
 from consumer.outbox.audit import AuditStore
 from consumer.outbox.database import Database
 from consumer.outbox.ingest_store import IngestStore
@@ -29,7 +30,12 @@ class IngestUnderTest:
 
 @asynccontextmanager
 async def ingesting(
-    bench: Bench, database: Database, *, writer: str = "first", batch: int = 500
+    bench: Bench,
+    database: Database,
+    *,
+    writer: str = "first",
+    batch: int = 500,
+    pause: PausePolicy = PausePolicy.IMMEDIATELY,
 ) -> AsyncIterator[IngestUnderTest]:
     """Run an ingest loop inside the block; it stops gracefully at the end."""
     keys = bench.keys()
@@ -48,7 +54,7 @@ async def ingesting(
         ),
         IngestStore(database, group=bench.group, writer=writer),
         AuditStore(database),
-        policy=IngestPolicy(batch=batch, realms=frozenset({bench.realm})),
+        policy=IngestPolicy(batch=batch, realms=frozenset({bench.realm}), pause=pause),
         seal=seal,
         tracer=NoOpTracer(),
         on_persisted=lambda: None,

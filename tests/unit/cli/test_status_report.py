@@ -33,6 +33,7 @@ from consumer.cli.status_report import (
 from consumer.settings import Settings
 from consumer.summary import Progress, summary_line
 
+FLOWING = {"paused": False, "paused_for": [], "yields_to_retention": False}
 NOW = datetime(2026, 2, 7, 10, 31, tzinfo=UTC)
 GONE = Unknown("the database did not answer")
 SETTINGS = Settings.load(
@@ -147,6 +148,20 @@ class TestExitCode:
                 ),
                 ExitCode.DEGRADED,
             ),
+            (
+                replace(
+                    HEALTHY,
+                    ingest=replace(
+                        HEALTHY.ingest,
+                        partitions=(
+                            Partition(
+                                0, 1, "a", 0, paused=False, paused_for=("backlog",), yields_to_retention=True
+                            ),
+                        ),
+                    ),
+                ),
+                ExitCode.DEGRADED,
+            ),
             (replace(HEALTHY, queue=replace(HEALTHY.queue, dead_letters=1)), ExitCode.DEAD_LETTERS),
             (replace(HEALTHY, queue=replace(HEALTHY.queue, poison=1)), ExitCode.DEAD_LETTERS),
             (replace(OPEN, queue=replace(HEALTHY.queue, dead_letters=1)), ExitCode.DEGRADED),
@@ -225,6 +240,17 @@ class TestText:
         assert "  Circuit State:       OPEN (for 23h)\n" in text
         assert "  Mode:                OFFLINE\n" in text
 
+    def test_a_partition_says_what_holds_it(self) -> None:
+        partitions = (
+            Partition(0, 1, "a", 9, paused=True, paused_for=("backlog", "circuit")),
+            Partition(1, 1, "a", 9, paused=False, paused_for=("circuit",), yields_to_retention=True),
+        )
+
+        text = render_text(replace(HEALTHY, ingest=replace(HEALTHY.ingest, partitions=partitions)))
+
+        assert "True (backlog, circuit)" in text
+        assert "False (circuit; yields to retention)" in text
+
     def test_what_is_not_known_is_never_zero(self) -> None:
         text = render_text(LOST)
 
@@ -296,8 +322,8 @@ class TestJson:
                 "topic": "kcsync.user-events",
                 "group": "kcsync",
                 "partitions": [
-                    {"number": 0, "watermark": 42, "writer": "host-1", "lag": 0, "paused": False},
-                    {"number": 1, "watermark": None, "writer": None, "lag": None, "paused": False},
+                    {"number": 0, "watermark": 42, "writer": "host-1", "lag": 0, **FLOWING},
+                    {"number": 1, "watermark": None, "writer": None, "lag": None, **FLOWING},
                 ],
             },
             "drain": {

@@ -9,11 +9,14 @@ from opentelemetry.trace import NoOpTracer
 
 from consumer.ingest.decode import Record
 from consumer.ingest.ingest import Ingest, IngestPolicy
-from consumer.ingest.kafka import KafkaAddress, KafkaReader, PartitionState
+from consumer.ingest.kafka import KafkaAddress, KafkaReader, KafkaUnavailable, PartitionState
+from consumer.ingest.pausing import PausePolicy
 from consumer.ingest.resume import LogRange
+from consumer.ingest.retention import Retention, Unread
 from consumer.outbox.audit import AuditStore
+from consumer.outbox.errors import OutboxError
 from consumer.outbox.ingest_store import BatchRows, IngestStore, PartitionsLost, StaleOffsets
-from consumer.outbox.rows import PartitionProgress, Seen, Watermark
+from consumer.outbox.rows import PartitionProgress, PauseNote, Seen, Watermark
 from tests.unit.ingest.records import REALMS
 
 
@@ -24,6 +27,7 @@ class MemoryLog:
         self.records: dict[int, list[Record]] = {partition: [] for partition in range(partitions)}
         self.start = dict.fromkeys(range(partitions), 0)
         self.committed: dict[int, tuple[int, str]] = {}
+        self.retention: Retention | None = Retention(seconds=7 * 86400.0, size=None)
 
 
 class MemoryReader:
@@ -37,6 +41,9 @@ class MemoryReader:
         self.paused: frozenset[int] = frozenset()
         self.positions: dict[int, int] = {}
         self.between_polls: Callable[[], None] = lambda: None
+        self.while_asked: Callable[[], None] = lambda: None
+        self.fault: KafkaUnavailable | None = None
+        self.looks = 0
         self._on_assigned = on_assigned
 
     def rebalance(self, *partitions: int) -> None:
@@ -55,6 +62,33 @@ class MemoryReader:
                 self.log.committed.get(partition),
             )
             for partition in partitions
+        }
+
+    async def retention(self) -> Retention | None:
+        self.looks += 1
+        if self.fault is not None:
+            raise self.fault
+        return self.log.retention
+
+    async def unread(
+        self, next_offsets: Mapping[int, int], moments: Mapping[int, float]
+    ) -> dict[int, Unread]:
+        self.while_asked()
+        return {
+            partition: Unread(
+                next_offset=at,
+                start=self.log.start[partition],
+                end=len(self.log.records[partition]),
+                younger_from=next(
+                    (
+                        record.position.offset
+                        for record in self.log.records[partition]
+                        if record.timestamp >= moments[partition] * 1000
+                    ),
+                    None,
+                ),
+            )
+            for partition, at in next_offsets.items()
         }
 
     def seek(self, partition: int, offset: int) -> None:
@@ -85,6 +119,9 @@ class MemoryIngestStore:
     def __init__(self) -> None:
         self.watermarks: dict[int, Watermark] = {}
         self.written: list[BatchRows] = []
+        self.notes: dict[int, PauseNote] = {}
+        self.notes_written = 0
+        self.fault: OutboxError | None = None
         self.while_taking: Callable[[int], None] = lambda _: None
 
     async def read_watermark(self, topic_id: int, partition: int) -> Watermark | None:
@@ -102,6 +139,12 @@ class MemoryIngestStore:
         )
         self.while_taking(partition)
         return self.watermarks[partition].writer_token
+
+    async def note_pause(self, topic_id: int, partitions: Collection[int], note: PauseNote) -> None:
+        if self.fault is not None:
+            raise self.fault
+        self.notes_written += 1
+        self.notes.update(dict.fromkeys(partitions, note))
 
     async def persist(
         self,
@@ -147,18 +190,26 @@ class MemoryAudit:
 class Member:
     """One ingest loop over memory, moved on turn by turn."""
 
-    def __init__(self, log: MemoryLog, store: MemoryIngestStore, *, batch: int = 100) -> None:
+    def __init__(
+        self,
+        log: MemoryLog,
+        store: MemoryIngestStore,
+        *,
+        batch: int = 100,
+        pause: PausePolicy = PausePolicy.IMMEDIATELY,
+    ) -> None:
         self.audit = MemoryAudit()
+        self.said: list[str] = []
         self.persisted = 0
         self.ingest = Ingest(
             KafkaAddress(bootstrap="", topic="t", group="kcsync", client_id="i"),
             cast(IngestStore, store),
             cast(AuditStore, self.audit),
-            policy=IngestPolicy(batch=batch, realms=REALMS),
+            policy=IngestPolicy(batch=batch, realms=REALMS, pause=pause),
             seal=lambda plaintext, _: ("k1", plaintext),
             tracer=NoOpTracer(),
             on_persisted=self._count,
-            on_state=lambda _: None,
+            on_state=self.said.append,
         )
         self.reader = MemoryReader(log, self.ingest._assigned)
 

@@ -2,10 +2,19 @@
 
 from __future__ import annotations
 
-import pytest
+import time
+from dataclasses import replace
 
+import pytest
+import structlog
+
+from consumer.ingest.kafka import KafkaUnavailable
+from consumer.ingest.pausing import PausePolicy, PauseReason
+from consumer.ingest.retention import Retention
 from consumer.ingest.stamp import stamp
+from consumer.outbox.errors import DatabaseUnavailable
 from consumer.outbox.ingest_store import PartitionsLost
+from consumer.outbox.rows import FLOWS, PauseNote
 from tests.unit.ingest.kafka_in_memory import Member, MemoryIngestStore, MemoryLog
 from tests.unit.ingest.records import event, record
 
@@ -192,10 +201,11 @@ class TestTheCommittedOffset:
 
 
 class TestPausing:
-    async def test_holds_all_partitions_also_after_a_rebalance(self) -> None:
+    @pytest.mark.parametrize("reason", list(PauseReason))
+    async def test_holds_all_partitions_also_after_a_rebalance(self, reason: PauseReason) -> None:
         store = MemoryIngestStore()
         member = Member(filled(), store)
-        member.ingest.pause("circuit")
+        member.ingest.pause(reason)
         member.reader.rebalance(0, 1)
         await turns(member)
         member.reader.rebalance(1, 2)
@@ -208,16 +218,187 @@ class TestPausing:
         store = MemoryIngestStore()
         member = Member(filled(), store)
         member.reader.rebalance(0)
-        member.ingest.pause("circuit")
-        member.ingest.pause("backlog")
-        member.ingest.resume("circuit")
+        member.ingest.pause(PauseReason.CIRCUIT)
+        member.ingest.pause(PauseReason.BACKLOG)
+        member.ingest.resume(PauseReason.CIRCUIT)
         await turns(member)
-        assert (store.entries, member.ingest.paused) == ([], True)
+        assert store.entries == []
 
-        member.ingest.resume("backlog")
+        member.ingest.resume(PauseReason.BACKLOG)
         await turns(member)
 
-        assert (len(store.entries), member.ingest.paused) == (3, False)
+        assert len(store.entries) == 3
+
+    @pytest.mark.parametrize("policy", [PausePolicy.ON_BACKLOG, PausePolicy.NEVER])
+    async def test_is_not_for_an_open_circuit_where_the_policy_says_so(self, policy: PausePolicy) -> None:
+        store = MemoryIngestStore()
+        member = Member(filled(), store, pause=policy)
+        member.reader.rebalance(0)
+        member.ingest.pause(PauseReason.CIRCUIT)
+
+        await turns(member)
+
+        assert len(store.entries) == 3
+        assert store.notes == {}
+
+
+class TestWhatIsNoted:
+    async def test_is_why_each_partition_stands_still(self) -> None:
+        store = MemoryIngestStore()
+        member = Member(filled(), store)
+        member.reader.rebalance(0, 1)
+        member.ingest.pause(PauseReason.CIRCUIT)
+        member.ingest.pause(PauseReason.BACKLOG)
+        await turns(member)
+        assert store.notes == dict.fromkeys((0, 1), PauseNote(("backlog", "circuit"), yields=False))
+
+        member.ingest.resume(PauseReason.CIRCUIT)
+        member.ingest.resume(PauseReason.BACKLOG)
+        await turns(member)
+        assert store.notes == dict.fromkeys((0, 1), FLOWS)
+
+    async def test_is_written_only_when_it_changes(self) -> None:
+        store = MemoryIngestStore()
+        member = Member(filled(), store)
+        member.reader.rebalance(0, 1)
+        await turns(member, 5)
+        assert store.notes_written == 0
+
+        member.ingest.pause(PauseReason.CIRCUIT)
+        await turns(member, 5)
+        assert store.notes_written == 1
+
+    async def test_is_written_again_when_the_database_did_not_take_it(self) -> None:
+        store = MemoryIngestStore()
+        member = Member(filled(), store)
+        member.reader.rebalance(0)
+        store.fault = DatabaseUnavailable()
+        member.ingest.pause(PauseReason.CIRCUIT)
+        await turns(member)
+
+        store.fault = None
+        await turns(member, 1)
+
+        assert store.notes == {0: PauseNote(("circuit",), yields=False)}
+
+
+HOUR = 3_600_000
+
+
+def aged(log: MemoryLog, partition: int, *hours: float) -> None:
+    """Append records that are so many hours old."""
+    known = log.records[partition]
+    for age in hours:
+        offset = len(known)
+        known.append(
+            replace(
+                record(event(id=f"e-{partition}-{offset}"), partition=partition, offset=offset),
+                timestamp=int(time.time() * 1000 - age * HOUR),
+            )
+        )
+
+
+def look_again(member: Member) -> None:
+    """The next turn asks Kafka again, without the rest between."""
+    member.ingest._retention._look_at = float("-inf")
+
+
+class TestKafkasRetention:
+    @pytest.mark.parametrize("reason", list(PauseReason))
+    async def test_goes_before_every_reason(self, reason: PauseReason) -> None:
+        log, store = MemoryLog(), MemoryIngestStore()
+        log.retention = Retention(seconds=8 * 3600.0, size=None)
+        aged(log, 0, 4.1, 1.0)
+        aged(log, 1, 3.9, 1.0)
+        member = Member(log, store)
+        member.reader.rebalance(0, 1)
+        member.ingest.pause(reason)
+
+        await turns(member)
+
+        assert store.entries == [(0, 0), (0, 1)]
+        assert store.notes == {
+            0: PauseNote((reason.value,), yields=True),
+            1: PauseNote((reason.value,), yields=False),
+        }
+        ((action, outcome),) = member.audit.findings
+        assert action == "retention_yield"
+        assert outcome in member.said[0]
+        assert "8h" in outcome
+
+    async def test_is_satisfied_when_what_is_unread_is_young_again(self) -> None:
+        log, store = MemoryLog(), MemoryIngestStore()
+        log.retention = Retention(seconds=8 * 3600.0, size=None)
+        aged(log, 0, 5, 3, 1)
+        member = Member(log, store, batch=1)
+        member.reader.rebalance(0)
+        member.ingest.pause(PauseReason.CIRCUIT)
+        for _ in range(6):
+            look_again(member)
+            await member.turn()
+
+        # It goes on below half of the limit, so as not to stop and go: what is 1 h old stays in Kafka.
+        assert store.entries == [(0, 0), (0, 1)]
+        assert member.reader.paused == {0}
+        assert len(member.audit.findings) == 1
+
+    async def test_is_assumed_to_be_kafkas_default_where_it_may_not_be_read(self) -> None:
+        log, store = MemoryLog(), MemoryIngestStore()
+        log.retention = None
+        aged(log, 0, 83.0)
+        aged(log, 1, 85.0)
+        member = Member(log, store)
+        member.reader.rebalance(0, 1)
+        member.ingest.pause(PauseReason.CIRCUIT)
+        with structlog.testing.capture_logs() as lines:
+            for _ in range(5):
+                look_again(member)
+                await member.turn()
+
+        assert store.entries == [(1, 0)]
+        assert len([line for line in lines if "may not be read" in line["event"]]) == 1
+
+    async def test_is_asked_for_again_later_when_kafka_does_not_tell(self) -> None:
+        log, store = MemoryLog(), MemoryIngestStore()
+        aged(log, 0, 24 * 6)
+        member = Member(log, store)
+        member.reader.rebalance(0)
+        member.reader.fault = KafkaUnavailable("no answer")
+        member.ingest.pause(PauseReason.CIRCUIT)
+        await turns(member, 5)
+        assert (store.entries, member.reader.looks) == ([], 1)
+
+        member.reader.fault = None
+        look_again(member)
+        await turns(member)
+        assert store.entries == [(0, 0)]
+
+    async def test_is_not_asked_for_while_records_flow(self) -> None:
+        member = Member(filled(), MemoryIngestStore())
+        member.reader.rebalance(0)
+
+        await turns(member, 5)
+
+        assert member.reader.looks == 0
+
+    async def test_what_was_found_before_a_rebalance_is_void(self) -> None:
+        log, store = MemoryLog(), MemoryIngestStore()
+        aged(log, 0, 24 * 6)
+        member = Member(log, store)
+        member.reader.rebalance(0)
+        member.ingest.pause(PauseReason.CIRCUIT)
+
+        def rebalance() -> None:
+            member.reader.while_asked = lambda: None
+            member.reader.rebalance(0)
+
+        member.reader.while_asked = rebalance
+        await turns(member, 1)
+        assert store.entries == []
+        assert member.reader.paused == {0}
+
+        await turns(member)
+        assert store.entries == [(0, 0)]
 
 
 async def test_new_work_is_told_after_each_batch_that_was_written() -> None:

@@ -166,7 +166,7 @@ class TestReading:
             ),
             ("cooldown", "2h", "it is too large", "a duration from 1s to 1h, such as 30s, 5m or 1h30m"),
             ("profile", "staging", "there is no such choice", "development, production or high-volume"),
-            ("pause_policy", "never", "there is no such choice", "immediately"),
+            ("pause_policy", "later", "there is no such choice", "immediately, on_backlog or never"),
             ("offline_mode_allowed", "maybe", "it is neither true nor false", "true or false"),
             (
                 "keycloak_url",
@@ -224,6 +224,12 @@ class TestContradictions:
             ({"KCSYNC_GRACE_PERIOD": "2m", "KCSYNC_COOLDOWN": "3m"}, "KCSYNC_GRACE_PERIOD", "at least 3m"),
             ({"KCSYNC_KAFKA_SASL_USERNAME": "svc"}, "KCSYNC_KAFKA_SASL_USERNAME", "no value"),
             ({"KCSYNC_KAFKA_CA_FILE": "/ca.pem"}, "KCSYNC_KAFKA_CA_FILE", "no value"),
+            ({"KCSYNC_BACKLOG_HIGH": "800000"}, "KCSYNC_BACKLOG_LOW", "less than 800000"),
+            (
+                {"KCSYNC_OFFLINE_MODE_ALLOWED": "false", "KCSYNC_PAUSE_POLICY": "on_backlog"},
+                "KCSYNC_PAUSE_POLICY",
+                "immediately",
+            ),
             ({**SASL, "KCSYNC_KAFKA_SASL_PASSWORD": ""}, "KCSYNC_KAFKA_SASL_PASSWORD", "a value"),
         ],
     )
