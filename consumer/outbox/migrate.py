@@ -84,6 +84,8 @@ async def migrate(database: Database) -> list[Migration]:
             for migration in missing:
                 await tx.execute(migration.sql)
                 await tx.execute(_RECORD, (migration.version, migration.name, migration.checksum))
+            # Before the lock is given up: whoever waits for it must find the last one recorded.
+            await tx.execute("COMMIT")
             return missing
         finally:
             await tx.execute("DO RELEASE_LOCK(CONCAT(DATABASE(), '.kcsync_migrate'))")
