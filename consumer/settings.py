@@ -203,15 +203,15 @@ class Settings(BaseModel):
         default=1_000_000,
         ge=1,
         le=1_000_000_000,
-        description="From so many pending entries on ingest holds, and events wait in Kafka. Entries behind a held one "
-        "or of a realm at fault do not count: they wait for somebody. A million takes some 1 GB of MariaDB's disk "
+        description="From so many undelivered entries on ingest holds, and events wait in Kafka. Held entries, those "
+        "behind them and those of a realm at fault do not count: they wait for somebody. A million takes some 1 GB of MariaDB's disk "
         "and no memory of this process.",
     )
     backlog_low: int = Field(
         default=800_000,
         ge=0,
         le=1_000_000_000,
-        description="Ingest goes on when no more than so many are pending. The distance to backlog_high keeps it from "
+        description="Ingest goes on when no more than so many are left. The distance to backlog_high keeps it from "
         "stopping and going all the time.",
     )
 

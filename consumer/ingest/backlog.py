@@ -26,7 +26,7 @@ _REST_PER_WORK = 50.0
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Marks:
-    """Pending entries that can become due by themselves: from `high` on ingest holds, down to `low`."""
+    """Entries, not terminal, that can become due by themselves: from `high` on ingest holds, down to `low`."""
 
     high: int
     low: int
@@ -91,23 +91,23 @@ class BacklogWatch:
         if backlog.full is not self._full:
             if backlog.full:
                 self._on_state(
-                    f"Backlog full: {backlog.due:,} entries are pending, the mark is {self._marks.high:,}; "
+                    f"Backlog full: {backlog.due:,} entries are undelivered, the mark is {self._marks.high:,}; "
                     f"ingest goes on below {self._marks.low:,}"
                 )
             elif self._full:
-                self._on_state(f"Backlog well again: {backlog.due:,} entries are pending")
+                self._on_state(f"Backlog well again: {backlog.due:,} entries are undelivered")
             self._full = backlog.full
             self._on_change(backlog.full)
 
     async def _count(self, *, was_full: bool) -> None:
         began = self._clock()
-        pending = await self._store.pending()
+        unfinished = await self._store.unfinished()
         blocked = 0
         # What is blocked matters only where it could make the difference.
-        if pending > self._marks.low:
+        if unfinished > self._marks.low:
             blocked = await self._store.blocked()
-        # Counted one after the other, so that more may seem blocked than was pending.
-        due = max(0, pending - blocked)
+        # Counted one after the other, so that more may seem blocked than there was.
+        due = max(0, unfinished - blocked)
         self._tell_of_blocked(blocked)
         worked = self._clock() - began
         await self._store.note(

@@ -17,8 +17,8 @@ class Backlog:
     """What was counted last.
 
     Attributes:
-        due: pending entries that can become due by themselves.
-        blocked: pending entries that somebody must free first: behind a held one, or of a realm at fault.
+        due: entries that are not terminal and can become due by themselves.
+        blocked: those that somebody must free first: held, behind a held one, or of a realm at fault.
         full: whether ingest should hold.
         stale: whether it is time to count again.
     """
@@ -49,12 +49,12 @@ class BacklogStore:
         """Whether it is ours to count now; nobody else does so for `seconds`."""
         return await self._database.execute(_SQL["claim"], {"seconds": seconds}) == 1
 
-    async def pending(self) -> int:
-        """Count all pending entries."""
-        return await self._count("pending")
+    async def unfinished(self) -> int:
+        """Count all entries that are not terminal."""
+        return await self._count("unfinished")
 
     async def blocked(self) -> int:
-        """Count pending entries that somebody must free first."""
+        """Count those of them that somebody must free first."""
         return await self._count("blocked")
 
     async def note(self, *, due: int, blocked: int, full: bool, rest: float) -> None:

@@ -10,19 +10,22 @@ SELECT due, blocked, is_full, counted_at, count_again <= NOW(6) AS stale FROM ba
 -- Count now, for all: the others wait as long as that may take at most.
 UPDATE backlog SET count_again = NOW(6) + INTERVAL %(seconds)s SECOND WHERE id = 1 AND count_again <= NOW(6);
 
--- name: pending
--- All pending entries. Index: by_state (135 ms for a million, measured).
-SELECT COUNT(*) AS entries FROM entries WHERE state = 'PENDING';
+-- name: unfinished
+-- All entries that are not terminal. Index: by_state (135 ms for a million, measured; in one range of both states it
+-- took three times as long).
+SELECT (SELECT COUNT(*) FROM entries WHERE state = 'PENDING') + (SELECT COUNT(*) FROM entries WHERE state = 'HELD')
+  AS entries;
 
 -- name: blocked
--- Pending entries that somebody must free: of lanes that are held, and of realms at fault. Indexes: ready, user, lane
--- (52 ms for a held lane of 50,000 entries, measured).
+-- Those that somebody must free: of lanes that are held, and of realms at fault. Indexes: ready, user, lane. Forced, and
+-- by is_open instead of state, so that only that index is read: by_state would walk all entries for each lane, and
+-- looking each entry up takes a hundred times as long (measured).
 SELECT
-  (SELECT COUNT(*) FROM lanes l STRAIGHT_JOIN entries e ON e.lane_id = l.lane_id AND e.is_open = 1
-   WHERE l.state = 'HELD' AND e.state = 'PENDING')
+  (SELECT COUNT(*) FROM lanes l STRAIGHT_JOIN entries e FORCE INDEX (lane) ON e.lane_id = l.lane_id AND e.is_open = 1
+   WHERE l.state = 'HELD')
   + (SELECT COUNT(*) FROM realms r STRAIGHT_JOIN lanes l ON l.realm = r.realm
-       STRAIGHT_JOIN entries e ON e.lane_id = l.lane_id AND e.is_open = 1
-     WHERE r.fault IS NOT NULL AND l.state <> 'HELD' AND e.state = 'PENDING') AS entries;
+       STRAIGHT_JOIN entries e FORCE INDEX (lane) ON e.lane_id = l.lane_id AND e.is_open = 1
+     WHERE r.fault IS NOT NULL AND l.state <> 'HELD') AS entries;
 
 -- name: note
 -- What was counted.

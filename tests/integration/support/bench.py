@@ -15,6 +15,7 @@ import pymysql
 import pymysql.cursors
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
 from aiokafka.admin import AIOKafkaAdminClient
+from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
 from aiokafka.structs import ConsumerRecord, OffsetAndMetadata
 
 from compose.native.stack import Endpoints, Stack
@@ -148,6 +149,7 @@ class Bench:
                     key=record.key,
                     partition=record.partition,
                     headers=list(record.headers),
+                    timestamp_ms=record.timestamp,
                 )
                 places.append((sent.partition, sent.offset))
         finally:
@@ -211,6 +213,26 @@ class Bench:
             await admin.delete_topics([self.topic])
         finally:
             await admin.close()
+
+    async def configure_topic(self, **settings: str) -> None:
+        """Set what stands in the topic's configuration, dots written as underscores."""
+        wanted = {name.replace("_", "."): value for name, value in settings.items()}
+        admin = AIOKafkaAdminClient(bootstrap_servers=self.endpoints.kafka_bootstrap)
+        await admin.start()
+        try:
+            await admin.alter_configs([ConfigResource(ConfigResourceType.TOPIC, self.topic, wanted)])
+        finally:
+            await admin.close()
+
+    async def members(self) -> int:
+        """How many members the consumer group has."""
+        admin = AIOKafkaAdminClient(bootstrap_servers=self.endpoints.kafka_bootstrap)
+        await admin.start()
+        try:
+            (answer,) = await admin.describe_consumer_groups([self.group])
+        finally:
+            await admin.close()
+        return len(answer.groups[0][5])
 
     async def create_topic(self) -> None:
         await asyncio.to_thread(self.stack.kafka.create_topic, self.topic, self.partitions)
@@ -299,3 +321,4 @@ class Record:
     key: bytes | None = None
     partition: int = 0
     headers: tuple[tuple[str, bytes | None], ...] = ()
+    timestamp: int | None = None

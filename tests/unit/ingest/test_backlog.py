@@ -36,7 +36,7 @@ class Shared:
         self.count_again = self.now + seconds
         return True
 
-    async def pending(self) -> int:
+    async def unfinished(self) -> int:
         return self.entries
 
     async def blocked(self) -> int:
