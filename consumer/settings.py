@@ -324,7 +324,7 @@ class Settings(BaseModel):
     offline_mode_allowed: bool = Field(
         default=True,
         description="Whether events are accepted while Keycloak is away. With false, `start` refuses without Keycloak "
-        "and ingest pauses at once; events then wait in Kafka, under its retention.",
+        "and ingest pauses at once; events then wait in Kafka, for up to half of its retention.",
     )
     pause_policy: Literal["immediately", "on_backlog", "never"] = Field(
         default="immediately",

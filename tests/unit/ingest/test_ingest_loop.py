@@ -381,7 +381,23 @@ class TestKafkasRetention:
 
         assert member.reader.looks == 0
 
-    async def test_what_was_found_before_a_rebalance_is_void(self) -> None:
+    async def test_is_asked_for_anew_after_a_rebalance(self) -> None:
+        log, store = MemoryLog(), MemoryIngestStore()
+        aged(log, 0, 24 * 6)
+        member = Member(log, store)
+        member.reader.rebalance(0)
+        member.ingest.pause(PauseReason.CIRCUIT)
+        await turns(member)
+        assert store.entries == [(0, 0)]
+
+        aged(log, 0, 0)
+        member.reader.rebalance(0)
+        await turns(member)
+
+        assert store.entries == [(0, 0)]
+        assert member.reader.paused == {0}
+
+    async def test_what_was_found_while_a_rebalance_came_is_void(self) -> None:
         log, store = MemoryLog(), MemoryIngestStore()
         aged(log, 0, 24 * 6)
         member = Member(log, store)
