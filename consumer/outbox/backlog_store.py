@@ -51,11 +51,11 @@ class BacklogStore:
 
     async def unfinished(self) -> int:
         """Count all entries that are not terminal."""
-        return await self._count("unfinished")
+        return await self._count(_SQL["unfinished"])
 
     async def blocked(self) -> int:
         """Count those of them that somebody must free first."""
-        return await self._count("blocked")
+        return await self._count(_SQL["blocked"])
 
     async def note(self, *, due: int, blocked: int, full: bool, rest: float) -> None:
         """Tell all what was counted; the next count begins after `rest` seconds."""
@@ -63,7 +63,7 @@ class BacklogStore:
             _SQL["note"], {"due": due, "blocked": blocked, "full": int(full), "rest_us": int(rest * 1e6)}
         )
 
-    async def _count(self, name: str) -> int:
-        row = await self._database.fetch_one(_SQL[name])
+    async def _count(self, sql: str) -> int:
+        row = await self._database.fetch_one(sql)
         assert row is not None
         return int(row["entries"])
