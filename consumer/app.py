@@ -145,6 +145,8 @@ class Consumer:
             instance=instance,
             policy=CircuitPolicy(
                 threshold=settings.failure_threshold,
+                # After an outage one call runs at a time: so many that time out in a row must still count together.
+                window=max(60.0, 2 * settings.failure_threshold * settings.keycloak_timeout.total_seconds()),
                 cooldown=settings.cooldown.total_seconds(),
                 cooldown_cap=settings.cooldown_cap.total_seconds(),
                 health_cache=settings.health_cache.total_seconds(),

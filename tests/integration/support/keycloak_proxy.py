@@ -28,11 +28,13 @@ class KeycloakProxy:
     Attributes:
         url: where clients connect.
         answer: status and JSON text for a call that must not reach Keycloak; None for the others.
+        headers: of the answers that the test gives.
         calls: what came, in order.
     """
 
     url: str = ""
     answer: Callable[[Call], tuple[int, str] | None] = lambda _: None
+    headers: dict[str, str] = field(default_factory=dict)
     calls: list[Call] = field(default_factory=list)
 
 
@@ -47,7 +49,9 @@ async def keycloak_proxy(target: str) -> AsyncIterator[KeycloakProxy]:
         proxy.calls.append(call)
         if (answer := proxy.answer(call)) is not None:
             status, text = answer
-            return web.Response(status=status, text=text, content_type="application/json")
+            return web.Response(
+                status=status, text=text, content_type="application/json", headers=proxy.headers
+            )
         headers = {name: value for name, value in request.headers.items() if name.lower() not in _HOP_BY_HOP}
         try:
             came = await http.request(request.method, request.path_qs, content=body, headers=headers)
