@@ -28,12 +28,14 @@ class Unjudged:
         ended: when it failed, in seconds of a clock that never goes back.
         vague: a timeout, lost connection or 5xx: it may speak about Keycloak rather than about the user.
         reason: the reason code.
+        tail: it began when Keycloak had just come back, and may still have failed on some while it served others.
     """
 
     lane: bytes
     ended: float
     vague: bool
     reason: str
+    tail: bool = False
 
 
 @dataclass(slots=True)
@@ -99,9 +101,12 @@ class Evidence:
         return moment
 
     def share_of_others(self, lane: bytes, now: float) -> float:
-        """Which share of the latest calls of other lanes succeeded; 1 where there were none."""
+        """Which share of the latest calls of other lanes succeeded; 0 where there were none.
+
+        A control call only reads. In a quiet hour in which writes fail it would charge a lone user for an outage.
+        """
         others = [ok for ended, other, ok in self._calls if other != lane and now - ended <= self.window]
-        return sum(others) / len(others) if others else 1.0
+        return sum(others) / len(others) if others else 0.0
 
 
 def is_charged(
@@ -127,6 +132,8 @@ def is_charged(
         return False
     if not failure.vague:
         return True
+    if failure.tail:
+        return False
     if charged_ago is not None and charged_ago < charge_pause:
         return False
     if evidence.share_right_after(failure.ended, failure.lane) < charge_share:

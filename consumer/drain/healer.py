@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import time
-from collections.abc import Callable
 from dataclasses import dataclass, replace
 from datetime import datetime
 
@@ -41,7 +39,6 @@ class Healer:
         judge: learns from them.
         circuit: says whether calls are allowed.
         instance: our name.
-        clock: seconds that never go back.
         healed: lanes healed since the start.
         refused: lanes whose heal Keycloak refused.
     """
@@ -51,7 +48,6 @@ class Healer:
     judge: Judge
     circuit: CircuitKeeper
     instance: str
-    clock: Callable[[], float] = time.monotonic
     healed: int = 0
     refused: int = 0
 
@@ -67,14 +63,14 @@ class Healer:
         """
         lane, fold, token = suspect.lane, suspect.fold, suspect.token
         # The durable mark "maybe started": whoever takes the lane over waits for the server limit again.
-        begun = replace(fold, suspect_since=suspect.asked_at, suspect_kind="heal")
-        mark = WriteBack(lane=lane, token=token, fold=begun)
+        marked = replace(fold, suspect_since=suspect.asked_at, suspect_kind="heal")
+        mark = WriteBack(lane=lane, token=token, fold=marked)
         fenced = await self.store.settle([mark], instance=self.instance)
         if fenced or self.circuit.allowed_calls == 0:
             return None
-        generation, began = self.circuit.generation, self.clock()
+        begun = self.judge.begin()
         outcome = await self.caller.heal(lane, fold, token)
-        self.judge.learn_of(lane.lane_id, outcome, generation, began)
+        self.judge.learn_of(lane.lane_id, outcome, begun)
         certain = replace(fold, suspect_since=None, suspect_kind=None)
         match outcome:
             case Retry() | Defer():

@@ -7,14 +7,29 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from consumer.circuit.keeper import CircuitKeeper
-from consumer.delivery.outcome import Blame, Delivered, Outcome, Reason, Retry
+from consumer.delivery.outcome import Blame, Defer, Delivered, Outcome, Reason, Retry
 from consumer.drain.charging import Evidence, Unjudged, is_charged
 from consumer.drain.policy import DrainPolicy
 from consumer.outbox.drain_store import Head
 
-__all__ = ["Judge"]
+__all__ = ["Begun", "Judge"]
 
 _MOST_UNJUDGED = 100_000
+
+
+@dataclass(frozen=True, slots=True)
+class Begun:
+    """The beginning of a call.
+
+    Attributes:
+        generation: of the circuit.
+        at: seconds, by the judge's clock.
+        tail: Keycloak had just come back.
+    """
+
+    generation: int
+    at: float
+    tail: bool
 
 
 @dataclass(slots=True)
@@ -75,9 +90,14 @@ class Judge:
         """The failure was judged, and what came of it is being written."""
         self._unjudged.pop(entry_id, None)
 
-    def learn(self, head: Head, outcome: Outcome, generation: int, began: float) -> None:
+    def begin(self) -> Begun:
+        """A call begins: what its outcome will be measured by."""
+        return Begun(self.circuit.generation, self.clock(), tail=self.circuit.settling)
+
+    def learn(self, head: Head, outcome: Outcome, begun: Begun) -> None:
         """What the outcome of an entry's call says about Keycloak, for the circuit and for judging failures."""
-        self.learn_of(head.lane.lane_id, outcome, generation, began)
+        generation = begun.generation
+        self.learn_of(head.lane.lane_id, outcome, begun)
         if isinstance(outcome, Delivered):
             return
         if outcome.failure.blame is Blame.KEYCLOAK:
@@ -85,28 +105,30 @@ class Judge:
             for old in [g for g in self._failed_in if g < generation]:
                 del self._failed_in[old]
         if isinstance(outcome, Retry):
-            self._remember(head, outcome.reason, vague=outcome.failure.blame is Blame.KEYCLOAK)
+            vague = outcome.failure.blame is Blame.KEYCLOAK
+            self._remember(head, outcome.reason, vague=vague, tail=begun.tail)
 
-    def learn_of(self, lane: bytes, outcome: Outcome, generation: int, began: float) -> None:
+    def learn_of(self, lane: bytes, outcome: Outcome, begun: Begun) -> None:
         """What the outcome of any call of a lane says about Keycloak."""
-        now = self.clock()
+        now, generation = self.clock(), begun.generation
         blame = None if isinstance(outcome, Delivered) else outcome.failure.blame
         match blame:
             case None | Blame.USER:
                 # A definite answer about one user also shows that Keycloak is there.
-                self.evidence.succeeded(lane, began, now)
-                self.circuit.success(generation)
+                self.evidence.succeeded(lane, begun.at, now)
+                self.circuit.success(generation, lane)
                 # As the circuit does: what failed before a success did not open it.
                 self._failed_in.pop(generation, None)
             case Blame.KEYCLOAK:
                 self.evidence.failed(lane, now)
-                self.circuit.failure(generation, lane)
+                asked = outcome.not_before_seconds if isinstance(outcome, Defer) else None
+                self.circuit.failure(generation, lane, asked)
             case Blame.CONFIGURATION | Blame.LOCAL:
                 pass
 
     def blame_user(self, head: Head, reason: Reason) -> None:
         """What looked like a fault of the configuration was about this user: judge it as such."""
-        self._remember(head, reason, vague=False)
+        self._remember(head, reason, vague=False, tail=False)
 
     def openings(self, head: Head, outcome: Outcome) -> int:
         """Openings of the circuit in a row during which this entry was in flight, this call counted."""
@@ -116,8 +138,8 @@ class Judge:
             return 0
         return head.openings + opened
 
-    def _remember(self, head: Head, reason: Reason, *, vague: bool) -> None:
+    def _remember(self, head: Head, reason: Reason, *, vague: bool, tail: bool) -> None:
         """Keep a failure until the entry's turn comes again; the oldest go first when there are too many."""
-        self._unjudged[head.entry_id] = Unjudged(head.lane.lane_id, self.clock(), vague, reason.value)
+        self._unjudged[head.entry_id] = Unjudged(head.lane.lane_id, self.clock(), vague, reason.value, tail)
         if len(self._unjudged) > _MOST_UNJUDGED:
             del self._unjudged[next(iter(self._unjudged))]

@@ -12,7 +12,7 @@ from consumer.circuit.keeper import CircuitKeeper
 from consumer.delivery.errors import LeaseTooShort
 from consumer.delivery.outcome import Blame, DeadLetter, Defer, Delivered, NotDelivered, Outcome, Retry
 from consumer.drain.caller import Caller
-from consumer.drain.judge import Judge
+from consumer.drain.judge import Begun, Judge
 from consumer.drain.policy import DrainPolicy
 from consumer.drain.realms import RealmWatch
 from consumer.drain.settle import (
@@ -108,10 +108,10 @@ class Turns:
         self, group: Sequence[Head], claimed: Claimed, left: float, *, judged: bool | None
     ) -> WriteBack:
         head = group[0]
-        generation, start = self.circuit.generation, self._start()
+        begun, started_at = self.judge.begin(), datetime.now(UTC).replace(tzinfo=None)
         outcome, trace_id = await self.caller.deliver(group, claimed.token)
         self.judge.forget(head.entry_id)
-        self.judge.learn(head, outcome, generation, start[0])
+        self.judge.learn(head, outcome, begun)
         outcome = await self._configuration(head, outcome)
         if isinstance(outcome, DeadLetter) and head.maybe_applied_since is not None:
             if left > 0:
@@ -121,7 +121,9 @@ class Turns:
                 found = await self.caller.read_back(head, claimed.token)
                 if not isinstance(found, DeadLetter):
                     group, outcome = (head,), found
-        call = self._ended(claimed, start, trace_id, self.judge.openings(head, outcome), judged=judged)
+        call = self._ended(
+            claimed, begun, started_at, trace_id, self.judge.openings(head, outcome), judged=judged
+        )
         if len(group) > 1 and _refused(outcome):
             self._call_singly(group)
             return split_apart(group, outcome, call)
@@ -131,35 +133,32 @@ class Turns:
         self, head: Head, claimed: Claimed, *, reason: str, judged: bool | None
     ) -> WriteBack:
         """Before an entry in doubt whose attempts are used up is given up: has it taken effect?"""
-        generation, start = self.circuit.generation, self._start()
+        begun, started_at = self.judge.begin(), datetime.now(UTC).replace(tzinfo=None)
         found = await self.caller.read_back(head, claimed.token)
         self.judge.forget(head.entry_id)
-        self.judge.learn(head, found, generation, start[0])
+        self.judge.learn(head, found, begun)
         if isinstance(found, DeadLetter):
             return dead(head, token=claimed.token, reason=reason, judged=judged)
-        call = self._ended(claimed, start, None, self.judge.openings(head, found), judged=judged)
+        call = self._ended(claimed, begun, started_at, None, self.judge.openings(head, found), judged=judged)
         return settle((head,), found, call, self.policy, self._delay)
-
-    def _start(self) -> tuple[float, datetime]:
-        return self.clock(), datetime.now(UTC).replace(tzinfo=None)
 
     def _ended(
         self,
         claimed: Claimed,
-        start: tuple[float, datetime],
+        begun: Begun,
+        started_at: datetime,
         trace_id: bytes | None,
         openings: int,
         *,
         judged: bool | None,
     ) -> Call:
-        began, started_at = start
         ended = self.clock()
         return Call(
             token=claimed.token,
             claimed_at=claimed.claimed_at,
             ended_at=claimed.claimed_at + timedelta(seconds=ended - claimed.claimed_clock),
             started_at=started_at,
-            seconds=ended - began,
+            seconds=ended - begun.at,
             trace_id=trace_id,
             openings=openings,
             judged=judged,

@@ -63,12 +63,10 @@ async def test_an_outage_opens_the_circuit_and_costs_no_attempt(bench: Bench) ->
     await until(lambda: bench.settled(600), what="all delivered", within=90)
     assert in_state(bench, "CLOSED")
     assert await seen_users(bench) == dict.fromkeys(users, 2)
-    # A Keycloak that has just started may time out on somebody while others succeed, and that is charged.
-    assert bench.value(f"SELECT COUNT(*) FROM attempts WHERE charged = 1 AND ended_at < '{back_at}'") == 0  # noqa: S608 - a time the database gave us
+    assert bench.rows("SELECT * FROM attempts WHERE charged = 1") == []
     assert (
-        bench.value(f"SELECT COUNT(*) FROM attempts WHERE outcome = 'RETRY' AND ended_at < '{back_at}'") >= 1  # noqa: S608 - the same
+        bench.value("SELECT COUNT(*) FROM attempts WHERE outcome = 'RETRY' AND ended_at < %s", back_at) >= 1
     )
-    assert bench.value("SELECT COUNT(*) FROM entries WHERE attempts > 1") == 0
     said = consumer.said
     assert "Traceback" not in said
     opened = said.index("Circuit OPEN")

@@ -158,12 +158,15 @@ class FakeCircuit:
         self.checks = 0
         self.failures: list[tuple[int, object]] = []
         self.successes: list[int] = []
+        self.asked: list[float | None] = []
+        self.settling = False
 
-    def success(self, generation: int) -> None:
+    def success(self, generation: int, lane: object) -> None:
         self.successes.append(generation)
 
-    def failure(self, generation: int, lane: object) -> None:
+    def failure(self, generation: int, lane: object, retry_after: float | None) -> None:
         self.failures.append((generation, lane))
+        self.asked.append(retry_after)
 
     async def check(self) -> ControlAnswer:
         self.checks += 1
@@ -213,9 +216,7 @@ class Instance:
             on_state=lambda _: None,
             clock=clock,
         )
-        self.healer = Healer(
-            store=store, caller=caller, judge=self.judge, circuit=circuit, instance=name, clock=clock
-        )
+        self.healer = Healer(store=store, caller=caller, judge=self.judge, circuit=circuit, instance=name)
         self.drainer = Drainer(
             store,
             self.leases,

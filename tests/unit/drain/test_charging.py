@@ -133,11 +133,19 @@ class TestAVagueFailure:
         assert not charged(VAGUE, evidence, now=710.0)
         assert charged(VAGUE, evidence, now=712.0)
 
-    def test_where_nobody_else_called_the_control_call_is_enough(self) -> None:
+    def test_is_not_charged_where_nobody_else_called(self) -> None:
+        """The control call only reads: writes may be failing for everybody."""
         evidence = Evidence()
         evidence.control_succeeded(101.0)
 
+        assert not charged(VAGUE, evidence)
+
+    def test_is_not_charged_in_the_tail_of_an_outage(self) -> None:
+        evidence = seen((OTHER, 100.1))
+
         assert charged(VAGUE, evidence)
+        assert not charged(replace(VAGUE, tail=True), evidence)
+        assert charged(replace(CLEAR, tail=True), evidence)
 
 
 def test_memory_is_bounded() -> None:

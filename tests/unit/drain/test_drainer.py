@@ -380,6 +380,30 @@ class TestCharging:
 
         assert (entry.attempts, one.circuit.checks) == (1, 0)
 
+    async def test_what_times_out_while_keycloak_settles_is_nobodys_fault(self, bench: Bench) -> None:
+        one = bench.instance()
+        one.circuit.settling = True
+        entry = bench.database.add("alice")
+        bench.keycloak.plans[entry.event_id].append(TIMEOUT)
+
+        async with bench.running():
+            await until(lambda: entry.calls == 1)
+            one.circuit.settling = False
+            bench.database.add("bob")
+            await bench.done(entry)
+
+        assert (entry.state, entry.attempts) == (DELIVERED, 0)
+
+    async def test_a_pause_that_keycloak_asks_for_is_handed_to_the_circuit(self, bench: Bench) -> None:
+        one = bench.instance()
+        entry = bench.database.add("alice")
+        bench.keycloak.plans[entry.event_id].append(replace(UNAVAILABLE, not_before_seconds=7.0))
+
+        async with bench.running():
+            await bench.done(entry)
+
+        assert one.circuit.asked == [7.0]
+
     async def test_a_timeout_is_charged_once_in_ten_minutes(self, bench: Bench) -> None:
         bench.instance()
         entry = bench.database.add("alice")
