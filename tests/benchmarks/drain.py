@@ -111,7 +111,7 @@ def counted(address: DatabaseAddress) -> int:
 
 @asynccontextmanager
 async def draining(
-    database: Database, keycloak: Any, *, instance: str = "bench", calls: int = CALLS, merge_limit: int = 1
+    database: Database, keycloak: Any, *, instance: str = "bench", calls: int = CALLS, lease: float = 30.0
 ) -> AsyncIterator[Drainer]:
     """A drainer as the consumer builds it, over another Keycloak."""
 
@@ -130,7 +130,7 @@ async def draining(
         calls=calls,
         on_change=lambda _state, _reason: None,
     )
-    policy = DrainPolicy(batch=BATCH, merge_limit=merge_limit)
+    policy = DrainPolicy(batch=BATCH, merge_limit=1, lease=lease, call_timeout=1.0)
     leases = LeaseKeeper(
         LeaseStore(database, owner=instance, roles="drain", version="0", seconds=policy.lease),
         instance=instance,

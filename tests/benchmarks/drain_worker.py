@@ -1,0 +1,37 @@
+"""One draining process of a benchmark: reports its rate between a warm start and the end, and its memory, as JSON."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import logging
+import os
+import resource
+import sys
+import time
+
+import structlog
+
+from consumer.database_address import DatabaseAddress
+from consumer.outbox.database import Database
+from tests.benchmarks.drain import AtOnce, draining
+
+
+async def work(name: str, calls: int, keycloak: float, seconds: float) -> dict[str, float]:
+    """Drain for so many seconds, after the shards have been shared."""
+    database = Database(DatabaseAddress.parse(os.environ["BENCH_DSN"]))
+    async with draining(database, AtOnce(keycloak), instance=name, calls=calls, lease=9.0) as drainer:
+        # Until every process has its share: a third of a lease, twice.
+        await asyncio.sleep(7)
+        first, began = drainer.counts.delivered, time.perf_counter()
+        await asyncio.sleep(seconds)
+        rate = (drainer.counts.delivered - first) / (time.perf_counter() - began)
+    await database.aclose()
+    return {"rate": rate, "rss_mb": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024}
+
+
+if __name__ == "__main__":
+    structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(logging.WARNING))
+    _, given, calls_given, keycloak_given, seconds_given = sys.argv
+    report = asyncio.run(work(given, int(calls_given), float(keycloak_given), float(seconds_given)))
+    print(json.dumps(report))

@@ -1,0 +1,201 @@
+"""What must hold however large the backlog: the cost of a claim, other users' waiting, memory, more processes."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import statistics
+import sys
+import time
+from collections.abc import Sequence
+from typing import Any
+
+from compose.native.stack import Stack
+from consumer.database_address import DatabaseAddress
+from consumer.outbox.database import Database
+from consumer.outbox.drain_store import DrainStore
+from consumer.outbox.lease_store import LeaseStore
+from consumer.outbox.migrate import migrate
+from tests.benchmarks.backlog import fill_by_sql, hold_a_lane
+from tests.benchmarks.drain import AtOnce, draining
+from tests.benchmarks.result import Result
+from tests.integration.support.batches import Writer, update
+
+CLAIMS = 40
+A_CLAIM = 100
+PROCESSES = 4
+CALLS_EACH = 8
+KEYCLOAK_SECONDS = 0.02
+MEASURED_SECONDS = 8.0
+STREAM = 1_500
+STREAM_PER_SECOND = 150
+
+
+async def scenario(stack: Stack) -> list[Result]:
+    """All of them, one after the other."""
+    return [
+        await _claim_cost(stack),
+        await _beside_a_blocked_lane(stack),
+        await _more_processes(stack),
+        await _memory(stack),
+    ]
+
+
+async def _claim_cost(stack: Stack) -> Result:
+    seconds = []
+    for entries in (10_000, 1_000_000):
+        database = await _database(stack, f"bench_claims_{entries}")
+        try:
+            await fill_by_sql(database, entries)
+            leases = LeaseStore(database, owner="bench", roles="drain", version="0", seconds=600)
+            await leases.renew()
+            await leases.acquire(range(256))
+            seconds.append(await _claims(DrainStore(database, owner="bench")))
+        finally:
+            await database.aclose()
+    few, many = seconds
+    ratios = [b / a for a, b in zip(sorted(few), sorted(many), strict=True)]
+    ratio = statistics.median(many) / statistics.median(few)
+    return Result(
+        name="claim of 100 with 1,000,000 pending, against 10,000",
+        unit="ms",
+        value=statistics.median(many) * 1000,
+        reference=statistics.median(few) * 1000,
+        ratio=ratio,
+        spread=(min(ratios), max(ratios)),
+        target=1.3,
+        holds=ratio <= 1.3,
+    )
+
+
+async def _claims(store: DrainStore) -> list[float]:
+    seconds = []
+    in_hand: list[bytes] = []
+    for _ in range(CLAIMS):
+        began = time.perf_counter()
+        lanes = await store.ready_lanes(range(256), A_CLAIM, in_hand=in_hand)
+        heads = await store.heads(lanes)
+        claims = await store.claim(heads, margin=1)
+        seconds.append(time.perf_counter() - began)
+        assert len(claims) == A_CLAIM
+        # As many as the drain has in hand at most.
+        in_hand = [*in_hand, *(lane.lane_id for lane in lanes)][-500:]
+    return seconds[5:]
+
+
+async def _beside_a_blocked_lane(stack: Stack) -> Result:
+    waits = {}
+    for blocked in (0, 50_000):
+        database = await _database(stack, f"bench_blocked_{blocked}")
+        try:
+            if blocked:
+                await hold_a_lane(database, blocked)
+            waits[blocked] = await _stream(database)
+        finally:
+            await database.aclose()
+    free, beside = (_p99(waits[blocked]) * 1000 for blocked in (0, 50_000))
+    return Result(
+        name="p99 from ingest to call, beside 50,000 blocked entries of one user",
+        unit="ms",
+        value=beside,
+        reference=free,
+        ratio=beside / free,
+        target=2.0,
+        holds=beside <= 2.0 * free,
+    )
+
+
+class _Timed(AtOnce):
+    """Notes when each event was asked for."""
+
+    def __init__(self) -> None:
+        super().__init__(0.005)
+        self.at: dict[str, float] = {}
+
+    async def deliver(self, change: Any, before_call: Any) -> Any:
+        self.at.setdefault(change.event_id, time.perf_counter())
+        return await super().deliver(change, before_call)
+
+
+async def _stream(database: Database) -> list[float]:
+    """Ingest a steady stream of users' updates, and see how long each waits for its call."""
+    keycloak, ingested = _Timed(), {}
+    writer = await Writer.take(database, partition=1)
+    async with draining(database, keycloak) as drainer:
+        began = time.perf_counter()
+        a_tick = STREAM_PER_SECOND // 10
+        for first in range(0, STREAM, a_tick):
+            events = [update(f"s-{n}", f"stream-{n}") for n in range(first, first + a_tick)]
+            await writer.persist(events)
+            now = time.perf_counter()
+            ingested.update({event["id"]: now for event in events})
+            drainer.notify()
+            await asyncio.sleep(max(0.0, began + (first + a_tick) / STREAM_PER_SECOND - time.perf_counter()))
+        while len(keycloak.at) < STREAM:
+            await asyncio.sleep(0.01)
+    return [keycloak.at[event] - at for event, at in ingested.items()]
+
+
+async def _more_processes(stack: Stack) -> Result:
+    rates = {}
+    for processes in (1, PROCESSES):
+        database = await _database(stack, f"bench_processes_{processes}")
+        await fill_by_sql(database, 60_000)
+        workers = [
+            await _worker(database.address, f"w{n}", CALLS_EACH, KEYCLOAK_SECONDS) for n in range(processes)
+        ]
+        rates[processes] = sum(report["rate"] for report in await asyncio.gather(*map(_report, workers)))
+        await database.aclose()
+    ratio = rates[PROCESSES] / rates[1]
+    return Result(
+        name="four processes against one, a Keycloak of 20 ms, 8 calls each",
+        unit="entries/s",
+        value=rates[PROCESSES],
+        reference=rates[1],
+        ratio=ratio,
+        target=3.6,
+        holds=ratio >= 3.6,
+    )
+
+
+async def _memory(stack: Stack) -> Result:
+    database = await _database(stack, "bench_memory")
+    await fill_by_sql(database, 1_000_000)
+    report = await _report(await _worker(database.address, "w", 64, 0.005))
+    await database.aclose()
+    return Result.figure("resident memory with 1,000,000 pending", "MB", [report["rss_mb"]], at_most=150)
+
+
+async def _worker(
+    address: DatabaseAddress, name: str, calls: int, keycloak: float
+) -> asyncio.subprocess.Process:
+    dsn = f"mysql://{address.user}:{address.password}@{address.host}:{address.port}/{address.database}"
+    return await asyncio.create_subprocess_exec(
+        sys.executable,
+        "-m",
+        "tests.benchmarks.drain_worker",
+        name,
+        str(calls),
+        str(keycloak),
+        str(MEASURED_SECONDS),
+        env={**os.environ, "BENCH_DSN": dsn},
+        stdout=asyncio.subprocess.PIPE,
+    )
+
+
+async def _report(worker: asyncio.subprocess.Process) -> dict[str, float]:
+    out, _ = await worker.communicate()
+    assert worker.returncode == 0
+    report: dict[str, float] = json.loads(out.decode().splitlines()[-1])
+    return report
+
+
+async def _database(stack: Stack, name: str) -> Database:
+    database = Database(DatabaseAddress.parse(stack.mariadb.new_database(name)))
+    await migrate(database)
+    return database
+
+
+def _p99(values: Sequence[float]) -> float:
+    return statistics.quantiles(values, n=100)[98]

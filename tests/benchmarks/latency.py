@@ -1,0 +1,118 @@
+"""From the application's publish call to Keycloak's answer, one change at a time, nothing else going on.
+
+The whole way: producer_lib, Kafka, `kcsync start` as a process, MariaDB, Keycloak. The bare call is the same update by
+an aiohttp client with an open connection and a token. Both in turn, for the same user.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import statistics
+import tempfile
+import time
+import uuid
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, Self
+
+import aiohttp
+
+from compose.native.stack import Endpoints, Stack
+from producer_lib import UserCreate, UserUpdate
+from tests.benchmarks.result import Result
+from tests.integration.support.bench import Bench
+from tests.integration.support.waiting import until
+
+CHANGES = 200
+WARM_UP = 40
+
+
+async def scenario(stack: Stack) -> list[Result]:
+    """Publish, wait until applied, call barely, and so on."""
+    name = f"bench-latency-{uuid.uuid4().hex[:6]}"
+    dsn = stack.mariadb.new_database(name.replace("-", "_"))
+    with tempfile.TemporaryDirectory() as folder:
+        bench = Bench(stack, name, dsn, name, 3, Path(folder))
+        await bench.create_topic()
+        try:
+            await bench.started(KCSYNC_PROFILE="production", KCSYNC_KEYCLOAK_TIMEOUT="3s", KCSYNC_LEASE="30s")
+            ours, bare = await _measure(bench)
+        finally:
+            for consumer in bench.running:
+                consumer.close()
+    ratio = statistics.median(ours) / statistics.median(bare)
+    return [
+        Result(
+            name="publish to applied when idle, p50, against the bare call",
+            unit="ms",
+            value=statistics.median(ours) * 1000,
+            reference=statistics.median(bare) * 1000,
+            ratio=ratio,
+            target=5.0,
+            holds=ratio <= 5.0,
+        ),
+        Result.figure("the same, p99", "ms", [statistics.quantiles(ours, n=100)[98] * 1000]),
+    ]
+
+
+async def _measure(bench: Bench) -> tuple[list[float], list[float]]:
+    user = f"{bench.name}-ada"
+    ours, bare = [], []
+    async with bench.producer() as producer, _KeycloakBare(bench.endpoints) as keycloak:
+        await producer.publish(UserCreate(username=user, email=f"{user}@example.org"))
+        await until(lambda: bench.settled(1), what="the user")
+        url = await keycloak.url_of(user)
+        for number in range(CHANGES + WARM_UP):
+            published = datetime.now(UTC).replace(tzinfo=None)
+            change = UserUpdate(username=user, last_name=f"Name {number}")
+            event_id = (await producer.publish(change)).event_id
+            while not (ended := _applied(bench, event_id)):
+                await asyncio.sleep(0.02)
+            seconds = await keycloak.update(url, {"lastName": f"Bare {number}"})
+            if number >= WARM_UP:
+                ours.append((ended - published).total_seconds())
+                bare.append(seconds)
+    return ours, bare
+
+
+def _applied(bench: Bench, event_id: str) -> datetime | None:
+    found = bench.rows(
+        "SELECT a.ended_at FROM attempts a JOIN entries e USING (entry_id) WHERE e.event_id = %s", event_id
+    )
+    return found[0]["ended_at"] if found else None
+
+
+class _KeycloakBare:
+    """aiohttp and nothing else."""
+
+    def __init__(self, endpoints: Endpoints) -> None:
+        self._endpoints = endpoints
+        self._users = f"{endpoints.keycloak_url}/admin/realms/{endpoints.realm}/users"
+
+    async def __aenter__(self) -> Self:
+        self._http = aiohttp.ClientSession()
+        form = {
+            "grant_type": "client_credentials",
+            "client_id": self._endpoints.client_id,
+            "client_secret": self._endpoints.client_secret,
+        }
+        token = f"{self._endpoints.keycloak_url}/realms/{self._endpoints.realm}/protocol/openid-connect/token"
+        async with self._http.post(token, data=form) as answer:
+            self._http.headers["Authorization"] = f"Bearer {(await answer.json())['access_token']}"
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self._http.close()
+
+    async def url_of(self, username: str) -> str:
+        async with self._http.get(self._users, params={"username": username, "exact": "true"}) as answer:
+            (user,) = await answer.json()
+        return f"{self._users}/{user['id']}"
+
+    async def update(self, url: str, body: dict[str, Any]) -> float:
+        """Seconds until the answer has been read."""
+        began = time.perf_counter()
+        async with self._http.put(url, json=body) as answer:
+            await answer.read()
+            assert answer.status == 204
+        return time.perf_counter() - began
