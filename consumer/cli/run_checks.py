@@ -14,9 +14,10 @@ from consumer.delivery.outcome import Blame
 from consumer.delivery.passwords import KeyRing
 from consumer.ingest.kafka import KafkaUnavailable, end_offsets
 from consumer.outbox.database import Database
-from consumer.outbox.errors import DatabaseUnavailable, OutboxError
+from consumer.outbox.errors import DatabaseUnavailable, OutboxError, SchemaMismatch, ServerUnsupported
 from consumer.outbox.migrate import check_schema
 from consumer.outbox.overview import table_counts
+from consumer.outbox.server import check_server
 from consumer.settings import Settings
 
 __all__ = ["run_checks"]
@@ -91,10 +92,16 @@ async def _kafka(settings: Settings) -> Check:
 async def _tables(database: Database) -> CheckGroup:
     title = "Database Tables"
     try:
-        await check_schema(database)
-        counts = await table_counts(database)
+        server = Check("MariaDB", await check_server(database))
     except DatabaseUnavailable as error:
         return CheckGroup(title, (Check("MariaDB", "unreachable", ExitCode.UNREACHABLE, str(error)),))
+    except ServerUnsupported as error:
+        return CheckGroup(title, (Check("MariaDB", "not usable", ExitCode.USAGE, str(error)),))
+    try:
+        await check_schema(database)
+        counts = await table_counts(database)
+    except SchemaMismatch as error:
+        return CheckGroup(title, (server, Check("schema", "not ours", ExitCode.USAGE, str(error))))
     except OutboxError as error:
-        return CheckGroup(title, (Check("schema", "not ours", ExitCode.USAGE, str(error)),))
-    return CheckGroup(title, tuple(Check(name, f"{rows} rows") for name, rows in counts.items()))
+        return CheckGroup(title, (server, Check("schema", "not readable", ExitCode.UNREACHABLE, str(error))))
+    return CheckGroup(title, (server, *(Check(name, f"{rows} rows") for name, rows in counts.items())))

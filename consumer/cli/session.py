@@ -15,7 +15,7 @@ from consumer.cli.exit_codes import ExitCode
 from consumer.delivery.errors import KeyFolderError
 from consumer.environment import SettingsError
 from consumer.outbox.database import Database
-from consumer.outbox.errors import DatabaseUnavailable, OutboxError, SchemaMismatch
+from consumer.outbox.errors import DatabaseUnavailable, OutboxError, SchemaMismatch, ServerUnsupported
 from consumer.settings import Settings
 from consumer.telemetry.tracing import TracingError
 
@@ -40,7 +40,7 @@ def run(command: Coroutine[Any, Any, ExitCode]) -> NoReturn:
     """Run a command to its exit code; what a person can mend becomes one line instead of a traceback."""
     try:
         code = asyncio.run(command)
-    except* (SchemaMismatch, KeyFolderError, TracingError) as group:
+    except* (SchemaMismatch, ServerUnsupported, KeyFolderError, TracingError) as group:
         fail(_first(group), ExitCode.USAGE)
     except* DatabaseUnavailable as group:
         fail(_first(group), ExitCode.UNREACHABLE)

@@ -17,7 +17,7 @@ from pymysql.constants import CLIENT
 
 from consumer.database_address import DatabaseAddress
 from consumer.outbox.bulk import Value, multi_row_statements
-from consumer.outbox.errors import CommitUnknown, DatabaseUnavailable
+from consumer.outbox.errors import CommitUnknown, DatabaseUnavailable, ServerUnsupported
 
 __all__ = ["Database", "Row", "Transaction"]
 
@@ -34,6 +34,8 @@ _LOST = frozenset(
 # The server is there and will not: wrong password or database, a full disk, a statement killed or too long. Somebody
 # mends it, and until then we wait.
 _REFUSED = frozenset({1021, 1044, 1045, 1049, 1114, 1130, 1226, 1317, 1698, 1969})
+# Unknown system variable: our own SET SESSION below is the one statement that names any.
+_NOT_MARIADB = 1193
 _TRIES = 8
 _SESSION = (
     "SET SESSION tx_isolation = 'READ-COMMITTED', innodb_lock_wait_timeout = 5, time_zone = '+00:00', sql_notes = 0,"
@@ -130,6 +132,7 @@ class Database:
         Raises:
             DatabaseUnavailable: nothing was committed.
             CommitUnknown: the connection was lost at COMMIT.
+            ServerUnsupported: the server is not MariaDB.
         """
         for attempt in range(_TRIES):
             try:
@@ -181,6 +184,11 @@ class Database:
                 await connection.commit()
         except (pymysql.err.OperationalError, pymysql.err.InterfaceError, OSError, RuntimeError) as error:
             # aiomysql raises RuntimeError for a connection that was closed under a waiting call.
+            if connection is None and _code(error) == _NOT_MARIADB:
+                raise ServerUnsupported(
+                    f"the database server at {self._address} is not MariaDB ({_brief(error)}); "
+                    "use MariaDB 10.11 or newer"
+                ) from error
             if not _is_lost(error):
                 raise
             if connection is not None:

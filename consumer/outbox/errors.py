@@ -3,12 +3,13 @@
 OutboxError
 ├── DatabaseUnavailable    nothing is known to have happened; try again
 ├── CommitUnknown          the connection was lost while committing; read what is there
-└── SchemaMismatch         the database's schema is not the one this version needs
+├── SchemaMismatch         the database's schema is not the one this version needs
+└── ServerUnsupported      the server is no MariaDB that the outbox can rely on
 """
 
 from __future__ import annotations
 
-__all__ = ["CommitUnknown", "DatabaseUnavailable", "OutboxError", "SchemaMismatch"]
+__all__ = ["CommitUnknown", "DatabaseUnavailable", "OutboxError", "SchemaMismatch", "ServerUnsupported"]
 
 
 class OutboxError(Exception):
@@ -28,3 +29,7 @@ class CommitUnknown(OutboxError):
 
 class SchemaMismatch(OutboxError):
     """The database's schema is not the one this version needs; run `kcsync migrate`."""
+
+
+class ServerUnsupported(OutboxError):
+    """The database server is none that the outbox can rely on; use MariaDB 10.11 or newer with one primary."""

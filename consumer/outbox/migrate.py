@@ -13,6 +13,7 @@ from importlib import resources
 
 from consumer.outbox.database import Database, Transaction
 from consumer.outbox.errors import SchemaMismatch
+from consumer.outbox.server import check_server
 
 __all__ = ["Migration", "check_schema", "migrate", "migrations"]
 
@@ -65,6 +66,7 @@ async def migrate(database: Database) -> list[Migration]:
     """Apply what is missing; the migrations that were applied now.
 
     Raises:
+        ServerUnsupported: the server is none that the outbox can rely on.
         SchemaMismatch: the database holds a migration that this version does not know, or another text of one.
         DatabaseUnavailable: MariaDB cannot be reached.
     """
@@ -90,6 +92,7 @@ async def migrate(database: Database) -> list[Migration]:
         finally:
             await tx.execute("DO RELEASE_LOCK(CONCAT(DATABASE(), '.kcsync_migrate'))")
 
+    await check_server(database)
     # A connection of its own: migrating may take longer than any other transaction is allowed to.
     patient = Database(database.address, connections=1, timeout=_LOCK_SECONDS * 10)
     try:

@@ -13,6 +13,7 @@ import pymysql
 import pytest
 from aiokafka.errors import KafkaError
 
+from compose.native.mariadb import MariaDB
 from compose.native.stack import Stack
 from consumer.outbox.database import Database
 from consumer.outbox.migrate import migrate
@@ -20,12 +21,20 @@ from tests.integration.support.bench import Bench
 
 
 @pytest.fixture
-async def bench(stack: Stack, request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[Bench]:
+def mariadb(stack: Stack) -> MariaDB:
+    """Where a corner has its database."""
+    return stack.mariadb
+
+
+@pytest.fixture
+async def bench(
+    stack: Stack, mariadb: MariaDB, request: pytest.FixtureRequest, tmp_path: Path
+) -> AsyncIterator[Bench]:
     """A corner with an empty database and a topic of three partitions."""
     name = (
         f"{re.sub('[^a-z0-9]', '', request.node.name.removeprefix('test_').lower())[:24]}-{uuid4().hex[:8]}"
     )
-    dsn = await asyncio.to_thread(stack.mariadb.new_database, f"t_{name.replace('-', '_')}")
+    dsn = await asyncio.to_thread(mariadb.new_database, f"t_{name.replace('-', '_')}")
     corner = Bench(stack, name, dsn, name, 3, tmp_path)
     await corner.create_topic()
     yield corner
