@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import random
-import ssl
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from datetime import timedelta
@@ -12,7 +11,6 @@ from typing import Any
 
 import orjson
 import structlog
-from aiokafka.helpers import create_ssl_context
 from opentelemetry.trace import Tracer
 
 from consumer.circuit.breaker import CircuitPolicy, CircuitState
@@ -50,6 +48,7 @@ from consumer.outbox.rows import EntryState
 from consumer.retry import Backoff
 from consumer.settings import Settings
 from consumer.summary import Progress, summary_line
+from consumer.tls import client_tls
 from consumer.version import VERSION
 
 __all__ = ["Consumer", "kafka_address", "open_database", "open_keycloak", "purge_store", "wait_for_database"]
@@ -59,12 +58,28 @@ _GRACE = 20.0
 
 
 def open_database(settings: Settings) -> Database:
-    """The outbox's database; connects on first use."""
-    return Database(settings.database_dsn, connections=settings.database_connections)
+    """The outbox's database; connects on first use.
+
+    Raises:
+        TlsFileError: a file of certificates cannot be used.
+    """
+    tls = None
+    if settings.database_tls:
+        tls = client_tls(
+            "KCSYNC_DATABASE",
+            ca_file=settings.database_ca_file,
+            cert_file=settings.database_cert_file,
+            key_file=settings.database_key_file,
+        )
+    return Database(settings.database_dsn, tls=tls, connections=settings.database_connections)
 
 
 def open_keycloak(settings: Settings) -> Keycloak:
-    """The Keycloak client. Close it with `aclose()`."""
+    """The Keycloak client. Close it with `aclose()`.
+
+    Raises:
+        TlsFileError: the file of certificates cannot be used.
+    """
     ca_file = settings.keycloak_ca_file
     return Keycloak(
         url=settings.keycloak_url,
@@ -73,7 +88,7 @@ def open_keycloak(settings: Settings) -> Keycloak:
         client_secret=settings.keycloak_client_secret.get_secret_value(),
         timeout_seconds=settings.keycloak_timeout.total_seconds(),
         max_calls=settings.keycloak_calls,
-        ssl_context=None if ca_file is None else ssl.create_default_context(cafile=str(ca_file)),
+        ssl_context=None if ca_file is None else client_tls("KCSYNC_KEYCLOAK", ca_file=ca_file),
     )
 
 
@@ -89,11 +104,14 @@ def purge_store(database: Database, settings: Settings) -> PurgeStore:
 
 
 def kafka_address(settings: Settings) -> KafkaAddress:
-    """Where Kafka is, and how to speak to it."""
+    """Where Kafka is, and how to speak to it.
+
+    Raises:
+        TlsFileError: the file of certificates cannot be used.
+    """
     security: dict[str, Any] = {"security_protocol": settings.kafka_security_protocol}
     if settings.kafka_security_protocol.endswith("SSL"):
-        ca_file = settings.kafka_ca_file
-        security["ssl_context"] = create_ssl_context(cafile=None if ca_file is None else str(ca_file))
+        security["ssl_context"] = client_tls("KCSYNC_KAFKA", ca_file=settings.kafka_ca_file)
     if settings.kafka_sasl_mechanism is not None and settings.kafka_sasl_password is not None:
         security["sasl_mechanism"] = settings.kafka_sasl_mechanism
         security["sasl_plain_username"] = settings.kafka_sasl_username

@@ -115,6 +115,27 @@ class Settings(BaseModel):
         "named; special characters in user and password are percent-encoded.",
         json_schema_extra={"allowed": FORM},
     )
+    database_tls: bool = Field(
+        default=False,
+        description="Whether the connection to MariaDB is encrypted. The server's certificate and its host name are "
+        "then always verified, and a server without TLS is refused. Events name users, so without it the database "
+        "belongs inside a trusted network.",
+    )
+    database_ca_file: Path | None = Field(
+        default=None,
+        description="Certificates (PEM) trusted to sign MariaDB's. Unset means the system's own. Only with "
+        "database_tls.",
+    )
+    database_cert_file: Path | None = Field(
+        default=None,
+        description="Our own certificate (PEM, with its chain), where the account is REQUIRE X509. Only with "
+        "database_tls, and together with database_key_file.",
+    )
+    database_key_file: Path | None = Field(
+        default=None,
+        description="The private key of that certificate (PEM, without a passphrase), readable by the consumer's user "
+        "alone.",
+    )
     database_connections: int = Field(
         default=8,
         ge=2,
@@ -413,6 +434,7 @@ class Settings(BaseModel):
             *self._contradictions_of_time(),
             *self._contradictions_of_pausing(),
             *self._contradictions_of_kafka(),
+            *self._contradictions_of_database(),
         ]
         if found:
             raise ContradictionError(found)
@@ -496,3 +518,23 @@ class Settings(BaseModel):
                 )
             )
         return found
+
+    def _contradictions_of_database(self) -> list[tuple[str, str, str]]:
+        files = {
+            "database_ca_file": self.database_ca_file,
+            "database_cert_file": self.database_cert_file,
+            "database_key_file": self.database_key_file,
+        }
+        if not self.database_tls:
+            return [
+                (field, "KCSYNC_DATABASE_TLS=false would not use it", "no value, or KCSYNC_DATABASE_TLS=true")
+                for field, value in files.items()
+                if value is not None
+            ]
+        for field, other in (
+            ("database_cert_file", "database_key_file"),
+            ("database_key_file", "database_cert_file"),
+        ):
+            if files[field] is not None and files[other] is None:
+                return [(field, f"KCSYNC_{other.upper()} is not set", "both, or neither")]
+        return []

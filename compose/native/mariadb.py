@@ -147,6 +147,12 @@ class MariaDB(Server):
             return False
         return True
 
+    @contextlib.contextmanager
+    def administrator(self) -> Iterator[pymysql.cursors.Cursor]:
+        """Give a cursor of the account that may do everything."""
+        with self._connect(_ADMIN, "mariadb_admin_password") as connection, connection.cursor() as cursor:
+            yield cursor
+
     @property
     def _data(self) -> Path:
         return self.directory / "data"
@@ -166,7 +172,7 @@ class MariaDB(Server):
         # An underscore would stand for any character in a grant.
         pattern = database.replace("_", r"\_")
         try:
-            with self._connect(_ADMIN, "mariadb_admin_password") as connection, connection.cursor() as cursor:
+            with self.administrator() as cursor:
                 # Tables that a broken-off migration left may refer to each other, which forbids to drop them.
                 cursor.execute("SET foreign_key_checks = 0")
                 cursor.execute(f"CREATE OR REPLACE DATABASE `{database}` CHARACTER SET utf8mb4")

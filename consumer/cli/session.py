@@ -18,6 +18,7 @@ from consumer.outbox.database import Database
 from consumer.outbox.errors import DatabaseUnavailable, OutboxError, SchemaMismatch, ServerUnsupported
 from consumer.settings import Settings
 from consumer.telemetry.tracing import TracingError
+from consumer.tls import TlsFileError
 
 __all__ = ["database_of", "fail", "load_settings", "run"]
 
@@ -40,7 +41,7 @@ def run(command: Coroutine[Any, Any, ExitCode]) -> NoReturn:
     """Run a command to its exit code; what a person can mend becomes one line instead of a traceback."""
     try:
         code = asyncio.run(command)
-    except* (SchemaMismatch, ServerUnsupported, KeyFolderError, TracingError) as group:
+    except* (SchemaMismatch, ServerUnsupported, KeyFolderError, TlsFileError, TracingError) as group:
         fail(_first(group), ExitCode.USAGE)
     except* DatabaseUnavailable as group:
         fail(_first(group), ExitCode.UNREACHABLE)

@@ -7,6 +7,7 @@ never wait long behind a drain (measured, design.md 3.2). Deadlocks and lock wai
 from __future__ import annotations
 
 import asyncio
+import ssl
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from typing import Any, TypeVar
@@ -43,12 +44,42 @@ _SESSION = (
 )
 
 
+class _Connection(aiomysql.Connection):  # type: ignore[misc]  # aiomysql ships no types
+    """aiomysql's connection, minus its silent fall-back to plain text.
+
+    Where TLS is asked for and the greeting does not offer it, aiomysql 0.3.2 goes on without (connection.py
+    `_request_authentication`); whoever sits on the wire could take the offer out, and then ask for the password.
+    """
+
+    async def _request_authentication(self) -> None:
+        if self._ssl_context is not None and not self.server_capabilities & CLIENT.SSL:
+            raise ssl.SSLError("the server offers no TLS")
+        await super()._request_authentication()
+
+
 class _Pool(aiomysql.Pool):  # type: ignore[misc]  # aiomysql ships no types
-    """aiomysql's pool, minus its lost wake-up.
+    """aiomysql's pool, minus its lost wake-up, with connections of our kind.
 
     Releasing a connection that is closed or still in a transaction returns without waking a waiter, which then sleeps
     for ever although a place is free (aiomysql 0.3.2, pool.py `release`).
     """
+
+    async def _fill_free_pool(self, override_min: bool) -> None:  # noqa: FBT001 - aiomysql's signature
+        # With a least size of 0 and no override, this only drops connections that have died.
+        await super()._fill_free_pool(False)
+        if self._free or not override_min or self.size >= self.maxsize:
+            return
+        self._acquiring += 1
+        connection = _Connection(echo=self._echo, loop=self._loop, **self._conn_kwargs)
+        try:
+            await connection._connect()  # noqa: SLF001 - as aiomysql's own pool does
+            self._free.append(connection)
+        except BaseException:
+            # Also when our time limit ends a handshake, which aiomysql would leave open.
+            connection.close()
+            raise
+        finally:
+            self._acquiring -= 1
 
     def release(self, conn: Any) -> asyncio.Future[Any]:
         future: asyncio.Future[Any] = super().release(conn)
@@ -103,6 +134,7 @@ class Database:
         self,
         address: DatabaseAddress,
         *,
+        tls: ssl.SSLContext | None = None,
         connections: int = 8,
         timeout: float = 15.0,
     ) -> None:
@@ -110,11 +142,13 @@ class Database:
 
         Args:
             address: where MariaDB is.
+            tls: how its certificate is verified; None talks in plain text.
             connections: the most connections that are ever open.
             timeout: seconds that one transaction may take, its wait for a connection included. aiomysql's own
                 connect timeout does not cover the handshake.
         """
         self._address = address
+        self._tls = tls
         self._connections = connections
         self._timeout = timeout
         self._pool: _Pool | None = None
@@ -123,6 +157,10 @@ class Database:
     def address(self) -> DatabaseAddress:
         """Where this database is."""
         return self._address
+
+    def patient(self, timeout: float) -> Database:
+        """The same database by a connection of its own, whose transactions may take `timeout` seconds. Close it."""
+        return Database(self._address, tls=self._tls, connections=1, timeout=timeout)
 
     async def transact(self, work: Callable[[Transaction], Awaitable[T]]) -> T:
         """Run `work` in one transaction and commit; after a deadlock or lock wait, run it again.
@@ -220,11 +258,15 @@ class Database:
             connect_timeout=5,
             init_command=_SESSION,
             client_flag=CLIENT.FOUND_ROWS,
+            ssl=self._tls,
         )
         return self._pool
 
     def _unavailable(self, error: BaseException) -> DatabaseUnavailable:
-        problem = "cannot be reached" if _is_away(error) else "refuses our work"
+        if isinstance(error.__cause__, ssl.SSLError):
+            problem = "cannot be reached safely"
+        else:
+            problem = "cannot be reached" if _is_away(error) else "refuses our work"
         return DatabaseUnavailable(
             f"MariaDB at {self._address} {problem} ({_brief(error)}); nothing was lost, "
             "the work is done again when it answers"
@@ -261,5 +303,19 @@ def _is_away(error: BaseException) -> bool:
 def _brief(error: BaseException) -> str:
     if isinstance(error, TimeoutError):
         return "no answer in time"
+    if isinstance(error.__cause__, ssl.SSLError):
+        return _brief_tls(error.__cause__)
     text = str(error.args[-1]) if error.args else type(error).__name__
     return text.strip("()\n ")[:200]
+
+
+def _brief_tls(error: ssl.SSLError) -> str:
+    if isinstance(error, ssl.SSLCertVerificationError):
+        reason = error.verify_message.rstrip(".")
+        return (
+            f"its certificate is not accepted: {reason}; "
+            "check KCSYNC_DATABASE_CA_FILE and the host in KCSYNC_DATABASE_DSN"
+        )
+    # One of our own has no code of OpenSSL.
+    reason = getattr(error, "reason", None) or error.args[-1]
+    return f"TLS failed: {reason}; check KCSYNC_DATABASE_TLS and the server's ssl options"

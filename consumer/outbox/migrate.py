@@ -94,7 +94,7 @@ async def migrate(database: Database) -> list[Migration]:
 
     await check_server(database)
     # A connection of its own: migrating may take longer than any other transaction is allowed to.
-    patient = Database(database.address, connections=1, timeout=_LOCK_SECONDS * 10)
+    patient = database.patient(_LOCK_SECONDS * 10)
     try:
         return await patient.transact(work)
     finally:

@@ -94,6 +94,28 @@ class TestDefaults:
             assert allowed_values(Settings.model_fields[field]), field
 
 
+class TestTlsOfTheDatabase:
+    def test_is_off_unless_asked_for(self) -> None:
+        assert load().database_tls is False
+        assert load(database_tls="true").database_ca_file is None
+
+    @pytest.mark.parametrize("field", ["database_ca_file", "database_cert_file", "database_key_file"])
+    def test_a_file_without_it_is_a_contradiction(self, field: str) -> None:
+        (problem,) = refusal({**REQUIRED, f"KCSYNC_{field.upper()}": "/x.pem"}).problems
+
+        assert problem.variable == f"KCSYNC_{field.upper()}"
+        assert problem.reason == "KCSYNC_DATABASE_TLS=false would not use it"
+
+    @pytest.mark.parametrize(
+        ("given", "missing"),
+        [("KCSYNC_DATABASE_CERT_FILE", "KEY_FILE"), ("KCSYNC_DATABASE_KEY_FILE", "CERT_FILE")],
+    )
+    def test_certificate_and_key_belong_together(self, given: str, missing: str) -> None:
+        (problem,) = refusal({**REQUIRED, "KCSYNC_DATABASE_TLS": "true", given: "/x.pem"}).problems
+
+        assert (problem.variable, problem.reason) == (given, f"KCSYNC_DATABASE_{missing} is not set")
+
+
 class TestProfiles:
     @pytest.mark.parametrize(
         ("profile", "sync", "batch", "cleanup"),
