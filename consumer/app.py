@@ -43,8 +43,7 @@ from consumer.outbox.ingest_store import IngestStore
 from consumer.outbox.lease_store import LeaseStore
 from consumer.outbox.migrate import migrate
 from consumer.outbox.overview import queue_counts
-from consumer.outbox.purge import PurgeStore
-from consumer.outbox.rows import EntryState
+from consumer.outbox.purge import PurgeStore, Retention
 from consumer.retry import Backoff
 from consumer.settings import Settings
 from consumer.summary import Progress, summary_line
@@ -94,12 +93,17 @@ def open_keycloak(settings: Settings) -> Keycloak:
 
 def purge_store(database: Database, settings: Settings) -> PurgeStore:
     """Housekeeping by the settings' retention."""
+
+    def seconds(retention: timedelta | str) -> float | None:
+        return retention.total_seconds() if isinstance(retention, timedelta) else None
+
     return PurgeStore(
         database,
-        {
-            EntryState.DELIVERED: settings.delivered_retention.total_seconds(),
-            EntryState.DEAD_LETTER: settings.dead_letter_retention.total_seconds(),
-        },
+        owner=settings.instance,
+        retention=Retention(
+            delivered=seconds(settings.delivered_retention),
+            dead_letter=seconds(settings.dead_letter_retention),
+        ),
     )
 
 
@@ -339,17 +343,18 @@ class Consumer:
 
     async def _keep_house(self) -> None:
         store = purge_store(self._database, self._settings)
+        interval = self._settings.cleanup_interval.total_seconds()
         while True:
-            await asyncio.sleep(self._settings.cleanup_interval.total_seconds())
+            await asyncio.sleep(interval)
             try:
-                removed = await store.purge()
+                # All instances wake at times of their own; what one did lately, the others need not do again.
+                removed = await store.purge(unless_within=interval / 2)
             except OutboxError as error:
                 _log.warning("cleanup put off", reason=str(error))
                 continue
-            _say(
-                f"Cleanup: removed {removed[EntryState.DELIVERED]} completed syncs, "
-                f"{removed[EntryState.DEAD_LETTER]} dead letters"
-            )
+            if removed is not None:
+                counted = [f"{count} {what}" for what, count in removed.items() if count]
+                _say(f"Cleanup: removed {', '.join(counted) or 'nothing'}")
 
 
 def _say(line: str) -> None:

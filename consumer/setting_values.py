@@ -7,13 +7,21 @@ import re
 import secrets
 import socket
 from datetime import timedelta
-from typing import Annotated
+from typing import Annotated, Final, Literal
 from urllib.parse import urlsplit
 
 from pydantic import AfterValidator, BeforeValidator, Field, InstanceOf
 
 from consumer.database_address import DatabaseAddress
 from consumer.durations import parse_duration
+
+NEVER: Final = "never"
+"""A retention that keeps for ever."""
+
+_SHORTEST_RETENTION: Final = timedelta(hours=1)
+_LONGEST_RETENTION: Final = timedelta(days=3650)
+RETENTIONS: Final = "never, or a duration from 1h to 3650d, such as 36h or 30d"
+"""What a retention may be, for people."""
 
 
 def own_name() -> str:
@@ -25,6 +33,19 @@ def own_name() -> str:
 
 def _duration(value: object) -> object:
     return parse_duration(value) if isinstance(value, str) else value
+
+
+def _retention(value: object) -> object:
+    """Read how long something stays; the bounds stand here because `never` has none."""
+    if value == NEVER:
+        return value
+    duration = parse_duration(value) if isinstance(value, str) else value
+    if isinstance(duration, timedelta):
+        if duration < _SHORTEST_RETENTION:
+            raise ValueError("it is too small")
+        if duration > _LONGEST_RETENTION:
+            raise ValueError("it is too large")
+    return duration
 
 
 def _address(value: object) -> object:
@@ -71,6 +92,7 @@ def _web_address(value: str) -> str:
 
 
 Duration = Annotated[timedelta, BeforeValidator(_duration)]
+Retention = Annotated[timedelta | Literal["never"], BeforeValidator(_retention)]
 Servers = Annotated[str, AfterValidator(_servers)]
 WebAddress = Annotated[str, AfterValidator(_web_address)]
 Names = Annotated[tuple[str, ...], BeforeValidator(_listed)]

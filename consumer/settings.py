@@ -25,7 +25,18 @@ from consumer.database_address import FORM
 from consumer.durations import format_duration
 from consumer.environment import SettingsError, read_variables
 from consumer.setting_texts import ContradictionError, display, is_secret, problems_in, variable_of
-from consumer.setting_values import Address, Duration, KafkaName, Names, Servers, WebAddress, own_name, upper
+from consumer.setting_values import (
+    RETENTIONS,
+    Address,
+    Duration,
+    KafkaName,
+    Names,
+    Retention,
+    Servers,
+    WebAddress,
+    own_name,
+    upper,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -361,20 +372,21 @@ class Settings(BaseModel):
         default=PROFILES[_DEFAULT_PROFILE].cleanup_interval,
         ge=_MINUTE,
         le=_DAY,
-        description="How often entries past their retention are removed, a bounded number at a time.",
+        description="How often what is past its retention is removed, in small pieces with rests between. One instance "
+        "does it for all.",
         json_schema_extra={"by_profile": True},
     )
-    delivered_retention: Duration = Field(
+    delivered_retention: Retention = Field(
         default=7 * _DAY,
-        ge=_HOUR,
-        le=3650 * _DAY,
-        description="How long a delivered entry stays to be looked at. What makes replay safe is kept apart from it.",
+        description="How long a delivered or superseded entry stays to be looked at. What makes replay safe is kept "
+        "apart from it.",
+        json_schema_extra={"allowed": RETENTIONS},
     )
-    dead_letter_retention: Duration = Field(
+    dead_letter_retention: Retention = Field(
         default=30 * _DAY,
-        ge=_HOUR,
-        le=3650 * _DAY,
-        description="How long a dead letter stays after it died, and so how long somebody has to look at it.",
+        description="How long a dead letter stays after it died, and a poison record after it came: how long somebody "
+        "has to look at it. A dead letter that others of its user wait behind is kept longer.",
+        json_schema_extra={"allowed": RETENTIONS},
     )
 
     @classmethod

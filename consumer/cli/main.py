@@ -26,7 +26,9 @@ from consumer.delivery.passwords import KeyRing
 from consumer.outbox.migrate import check_schema
 from consumer.outbox.migrate import migrate as migrate_schema
 from consumer.outbox.overview import queue_counts, read_overview
+from consumer.outbox.purge import Purged
 from consumer.outbox.rows import EntryState
+from consumer.setting_values import NEVER
 from consumer.settings import Settings
 from consumer.telemetry.logs import configure_logging
 from consumer.telemetry.tracing import configure_tracing
@@ -89,9 +91,9 @@ def sync_now() -> None:
 
 @app.command()
 def cleanup(
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Count only.")] = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Count only; nothing is removed.")] = False,
 ) -> None:
-    """Remove completed syncs and dead letters whose retention has passed."""
+    """Remove completed syncs, dead letters and poison whose retention has passed."""
     run(_cleanup(load_settings(), dry_run=dry_run))
 
 
@@ -221,10 +223,23 @@ async def _cleanup(settings: Settings, *, dry_run: bool) -> ExitCode:
         await check_schema(database)
         store = purge_store(database, settings)
         removed = await store.count() if dry_run else await store.purge()
-    verb = "Would remove" if dry_run else "Removed"
-    delivered, dead = settings.masked()["delivered_retention"], settings.masked()["dead_letter_retention"]
-    typer.echo(f"{verb} {removed[EntryState.DELIVERED]} completed syncs (>{delivered})")
-    typer.echo(f"{verb} {removed[EntryState.DEAD_LETTER]} dead letters (>{dead})")
+    if removed is None:
+        typer.echo("Another process is cleaning up at this moment; nothing was done here.")
+        return ExitCode.PARTIAL
+    shown = settings.masked()
+    ages = {
+        Purged.DELIVERED: shown["delivered_retention"],
+        Purged.SUPERSEDED: shown["delivered_retention"],
+        Purged.DEAD_LETTER: shown["dead_letter_retention"],
+        Purged.POISON: shown["dead_letter_retention"],
+        Purged.INSTANCE: "24h",
+    }
+    for what, age in ages.items():
+        if age == NEVER:
+            typer.echo(f"Kept all {what} (retention: never)")
+        else:
+            typer.echo(f"{'Would remove' if dry_run else 'Removed'} {removed[what]} {what} (>{age})")
+    typer.echo("Kept ledger, marks, folds and audit: they make replays safe and say who did what.")
     typer.echo("Cleanup complete.")
     return ExitCode.HEALTHY
 

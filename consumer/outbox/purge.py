@@ -1,62 +1,188 @@
-"""Removing entries whose retention has passed, a bounded piece at a time."""
+"""Removing what is past its retention: bounded pieces, short transactions, one process at a time."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any
+import asyncio
+import time
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from datetime import datetime
+from enum import StrEnum
+from functools import partial
+from typing import TypeVar
+
+import structlog
 
 from consumer.outbox.database import Database, Transaction
 from consumer.outbox.rows import EntryState
 from consumer.outbox.statements import load_statements
 
-__all__ = ["PurgeStore"]
+__all__ = ["PurgeStore", "Purged", "Retention"]
+
+_log = structlog.get_logger(__name__)
+T = TypeVar("T")
 
 _SQL = load_statements("purge")
+_LEASES = load_statements("leases")
 _PIECE = 1000
+# A poison record may be as large as Kafka lets it be.
+_POISON_PIECE = 50
+_LEASE = 60
+_BEGINNING = datetime(1970, 1, 1)  # noqa: DTZ001 - all times of the database are naive UTC
+
+
+class Purged(StrEnum):
+    """What is removed, by the words of the screen."""
+
+    DELIVERED = "completed syncs"
+    SUPERSEDED = "superseded entries"
+    DEAD_LETTER = "dead letters"
+    POISON = "poison records"
+    INSTANCE = "silent instances"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Retention:
+    """How many seconds things stay; None is for ever.
+
+    Attributes:
+        delivered: DELIVERED and SUPERSEDED entries, since they ended.
+        dead_letter: DEAD_LETTER entries since they died, and poison since it was received.
+    """
+
+    delivered: float | None
+    dead_letter: float | None
 
 
 class PurgeStore:
-    """Removes terminal entries with their attempts. What replay needs (ledger, marks, folds) is kept."""
+    """Removes terminal entries with their attempts, poison, and instances that are gone.
 
-    def __init__(self, database: Database, retention: Mapping[EntryState, float]) -> None:
+    Ledger and marks are kept: they are what makes a replay safe for as long as Kafka may still hold the events. So are
+    folds, and the audit.
+    """
+
+    def __init__(self, database: Database, *, owner: str, retention: Retention) -> None:
         """Prepare a purge.
 
         Args:
             database: where the outbox is.
-            retention: seconds that entries of a terminal state stay, counted from when they reached it.
+            owner: our name; nobody else's.
+            retention: how long things stay.
         """
         self._database = database
-        self._retention = retention
-
-    async def count(self) -> dict[EntryState, int]:
-        """How many entries a purge would remove now, by state."""
-        counts = {}
-        for state, seconds in self._retention.items():
-            row = await self._database.fetch_one(
-                _SQL["count_expired"], {"state": state.value, "seconds": seconds}
+        self._owner = {"owner": owner, "seconds": _LEASE}
+        self._poison = retention.dead_letter
+        self._entries = [
+            (what, state, seconds)
+            for what, state, seconds in (
+                (Purged.DELIVERED, EntryState.DELIVERED, retention.delivered),
+                (Purged.SUPERSEDED, EntryState.SUPERSEDED, retention.delivered),
+                (Purged.DEAD_LETTER, EntryState.DEAD_LETTER, retention.dead_letter),
             )
-            assert row is not None
-            counts[state] = row["n"]
-        return counts
+            if seconds is not None
+        ]
 
-    async def purge(self) -> dict[EntryState, int]:
-        """Remove what has expired; how many entries, by state. Short transactions: nobody waits for them long."""
-        removed = {}
-        for state, seconds in self._retention.items():
-            removed[state] = 0
-            while piece := await self._purge_piece(
-                {"state": state.value, "seconds": seconds, "limit": _PIECE}
-            ):
-                removed[state] += piece
-        return removed
+    async def count(self) -> dict[Purged, int]:
+        """How much a purge would remove now."""
 
-    async def _purge_piece(self, parameters: dict[str, Any]) -> int:
-        async def work(tx: Transaction) -> int:
-            rows = await tx.fetch(_SQL["expired"], parameters)
-            if not rows:
-                return 0
-            entries = {**parameters, "entries": tuple(row["entry_id"] for row in rows)}
-            await tx.execute(_SQL["delete_attempts"], entries)
-            return await tx.execute(_SQL["delete_entries"], entries)
+        async def work(tx: Transaction) -> dict[Purged, int]:
+            found = dict.fromkeys(Purged, 0)
+            for what, state, seconds in self._entries:
+                found[what] = await _number(
+                    tx, _SQL["count_expired"], {"state": state.value, "seconds": seconds}
+                )
+            if self._poison is not None:
+                found[Purged.POISON] = await _number(tx, _SQL["count_poison"], {"seconds": self._poison})
+            found[Purged.INSTANCE] = await _number(tx, _SQL["count_silent_instances"], {})
+            return found
 
         return await self._database.transact(work)
+
+    async def purge(self, *, unless_within: float = 0.0) -> dict[Purged, int] | None:
+        """Remove what has expired, resting after each piece for as long as it took.
+
+        Args:
+            unless_within: leave it if another process came to the end of it within so many seconds.
+
+        Returns:
+            How much was removed; None if another process is at it or has just done it.
+        """
+
+        async def begin(tx: Transaction) -> bool:
+            await tx.execute(_SQL["ensure"])
+            parameters = {**self._owner, "unless_within_us": int(unless_within * 1_000_000)}
+            return await tx.execute(_SQL["begin"], parameters) == 1
+
+        if not await self._database.transact(begin):
+            return None
+        removed = dict.fromkeys(Purged, 0)
+        try:
+            for what, state, seconds in self._entries:
+                after: tuple[datetime, int] | None = (_BEGINNING, 0)
+                while after is not None:
+                    rows, after = await self._piece(partial(_remove_entries, state, seconds, after))
+                    removed[what] += rows
+            while self._poison is not None and (
+                rows := await self._piece(partial(_remove_poison, self._poison))
+            ):
+                removed[Purged.POISON] += rows
+            removed[Purged.INSTANCE] = await self._piece(_forget_instances)
+        except _ChoreLostError:
+            _log.info("cleanup ends early: it took too long, and another process may have begun")
+            return removed
+        await self._database.execute(_SQL["finish"], self._owner)
+        return removed
+
+    async def _piece(self, work: Callable[[Transaction], Awaitable[T]]) -> T:
+        """Do one piece in a transaction of its own, and rest."""
+        began = time.monotonic()
+
+        async def owned(tx: Transaction) -> T:
+            if await tx.execute(_SQL["renew"], self._owner) == 0:
+                raise _ChoreLostError
+            return await work(tx)
+
+        result = await self._database.transact(owned)
+        # At most half of the time, so that ingest and drain find the disk free as well.
+        await asyncio.sleep(time.monotonic() - began)
+        return result
+
+
+class _ChoreLostError(Exception):
+    """The chore is not ours any more."""
+
+
+async def _remove_entries(
+    state: EntryState, seconds: float, after: tuple[datetime, int], tx: Transaction
+) -> tuple[int, tuple[datetime, int] | None]:
+    """Remove the next entries of a state; how many, and where to go on (None: that was all)."""
+    ended_at, entry_id = after
+    rows = await tx.fetch(
+        _SQL["expired"],
+        {
+            "state": state.value,
+            "seconds": seconds,
+            "after": ended_at,
+            "after_id": entry_id,
+            "limit": _PIECE,
+        },
+    )
+    removed = 0
+    if entries := tuple(row["entry_id"] for row in rows if not row["kept"]):
+        await tx.execute(_SQL["delete_attempts"], {"entries": entries})
+        removed = await tx.execute(_SQL["delete_entries"], {"entries": entries, "state": state.value})
+    return removed, (rows[-1]["ended_at"], rows[-1]["entry_id"]) if rows else None
+
+
+async def _remove_poison(seconds: float, tx: Transaction) -> int:
+    return await tx.execute(_SQL["delete_poison"], {"seconds": seconds, "limit": _POISON_PIECE})
+
+
+async def _forget_instances(tx: Transaction) -> int:
+    return await tx.execute(_LEASES["forget_dead_instances"])
+
+
+async def _number(tx: Transaction, sql: str, parameters: dict[str, object]) -> int:
+    row = await tx.fetch_one(sql, parameters)
+    assert row is not None
+    return int(row["n"])

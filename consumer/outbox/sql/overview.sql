@@ -3,9 +3,9 @@
 SELECT state, COUNT(*) AS entries FROM entries GROUP BY state;
 
 -- name: oldest_pending
--- How long the oldest unfinished entry has waited. Index: by_state, then the primary key.
+-- How long the oldest unfinished entry has waited. Index: by_state, its first end, then the primary key.
 SELECT TIMESTAMPDIFF(MICROSECOND, ingested_at, NOW(6)) / 1e6 AS seconds FROM entries
-WHERE entry_id = (SELECT MIN(entry_id) FROM entries WHERE state = 'PENDING');
+WHERE entry_id = (SELECT MIN(entry_id) FROM entries WHERE state = 'PENDING' AND ended_at IS NULL);
 
 -- name: lane_counts
 -- Lanes by state. Index: waiting.
@@ -36,6 +36,7 @@ SELECT 'instances', COUNT(*) FROM instances UNION ALL
 SELECT 'circuits', COUNT(*) FROM circuits UNION ALL
 SELECT 'realms', COUNT(*) FROM realms UNION ALL
 SELECT 'backlog', COUNT(*) FROM backlog UNION ALL
+SELECT 'housekeeping', COUNT(*) FROM housekeeping UNION ALL
 SELECT 'audit', COUNT(*) FROM audit;
 
 -- name: queue

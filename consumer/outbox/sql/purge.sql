@@ -1,11 +1,40 @@
+-- name: ensure
+-- The row of the chore.
+INSERT INTO housekeeping (chore) VALUES ('purge') ON DUPLICATE KEY UPDATE chore = VALUES(chore);
+
+-- name: begin
+-- Take the chore, unless somebody is at it or was done with it a moment ago.
+UPDATE housekeeping SET owner = %(owner)s, deadline = NOW(6) + INTERVAL %(seconds)s SECOND
+WHERE chore = 'purge' AND deadline <= NOW(6)
+  AND (finished_at IS NULL OR finished_at <= NOW(6) - INTERVAL %(unless_within_us)s MICROSECOND);
+
+-- name: renew
+-- Still at it. No row: it took us too long, and somebody else may have begun.
+UPDATE housekeeping SET deadline = NOW(6) + INTERVAL %(seconds)s SECOND
+WHERE chore = 'purge' AND owner = %(owner)s AND deadline > NOW(6);
+
+-- name: finish
+-- Done, to the end.
+UPDATE housekeeping SET owner = NULL, deadline = NOW(6), finished_at = NOW(6) WHERE chore = 'purge' AND owner = %(owner)s;
+
 -- name: expired
--- The next entries of a state whose retention has passed. Index: by_state.
-SELECT entry_id FROM entries
-WHERE state = %(state)s AND ended_at < NOW(6) - INTERVAL %(seconds)s SECOND ORDER BY ended_at LIMIT %(limit)s;
+-- The next entries of a state whose retention has passed, in the order of their end, locked. A dead letter is kept
+-- while its lane is held or has open entries: it may be what they wait for. Index: by_state; for what is kept: lane.
+SELECT e.entry_id, e.ended_at, e.state = 'DEAD_LETTER' AND (
+    EXISTS (SELECT 1 FROM lanes l WHERE l.lane_id = e.lane_id AND l.state = 'HELD')
+    OR EXISTS (SELECT 1 FROM entries o FORCE INDEX (lane) WHERE o.lane_id = e.lane_id AND o.is_open = 1)) AS kept
+FROM entries e FORCE INDEX (by_state)
+WHERE e.state = %(state)s AND e.ended_at >= %(after)s AND e.ended_at < NOW(6) - INTERVAL %(seconds)s SECOND
+  AND (e.ended_at > %(after)s OR e.entry_id > %(after_id)s)
+ORDER BY e.ended_at, e.entry_id LIMIT %(limit)s FOR UPDATE SKIP LOCKED;
 
 -- name: count_expired
--- How many there are, for a dry run. Index: by_state.
-SELECT COUNT(*) AS n FROM entries WHERE state = %(state)s AND ended_at < NOW(6) - INTERVAL %(seconds)s SECOND;
+-- How many there are, for a dry run. Index: by_state; for what is kept: lane.
+SELECT COUNT(*) AS n FROM entries e FORCE INDEX (by_state)
+WHERE e.state = %(state)s AND e.ended_at < NOW(6) - INTERVAL %(seconds)s SECOND
+  AND (e.state <> 'DEAD_LETTER' OR NOT (
+    EXISTS (SELECT 1 FROM lanes l WHERE l.lane_id = e.lane_id AND l.state = 'HELD')
+    OR EXISTS (SELECT 1 FROM entries o FORCE INDEX (lane) WHERE o.lane_id = e.lane_id AND o.is_open = 1)));
 
 -- name: delete_attempts
 -- The calls of entries that go.
@@ -14,3 +43,15 @@ DELETE FROM attempts WHERE entry_id IN %(entries)s;
 -- name: delete_entries
 -- Terminal entries, by primary key. Ledger and marks stay: they are what makes a replay safe.
 DELETE FROM entries WHERE entry_id IN %(entries)s AND state = %(state)s;
+
+-- name: delete_poison
+-- The oldest poison. Its marks stay. Index: by_time.
+DELETE FROM poison WHERE received_at < NOW(6) - INTERVAL %(seconds)s SECOND ORDER BY received_at LIMIT %(limit)s;
+
+-- name: count_poison
+-- How much there is, for a dry run. Index: by_time.
+SELECT COUNT(*) AS n FROM poison WHERE received_at < NOW(6) - INTERVAL %(seconds)s SECOND;
+
+-- name: count_silent_instances
+-- Instances that have been silent for a day, for a dry run.
+SELECT COUNT(*) AS n FROM instances WHERE deadline < NOW(6) - INTERVAL 1 DAY;

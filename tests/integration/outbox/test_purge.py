@@ -1,0 +1,202 @@
+from __future__ import annotations
+
+import asyncio
+
+import pytest
+
+from consumer.outbox.database import Database
+from consumer.outbox.purge import Purged, PurgeStore, Retention
+from tests.integration.support.batches import Writer, update
+from tests.integration.support.bench import Bench
+
+DAY = 24 * 3600.0
+NOTHING = dict.fromkeys(Purged, 0)
+
+
+def house(
+    database: Database,
+    owner: str = "first",
+    *,
+    delivered: float | None = 7 * DAY,
+    dead_letter: float | None = 30 * DAY,
+) -> PurgeStore:
+    return PurgeStore(
+        database, owner=owner, retention=Retention(delivered=delivered, dead_letter=dead_letter)
+    )
+
+
+async def entries(database: Database, *usernames: str) -> None:
+    writer = await Writer.take(database)
+    await writer.persist([update(str(number), name) for number, name in enumerate(usernames, start=1)])
+
+
+def end(bench: Bench, state: str, days: float, *usernames: str) -> None:
+    """Let the entries of these users have ended so many days ago."""
+    for name in usernames:
+        bench.change(
+            "UPDATE entries SET state = %s, ended_at = NOW(6) - INTERVAL %s SECOND WHERE username = %s",
+            state,
+            int(days * DAY),
+            name,
+        )
+        bench.change("UPDATE lanes SET state = 'IDLE' WHERE username_key = %s", name)
+
+
+def left(bench: Bench) -> list[str]:
+    return [row["username"] for row in bench.rows("SELECT username FROM entries ORDER BY entry_id")]
+
+
+def attempt(bench: Bench, *usernames: str) -> None:
+    for name in usernames:
+        bench.change(
+            "INSERT INTO attempts (entry_id, n, started_at, ended_at, outcome, reason, instance)"
+            " SELECT entry_id, 1, NOW(6), NOW(6), 'DELIVERED', 'updated', 'first' FROM entries WHERE username = %s",
+            name,
+        )
+
+
+def poison(bench: Bench, days: int, count: int = 1) -> None:
+    bench.change(
+        "INSERT INTO poison (topic_id, partition_no, log_offset, reason, detail, kid, sealed, received_at)"
+        " SELECT 1, 0, %s + seq, 'not_json', '', 'key', '', NOW(6) - INTERVAL %s DAY FROM seq_1_to_1000 LIMIT %s",
+        days * 1000,
+        days,
+        count,
+    )
+
+
+class TestPurge:
+    async def test_removes_what_is_past_its_retention_and_nothing_else(
+        self, bench: Bench, database: Database
+    ) -> None:
+        await entries(database, "old", "new", "dead-old", "dead-new", "replaced", "waits")
+        end(bench, "DELIVERED", 8, "old")
+        end(bench, "DELIVERED", 6, "new")
+        end(bench, "DEAD_LETTER", 31, "dead-old")
+        end(bench, "DEAD_LETTER", 29, "dead-new")
+        end(bench, "SUPERSEDED", 8, "replaced")
+        attempt(bench, "old", "new")
+        poison(bench, 31)
+        poison(bench, 29)
+        bench.change(
+            "INSERT INTO instances (instance, roles, version, deadline)"
+            " VALUES ('gone', 'drain', '0', NOW(6) - INTERVAL 2 DAY), ('here', 'drain', '0', NOW(6))"
+        )
+        store = house(database)
+        expected = dict.fromkeys(Purged, 1)
+
+        counted = await store.count()
+        assert len(left(bench)) == 6
+        removed = await store.purge()
+
+        assert counted == removed == expected
+        assert left(bench) == ["new", "dead-new", "waits"]
+        assert bench.value("SELECT COUNT(*) FROM attempts") == 1
+        assert bench.value("SELECT COUNT(*) FROM poison") == 1
+        assert bench.value("SELECT instance FROM instances") == "here"
+        # What makes a replay safe outlives the entries.
+        assert bench.value("SELECT COUNT(*) FROM ledger") == 6
+        assert await store.purge() == NOTHING
+
+    async def test_goes_through_many_pieces(self, bench: Bench, database: Database) -> None:
+        await entries(database, *(f"user-{number}" for number in range(2500)))
+        bench.change("UPDATE entries SET state = 'DELIVERED', ended_at = NOW(6) - INTERVAL 8 DAY")
+        bench.change("UPDATE entries SET state = 'PENDING', ended_at = NULL WHERE entry_id % 100 = 0")
+        poison(bench, 40, count=120)
+
+        removed = await house(database).purge()
+
+        assert removed == NOTHING | {Purged.DELIVERED: 2475, Purged.POISON: 120}
+        assert bench.counts() == {"PENDING": 25}
+
+    async def test_with_never_keeps_for_ever(self, bench: Bench, database: Database) -> None:
+        await entries(database, "old", "dead")
+        end(bench, "DELIVERED", 4000, "old")
+        end(bench, "DEAD_LETTER", 4000, "dead")
+        poison(bench, 4000)
+        store = house(database, delivered=None, dead_letter=None)
+
+        assert await store.count() == await store.purge() == NOTHING
+        assert left(bench) == ["old", "dead"]
+        assert bench.value("SELECT COUNT(*) FROM poison") == 1
+
+    @pytest.mark.parametrize("by", ["its lane is held", "an entry waits behind it"])
+    async def test_keeps_a_dead_letter_that_may_hold_its_lane(
+        self, bench: Bench, database: Database, by: str
+    ) -> None:
+        await entries(database, "ada", "bob")
+        end(bench, "DEAD_LETTER", 60, "ada", "bob")
+        if by == "its lane is held":
+            bench.change("UPDATE lanes SET state = 'HELD' WHERE username_key = 'ada'")
+        else:
+            await (await Writer.take(database, next_offset=2)).persist([update("3", "ada")])
+        store = house(database)
+
+        counted, removed = await store.count(), await store.purge()
+
+        assert counted == removed == NOTHING | {Purged.DEAD_LETTER: 1}
+        assert bench.value("SELECT COUNT(*) FROM entries WHERE state = 'DEAD_LETTER' AND username = 'ada'")
+
+    async def test_waits_for_nobody_who_works_on_an_entry(self, bench: Bench, database: Database) -> None:
+        """An operator's command may just be giving it another chance."""
+        await entries(database, "ada", "bob")
+        end(bench, "DEAD_LETTER", 60, "ada", "bob")
+        with bench.session() as cursor:
+            cursor.execute("SELECT entry_id FROM entries WHERE username = 'ada'")
+            (ada,) = cursor.fetchall()
+            cursor.execute("BEGIN")
+            cursor.execute(
+                "UPDATE entries SET state = 'PENDING', ended_at = NULL WHERE entry_id = %s", ada["entry_id"]
+            )
+            async with asyncio.timeout(4):
+                removed = await house(database).purge()
+            cursor.execute("COMMIT")
+
+        assert removed == NOTHING | {Purged.DEAD_LETTER: 1}
+        assert left(bench) == ["ada"]
+
+
+class TestOneAtATime:
+    async def test_a_second_process_leaves_it_to_the_first(self, bench: Bench, database: Database) -> None:
+        await entries(database, *(f"user-{number}" for number in range(1500)))
+        bench.change("UPDATE entries SET state = 'DELIVERED', ended_at = NOW(6) - INTERVAL 8 DAY")
+        both = Database(bench.address)
+        try:
+            found = await asyncio.gather(house(database, "first").purge(), house(both, "second").purge())
+        finally:
+            await both.aclose()
+
+        assert sorted(each is None for each in found) == [False, True]
+        assert left(bench) == []
+
+    async def test_what_was_done_a_moment_ago_is_not_done_again(
+        self, bench: Bench, database: Database
+    ) -> None:
+        assert await house(database, "first").purge(unless_within=1800) == NOTHING
+        assert await house(database, "second").purge(unless_within=1800) is None
+        bench.change("UPDATE housekeeping SET finished_at = NOW(6) - INTERVAL 31 MINUTE")
+        assert await house(database, "second").purge(unless_within=1800) == NOTHING
+        assert await house(database, "third").purge() == NOTHING
+
+    async def test_who_died_at_it_is_followed_when_its_time_is_over(
+        self, bench: Bench, database: Database
+    ) -> None:
+        await house(database).purge()
+        bench.change("UPDATE housekeeping SET owner = 'dead', deadline = NOW(6) + INTERVAL 1 MINUTE")
+        assert await house(database).purge() is None
+        bench.change("UPDATE housekeeping SET deadline = NOW(6) - INTERVAL 1 SECOND")
+        assert await house(database).purge() == NOTHING
+
+    async def test_who_was_too_slow_removes_nothing_more(self, bench: Bench, database: Database) -> None:
+        """It may have been stopped for an hour in the middle of it."""
+        await entries(database, *(f"user-{number}" for number in range(2500)))
+        bench.change("UPDATE entries SET state = 'DELIVERED', ended_at = NOW(6) - INTERVAL 8 DAY")
+        bench.change(
+            "CREATE TRIGGER slow AFTER DELETE ON entries FOR EACH ROW"
+            " UPDATE housekeeping SET owner = 'other', deadline = NOW(6) + INTERVAL 1 MINUTE"
+        )
+
+        assert await house(database).purge() == NOTHING | {Purged.DELIVERED: 1000}
+
+        assert len(left(bench)) == 1500
+        assert bench.value("SELECT owner FROM housekeeping") == "other"

@@ -1,0 +1,311 @@
+"""Every query that runs often reads through its index, whatever the outbox holds.
+
+The optimizer's choice is looked at twice: in the plan (which index, how many rows it expects), and in the rows that the
+server then really touched. Both are bounded, so a lost index, or a statement that no longer fits its index, fails here.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+from uuid import uuid4
+
+import pymysql
+import pymysql.cursors
+import pytest
+
+from compose.native.mariadb import MariaDB
+from compose.native.stack import Stack
+from consumer.database_address import DatabaseAddress
+from consumer.outbox.database import Database
+from consumer.outbox.migrate import migrate
+from consumer.outbox.statements import load_statements
+
+DRAIN = load_statements("drain")
+INGEST = load_statements("ingest")
+LEASES = load_statements("leases")
+OVERVIEW = load_statements("overview")
+PURGE = load_statements("purge")
+
+ALL = 150_000
+ENDED = 110_000
+ALL_SHARDS = tuple(range(256))
+SOME_SHARDS = tuple(range(0, 256, 16))
+WEEK = 7 * 24 * 3600
+
+
+def lane(number: int) -> bytes:
+    return hashlib.md5(str(number).encode(), usedforsecurity=False).digest()
+
+
+HOT = lane(1)
+LANES = tuple(lane(number) for number in range(1, 101))
+OPEN = tuple(range(ENDED + 10_001, ENDED + 10_101))
+"""Ids of open entries: they are given in order."""
+ENTRY_ROWS = json.dumps(
+    [
+        {
+            "entry_id": entry,
+            "token": 1,
+            "state": "PENDING",
+            "attempts": 0,
+            "calls": 1,
+            "openings": 0,
+            "charged": 0,
+            "delay_us": 0,
+        }
+        for entry in OPEN
+    ]
+)
+LANE_ROWS = json.dumps(
+    [{"lane": each.hex(), "state": "READY", "arrivals": 4, "priority": 5, "delay_us": 0} for each in LANES]
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Query:
+    """A statement, and what it may cost.
+
+    Attributes:
+        sql: the statement.
+        parameters: its values.
+        keys: per table, or its alias, the index it reads through.
+        reads: the most rows the server may touch, of all tables together.
+        expects: the most rows of one table that the plan may expect to read for one row of the table before; by
+            default as many as may be touched. With LIMIT the plan counts what it would read without.
+    """
+
+    sql: str
+    parameters: Mapping[str, Any] | Sequence[Any]
+    keys: Mapping[str, str]
+    reads: int
+    expects: int | None = None
+
+
+def entries_of(statement: str) -> Query:
+    return Query(
+        DRAIN[statement],
+        {"entries": OPEN, "owner": "first", "margin": 3},
+        {"e": "PRIMARY", "l": "PRIMARY"} if statement != "keep_doubt" else {"entries": "PRIMARY"},
+        reads=300,
+    )
+
+
+def expired(state: str, *, limit: int = 1000, seconds: int = WEEK) -> dict[str, Any]:
+    after = datetime(1970, 1, 1)  # noqa: DTZ001 - as the statement takes it
+    return {"state": state, "seconds": seconds, "limit": limit, "after": after, "after_id": 0}
+
+
+QUERIES = {
+    # Due by shard: lanes by priority and age. 2,400 lanes are ready, 30 of the 1,200 that wait are due.
+    "ready lanes of all shards": Query(
+        DRAIN["ready_lanes"], {"shards": ALL_SHARDS, "limit": 100}, {"lanes": "ready"}, 150, expects=5_000
+    ),
+    "ready lanes of some shards": Query(
+        DRAIN["ready_lanes"], {"shards": SOME_SHARDS, "limit": 100}, {"lanes": "ready"}, 3_000, expects=5_000
+    ),
+    "waking lanes": Query(DRAIN["wake_lanes"], {"shards": ALL_SHARDS}, {"lanes": "waiting"}, 150),
+    "heads of a hundred lanes, a hot one among them": Query(
+        " UNION ALL ".join([DRAIN["head"]] * len(LANES)),
+        [value for each in LANES for value in (each, 5)],
+        {"e": "lane"},
+        600,
+        expects=60_000,
+    ),
+    "lanes in doubt": Query(
+        DRAIN["suspects"],
+        {"shards": ALL_SHARDS, "after": 60, "limit": 100},
+        {"f": "suspect", "l": "PRIMARY", "e": "lane"},
+        2_000,
+    ),
+    "lanes in hand still in doubt": Query(
+        DRAIN["still_suspect"], {"lanes": LANES[1:], "after": 60}, {"f": "PRIMARY", "e": "lane"}, 1_000
+    ),
+    "unrecorded": Query(DRAIN["unrecorded"], {"entries": OPEN}, {"entries": "PRIMARY"}, 150),
+    "folds": Query(DRAIN["folds"], {"lanes": LANES}, {"folds": "PRIMARY"}, 150),
+    "keeping doubt": entries_of("keep_doubt"),
+    "claim": entries_of("claim"),
+    "claimed": entries_of("claimed"),
+    "handing back": Query(DRAIN["unclaim"], {"rows": ENTRY_ROWS}, {"e": "PRIMARY"}, 500),
+    "settling": Query(DRAIN["settle"], {"rows": ENTRY_ROWS}, {"e": "PRIMARY"}, 500),
+    "judging attempts": Query(
+        DRAIN["judge_attempts"],
+        {"charged": 1, "entries": tuple(range(1, 101))},
+        {"attempts": "PRIMARY"},
+        250,
+    ),
+    "hinting lanes": Query(DRAIN["hint_lanes"], {"rows": LANE_ROWS}, {"l": "PRIMARY"}, 500),
+    "rousing lanes": Query(DRAIN["rouse_lanes"], {"lanes": LANES}, {"lanes": "PRIMARY"}, 150),
+    # The sweep: ends of the range, and one piece of it. A piece touches its open entries and their lanes, and the head
+    # of lanes that are held.
+    "range of the sweep": Query(DRAIN["open_range"], (), {}, 5),
+    "a piece of the sweep": Query(
+        DRAIN["asleep_lanes"],
+        {"shards": ALL_SHARDS, "after": ENDED, "until": ENDED + 5_000},
+        {"e": "by_state", "l": "PRIMARY", "h": "lane"},
+        13_000,
+        expects=10_000,
+    ),
+    "a piece of the sweep in a hot lane": Query(
+        DRAIN["asleep_lanes"],
+        {"shards": ALL_SHARDS, "after": 135_000, "until": 140_000},
+        {"e": "by_state", "l": "PRIMARY", "h": "lane"},
+        13_000,
+        expects=10_000,
+    ),
+    "events seen before": Query(INGEST["seen_events"], {"hashes": LANES}, {"ledger": "PRIMARY"}, 150),
+    "watermarks": Query(
+        INGEST["lock_watermarks"], {"topic_id": 1, "partitions": (0, 1, 2)}, {"watermarks": "PRIMARY"}, 10
+    ),
+    "tokens of a write-back": Query(
+        LEASES["lock_tokens"], {"shards": SOME_SHARDS}, {"leases": "PRIMARY"}, 300
+    ),
+    # What the screens ask.
+    "entries by state": Query(OVERVIEW["entry_counts"], (), {"entries": "by_state"}, ALL + 10),
+    "unfinished entries": Query(OVERVIEW["queue"], (), {"entries": "by_state"}, 42_000, expects=ALL),
+    "oldest pending": Query(OVERVIEW["oldest_pending"], (), {"entries": "PRIMARY"}, 5),
+    "marks by kind": Query(OVERVIEW["mark_counts"], (), {"marks": "by_kind"}, 20_010, expects=25_000),
+    "one user": Query(
+        "SELECT e.entry_id, e.kind, e.state FROM lanes l JOIN entries e USING (lane_id)"
+        " WHERE l.realm = 'customers' AND l.username_key = 'user-17' ORDER BY e.entry_id",
+        (),
+        {"l": "user", "e": "lane"},
+        100,
+    ),
+    "dead letters of a tenant": Query(
+        "SELECT entry_id, state_reason FROM entries WHERE tenant = 'tenant-100' AND state = 'DEAD_LETTER'"
+        " ORDER BY ended_at DESC LIMIT 100",
+        (),
+        {"entries": "by_tenant"},
+        110,
+        expects=2_000,
+    ),
+    # Housekeeping: a thousand at a time, by ranges.
+    "delivered past their retention": Query(
+        PURGE["expired"], expired("DELIVERED"), {"e": "by_state"}, 2_100, expects=ALL
+    ),
+    "dead letters past their retention": Query(
+        PURGE["expired"],
+        expired("DEAD_LETTER", limit=100),
+        {"e": "by_state", "l": "PRIMARY", "o": "lane"},
+        500,
+        expects=30_000,
+    ),
+    "removing attempts": Query(
+        PURGE["delete_attempts"], {"entries": tuple(range(1, 1001))}, {"attempts": "PRIMARY"}, 2_100
+    ),
+    "removing entries": Query(
+        PURGE["delete_entries"],
+        {"entries": tuple(range(1, 1001)), "state": "DELIVERED"},
+        {"entries": "PRIMARY"},
+        1_100,
+    ),
+    "removing poison": Query(
+        PURGE["delete_poison"],
+        {"seconds": 30 * 24 * 3600, "limit": 50},
+        {"poison": "by_time"},
+        110,
+        expects=25_000,
+    ),
+}
+
+
+class Filled:
+    """A connection to a large outbox. What a query changes is rolled back."""
+
+    def __init__(self, connection: pymysql.Connection[pymysql.cursors.DictCursor]) -> None:
+        self._connection = connection
+
+    def plan(self, query: Query) -> list[dict[str, Any]]:
+        with self._connection.cursor() as cursor:
+            cursor.execute(f"EXPLAIN {query.sql}", query.parameters or None)
+            return list(cursor.fetchall())
+
+    def touched(self, query: Query) -> int:
+        """How many rows the server reads to run it."""
+        with self._connection.cursor() as cursor:
+            before = self._reads(cursor)
+            cursor.execute(query.sql, query.parameters or None)
+            if cursor.description:
+                cursor.fetchall()
+            reads = self._reads(cursor) - before
+        self._connection.rollback()
+        return reads
+
+    @staticmethod
+    def _reads(cursor: pymysql.cursors.DictCursor) -> int:
+        cursor.execute("SHOW SESSION STATUS LIKE 'Handler_read%'")
+        return sum(int(row["Value"]) for row in cursor.fetchall())
+
+
+@contextmanager
+def filled_outbox(server: MariaDB, name: str) -> Iterator[Filled]:
+    address = DatabaseAddress.parse(server.new_database(name))
+
+    async def create() -> None:
+        database = Database(address)
+        try:
+            await migrate(database)
+        finally:
+            await database.aclose()
+
+    asyncio.run(create())
+    connection = pymysql.connect(
+        host=address.host,
+        port=address.port,
+        user=address.user,
+        password=address.password,
+        database=address.database,
+        cursorclass=pymysql.cursors.DictCursor,
+    )
+    with connection, connection.cursor() as cursor:
+        cursor.execute("SET SESSION tx_isolation = 'READ-COMMITTED'")
+        script = Path(__file__).with_name("fill.sql").read_text(encoding="utf-8")
+        for statement in filter(str.strip, script.split(";\n")):
+            cursor.execute(statement)
+            cursor.fetchall()
+        connection.commit()
+        try:
+            yield Filled(connection)
+        finally:
+            cursor.execute(f"DROP DATABASE `{address.database}`")
+
+
+@pytest.fixture(scope="module", params=["11.4", "10.11"])
+def filled(stack: Stack, request: pytest.FixtureRequest) -> Iterator[Filled]:
+    server = stack.mariadb if request.param == "11.4" else request.getfixturevalue("older_mariadb")
+    with filled_outbox(server, f"t_plans_{uuid4().hex[:8]}") as outbox:
+        yield outbox
+
+
+@pytest.mark.parametrize("name", QUERIES)
+def test_a_query_reads_through_its_index(filled: Filled, name: str) -> None:
+    query = QUERIES[name]
+
+    plan = filled.plan(query)
+    reads = filled.touched(query)
+
+    for step in plan:
+        wanted = query.keys.get(step["table"])
+        if wanted is not None:
+            assert step["key"] == wanted, plan
+            assert int(step["rows"]) <= (query.expects or query.reads), plan
+    seen = {step["table"] for step in plan}
+    assert query.keys.keys() <= seen, plan
+    assert reads <= query.reads, plan
+
+
+def test_a_lost_index_is_noticed(filled: Filled) -> None:
+    """The same checks on an index that does not fit: this test's own proof."""
+    query = QUERIES["dead letters of a tenant"]
+    lost = Query(query.sql.replace("FROM entries", "FROM entries IGNORE INDEX (by_tenant)"), (), {}, 0)
+
+    assert [step["key"] for step in filled.plan(lost)] != ["by_tenant"]
+    assert filled.touched(lost) > query.reads
