@@ -139,9 +139,9 @@ SET l.state = IF(j.state = 'IDLE' AND l.arrivals <> j.arrivals, 'READY', j.state
   l.priority = IF(l.arrivals = j.arrivals, COALESCE(j.priority, l.priority), l.priority);
 
 -- name: asleep_lanes
--- Lanes that sleep although they have work: idle, or held though their head is not. Indexes: by_state, walked in
--- pieces of entry ids (a pending entry has not ended, which lets the ids bound the range); for the head: lane. Without
--- the hints, and with NOT EXISTS, MariaDB reads every entry (measured).
+-- Lanes that sleep although they have work: idle, or held though their head is not.
+-- Indexes: by_state, walked in pieces of entry ids (a pending entry has not ended, which lets the ids bound the range);
+-- for the head: lane. Without the hints, or with NOT EXISTS, MariaDB reads every entry (measured).
 SELECT DISTINCT e.lane_id FROM entries e FORCE INDEX (by_state) STRAIGHT_JOIN lanes l ON l.lane_id = e.lane_id
 WHERE e.state = 'PENDING' AND e.ended_at IS NULL AND e.entry_id > %(after)s AND e.entry_id <= %(until)s
   AND l.shard IN %(shards)s AND (l.state = 'IDLE' OR l.state = 'HELD' AND 'HELD' <> (

@@ -18,8 +18,9 @@ WHERE chore = 'purge' AND owner = %(owner)s AND deadline > NOW(6);
 UPDATE housekeeping SET owner = NULL, deadline = NOW(6), finished_at = NOW(6) WHERE chore = 'purge' AND owner = %(owner)s;
 
 -- name: expired
--- The next entries of a state whose retention has passed, in the order of their end, locked. A dead letter is kept
--- while its lane is held or has open entries: it may be what they wait for. Index: by_state; for what is kept: lane.
+-- The next entries of a state whose retention has passed, in the order of their end, locked.
+-- A dead letter is kept while its lane is held or has open entries: it may be what they wait for. Index: by_state; for
+-- what is kept: lane.
 SELECT e.entry_id, e.ended_at, e.state = 'DEAD_LETTER' AND (
     EXISTS (SELECT 1 FROM lanes l WHERE l.lane_id = e.lane_id AND l.state = 'HELD')
     OR EXISTS (SELECT 1 FROM entries o FORCE INDEX (lane) WHERE o.lane_id = e.lane_id AND o.is_open = 1)) AS kept

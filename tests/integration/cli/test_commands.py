@@ -195,14 +195,25 @@ async def test_cleanup_removes_what_is_past_its_retention(bench: Bench) -> None:
         " WHERE ended_at > NOW(6) - INTERVAL 1 DAY ORDER BY entry_id LIMIT 1"
     )
 
+    bench.change("INSERT INTO housekeeping (chore) VALUES ('purge')")
     dry = await bench.kcsync("cleanup", "--dry-run")
+    assert bench.value("SELECT COUNT(*) FROM entries") == 7
+    bench.change("UPDATE housekeeping SET owner = 'other', deadline = NOW(6) + INTERVAL 1 HOUR")
+    while_another = await bench.kcsync("cleanup")
+    bench.change("DELETE FROM housekeeping")
+    never = await bench.kcsync("cleanup", KCSYNC_DELIVERED_RETENTION="never")
     assert bench.value("SELECT COUNT(*) FROM entries") == 7
     wet = await bench.kcsync("cleanup")
 
+    assert while_another.code == 6
+    assert "Another process is cleaning up at this moment; nothing was done here." in while_another.out
+    assert "Kept all completed syncs (retention: never)" in never.out
     assert (dry.code, wet.code) == (0, 0)
     assert "Would remove 3 completed syncs (>7d)" in dry.out
     assert "Removed 3 completed syncs (>7d)" in wet.out
     assert "Removed 0 dead letters (>30d)" in wet.out
+    assert "Removed 0 poison records (>30d)" in wet.out
+    assert "Kept ledger, marks, folds and audit" in wet.out
     assert bench.counts() == {"DELIVERED": 3, "DEAD_LETTER": 1}
     assert bench.value("SELECT COUNT(DISTINCT entry_id) FROM attempts") == 4
     assert bench.value("SELECT COUNT(*) FROM ledger") == 7

@@ -30,7 +30,7 @@ INSERT INTO attempts (entry_id, n, started_at, ended_at, outcome, reason, charge
 SELECT entry_id, 1, NOW(6), NOW(6), 'DELIVERED', 'updated', IF(entry_id % 50 = 0, NULL, 0), 'first' FROM entries
 WHERE is_open = 0;
 
--- Four hundred users are in doubt, and wait to be healed.
+-- A hundred users or so are in doubt, and wait to be healed.
 INSERT INTO folds (lane_id, shard, fields, suspect_since, suspect_kind)
 SELECT lane_id, shard, '{}', IF(home_partition = 0 AND username_key LIKE '%77', NOW(6) - INTERVAL 5 MINUTE, NULL), 'timeout'
 FROM lanes;

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 
 import pytest
 
@@ -154,6 +155,30 @@ class TestPurge:
 
         assert removed == NOTHING | {Purged.DEAD_LETTER: 1}
         assert left(bench) == ["ada"]
+
+
+async def test_ingest_and_drain_go_on_meanwhile(bench: Bench, database: Database) -> None:
+    """Neither waits for a piece: they never meet on a row."""
+    writer = await Writer.take(database)
+    await writer.persist([update(str(number), f"old-{number}") for number in range(3000)])
+    bench.change("UPDATE entries SET state = 'DELIVERED', ended_at = NOW(6) - INTERVAL 8 DAY")
+    slowest, batches = 0.0, 0
+    purging = asyncio.create_task(house(database).purge())
+    while not purging.done():
+        began = time.monotonic()
+        await writer.persist([update(f"new-{batches}", f"new-{batches}")])
+        changed = await database.execute(
+            "UPDATE entries SET claimed_at = NOW(6) WHERE state = 'PENDING' AND ended_at IS NULL AND event_id = %s",
+            (f"new-{batches}",),
+        )
+        assert changed == 1
+        slowest, batches = max(slowest, time.monotonic() - began), batches + 1
+
+    assert await purging == NOTHING | {Purged.DELIVERED: 3000}
+    assert batches > 3
+    # A lock wait would end after 5 s, with an error.
+    assert slowest < 3
+    assert bench.counts() == {"PENDING": batches}
 
 
 class TestOneAtATime:

@@ -198,6 +198,13 @@ QUERIES = {
         500,
         expects=30_000,
     ),
+    "counting dead letters past their retention": Query(
+        PURGE["count_expired"],
+        {"state": "DEAD_LETTER", "seconds": WEEK},
+        {"e": "by_state", "o": "lane"},
+        2_500,
+        expects=30_000,
+    ),
     "removing attempts": Query(
         PURGE["delete_attempts"], {"entries": tuple(range(1, 1001))}, {"attempts": "PRIMARY"}, 2_100
     ),
