@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import random
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Coroutine
 from contextlib import asynccontextmanager
 from datetime import timedelta
 from typing import Any
@@ -46,7 +46,8 @@ from consumer.outbox.overview import queue_counts
 from consumer.outbox.purge import PurgeStore, Retention
 from consumer.retry import Backoff
 from consumer.settings import Settings
-from consumer.summary import Progress, summary_line
+from consumer.summary import Progress, ingest_line, summary_line
+from consumer.telemetry.trouble import Trouble
 from consumer.tls import client_tls
 from consumer.version import VERSION
 
@@ -54,6 +55,8 @@ __all__ = ["Consumer", "kafka_address", "open_database", "open_keycloak", "purge
 
 _log = structlog.get_logger("kcsync")
 _GRACE = 20.0
+_READ_CIRCUIT_EVERY = 1.0
+_ROLES = {"all": "ingest,drain", "ingest": "ingest", "drain": "drain"}
 
 
 def open_database(settings: Settings) -> Database:
@@ -189,8 +192,11 @@ class Consumer:
             merge_limit=MERGE_LIMIT if settings.merge == "on" else 1,
         )
         self._judge = Judge(circuit=self.circuit, evidence=self._evidence, policy=policy)
+        self._presence = LeaseStore(
+            database, owner=instance, roles=_ROLES[settings.role], version=VERSION, seconds=policy.lease
+        )
         self.leases = LeaseKeeper(
-            LeaseStore(database, owner=instance, roles="ingest,drain", version=VERSION, seconds=policy.lease),
+            self._presence,
             instance=instance,
             seconds=policy.lease,
             busy=lambda: self.drainer.busy_shards(),  # noqa: PLW0108 - the drainer is built below.
@@ -237,25 +243,38 @@ class Consumer:
         )
 
     async def run(self, stop: asyncio.Event) -> None:
-        """Run everything until `stop` is set, then stop gracefully within 20 s or so."""
+        """Run what the role says until `stop` is set, then stop gracefully within 20 s or so."""
+        role = self._settings.role
         # Before the first record: what holds ingest must be known.
         await self.circuit.refresh()
-        await self.backlog.turn()
+        if role != "drain":
+            await self.backlog.turn()
         async with asyncio.TaskGroup() as tasks:
-            background = [
-                tasks.create_task(self.circuit.run()),
-                tasks.create_task(self.backlog.run()),
-                tasks.create_task(self.leases.run()),
-                tasks.create_task(self.drainer.run()),
-                tasks.create_task(self._summarise()),
-                tasks.create_task(self._keep_house()),
-            ]
-            ingest = tasks.create_task(self.ingest.run())
+            background = [tasks.create_task(self._summarise()), tasks.create_task(self._keep_house())]
+            stops: list[Coroutine[Any, Any, object]] = []
+            if role == "ingest":
+                background += [
+                    tasks.create_task(self._be_present()),
+                    tasks.create_task(self._follow_circuit()),
+                ]
+            else:
+                background += [
+                    tasks.create_task(self.circuit.run()),
+                    tasks.create_task(self.leases.run()),
+                    tasks.create_task(self.drainer.run()),
+                ]
+            if role != "drain":
+                ingest = tasks.create_task(self.ingest.run())
+                background += [tasks.create_task(self.backlog.run()), ingest]
             await stop.wait()
             _say("Stopping: no new work is taken, calls under way finish")
-            self.ingest.stop()
-            await asyncio.gather(self.drainer.stop(_GRACE), asyncio.wait([ingest], timeout=_GRACE))
-            for task in (*background, ingest):
+            if role != "drain":
+                self.ingest.stop()
+                stops.append(asyncio.wait([ingest], timeout=_GRACE))
+            if role != "ingest":
+                stops.append(self.drainer.stop(_GRACE))
+            await asyncio.gather(*stops)
+            for task in background:
                 task.cancel()
         try:
             await self.leases.release_all()
@@ -321,15 +340,45 @@ class Consumer:
         else:
             self.ingest.resume(reason)
 
+    async def _be_present(self) -> None:
+        """Be seen by `status`, as a process that takes no shards."""
+        trouble = Trouble()
+        while True:
+            try:
+                await self._presence.announce()
+                trouble.over()
+            except OutboxError as error:
+                if trouble.is_news():
+                    _log.warning("not announced; `status` will not show this process", reason=str(error))
+            await asyncio.sleep(self._settings.lease.total_seconds() / 3)
+
+    async def _follow_circuit(self) -> None:
+        """Pause and resume as those that deliver have found; this process has no business with Keycloak."""
+        trouble = Trouble()
+        while True:
+            try:
+                await self.circuit.refresh()
+                trouble.over()
+            except OutboxError as error:
+                if trouble.is_news():
+                    _log.warning("circuit not readable", reason=str(error))
+            await asyncio.sleep(_READ_CIRCUIT_EVERY)
+
     async def _summarise(self) -> None:
         counts = self.drainer.counts
         processed, retried, dead = counts.processed, counts.retried, counts.dead
+        persisted = self.ingest.persisted
         while True:
             await asyncio.sleep(self._settings.sync_interval.total_seconds())
             try:
                 queue = await queue_counts(self._database)
             except OutboxError as error:
                 _say(f"No summary: {error}")
+                continue
+            if self._settings.role == "ingest":
+                total = self.ingest.persisted
+                _say(ingest_line(persisted=total - persisted, total=total, pending=queue.pending))
+                persisted = total
                 continue
             progress = Progress(
                 processed=counts.processed - processed,

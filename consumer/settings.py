@@ -207,6 +207,12 @@ class Settings(BaseModel):
             "default": "host name, process id and a random part",
         },
     )
+    role: Literal["all", "ingest", "drain"] = Field(
+        default="all",
+        description="What this process does. `ingest` reads Kafka into the outbox and never talks to Keycloak; `drain` "
+        "delivers from the outbox and never joins the Kafka group. Run at least one of each, or `all`. "
+        "`kcsync start --role` goes before it.",
+    )
     profile: Literal["development", "production", "high-volume"] = Field(
         default="production",
         description="Chooses the defaults of sync_interval, batch_size and cleanup_interval; each can still be set "

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-__all__ = ["Progress", "summary_line"]
+__all__ = ["Progress", "ingest_line", "summary_line"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,3 +32,14 @@ def summary_line(progress: Progress) -> str:
         f"Processed {progress.processed} sync items (total: {progress.total}, retried: {progress.retried}, "
         f"dead: {progress.dead}, pending: {progress.pending})"
     )
+
+
+def ingest_line(*, persisted: int, total: int, pending: int) -> str:
+    """Write the line of one interval of a process that only ingests.
+
+    Args:
+        persisted: Records persisted in the interval.
+        total: The same since the start.
+        pending: Entries that wait now, of all instances.
+    """
+    return f"Persisted {persisted} records (total: {total}, pending: {pending})"

@@ -56,9 +56,13 @@ def main() -> None:
 
 
 @app.command()
-def start() -> None:
+def start(
+    role: Annotated[
+        str | None, typer.Option("--role", help="all, ingest or drain (env: KCSYNC_ROLE)", show_default=False)
+    ] = None,
+) -> None:
     """Run the consumer: ingest, drain and housekeeping, until SIGTERM or Ctrl-C."""
-    settings = load_settings()
+    settings = load_settings(role=role)
     logs = configure_logging(settings.log_format, settings.log_level)
     try:
         run(_start(settings))
@@ -81,7 +85,7 @@ def test() -> None:
 @app.command("sync-now")
 def sync_now() -> None:
     """Deliver once whatever is due now, or follow the instances that do."""
-    settings = load_settings()
+    settings = load_settings(role="drain")
     logs = configure_logging(settings.log_format, "WARNING")
     try:
         run(_sync_now(settings))
@@ -127,7 +131,7 @@ async def _start(settings: Settings) -> ExitCode:
         typer.echo(start_banner(settings.masked(), await read_status(settings, database)), err=True)
         keycloak = open_keycloak(settings)
         try:
-            if not settings.offline_mode_allowed:
+            if not settings.offline_mode_allowed and settings.role != "ingest":
                 await _require_keycloak(settings, keycloak)
             await Consumer(settings, database, keycloak, keys, tracer=tracing.tracer).run(stop)
         finally:
@@ -181,9 +185,9 @@ async def _sync_now(settings: Settings) -> ExitCode:
     async with database_of(settings) as database:
         await check_schema(database)
         overview = await read_overview(database)
-        if overview.alive:
+        if overview.draining:
             processed = overview.entries[EntryState.PENDING]
-            typer.echo(f"{len(overview.alive)} running instances take new work at once; following them")
+            typer.echo(f"{len(overview.draining)} running instances take new work at once; following them")
             # What waits for its next attempt, or behind it, is not due.
             while (await read_overview(database)).lanes["READY"]:
                 await asyncio.sleep(_FOLLOW_EVERY)

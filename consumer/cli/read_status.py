@@ -59,10 +59,13 @@ async def read_status(settings: Settings, database: Database) -> StatusReport:
         ),
         drain=Drain(
             instances=tuple(
-                Instance(name=name, shards=leases.shards, lease_until=_utc(leases.until))
-                if (leases := overview.leases.get(name)) is not None
-                else Instance(name=name, shards=0, lease_until=None)
-                for name in overview.alive
+                Instance(
+                    name=each.name,
+                    roles=each.roles,
+                    shards=0 if (leases := overview.leases.get(each.name)) is None else leases.shards,
+                    lease_until=None if leases is None else _utc(leases.until),
+                )
+                for each in overview.instances
             ),
             lanes_ready=overview.lanes["READY"],
             lanes_waiting=overview.lanes["WAITING"],

@@ -16,6 +16,7 @@ from consumer.delivery.errors import KeyFolderError
 from consumer.environment import SettingsError
 from consumer.outbox.database import Database
 from consumer.outbox.errors import DatabaseUnavailable, OutboxError, SchemaMismatch, ServerUnsupported
+from consumer.setting_texts import variable_of
 from consumer.settings import Settings
 from consumer.telemetry.tracing import TracingError
 from consumer.tls import TlsFileError
@@ -29,10 +30,15 @@ def fail(message: str, code: ExitCode) -> NoReturn:
     raise typer.Exit(code)
 
 
-def load_settings() -> Settings:
-    """Read the settings, or end the command with everything that is wrong with them."""
+def load_settings(**options: str | None) -> Settings:
+    """Read the settings, or end the command with everything that is wrong with them.
+
+    Args:
+        options: by field, what was said on the command line; it goes before the environment. None is nothing.
+    """
+    said = {variable_of(field): value for field, value in options.items() if value is not None}
     try:
-        return Settings.load(os.environ)
+        return Settings.load({**os.environ, **said})
     except SettingsError as error:
         fail(str(error), ExitCode.USAGE)
 

@@ -157,15 +157,17 @@ class Ingest:
 
 @dataclass(frozen=True, slots=True)
 class Instance:
-    """One process that drains.
+    """One process that runs.
 
     Attributes:
         name: Its name.
+        roles: What it does: `ingest`, `drain` or both.
         shards: How many of the 256 shards it owns.
         lease_until: When the first of its leases ends unless it is renewed.
     """
 
     name: str
+    roles: tuple[str, ...]
     shards: int
     lease_until: datetime | Unknown | None
 
@@ -175,7 +177,7 @@ class Drain:
     """Who delivers, and how the lanes stand.
 
     Attributes:
-        instances: Those alive.
+        instances: All that are alive, those that only ingest too.
         lanes_ready: Lanes whose head could be delivered now.
         lanes_waiting: Lanes whose head waits for its next attempt.
         lanes_held: Lanes whose head is HELD.
@@ -268,8 +270,8 @@ def exit_code(report: StatusReport) -> ExitCode:
         mode_of(report) != Mode.NORMAL
         or report.connection.available is False
         or any(partition.paused is True or partition.yields_to_retention for partition in partitions)
-        # Nobody alive is not idle: nothing is read or delivered.
-        or report.drain.instances == ()
+        # Nobody alive is not idle: nothing is read, or nothing is delivered.
+        or _roles_missing(report.drain)
     ):
         codes.append(ExitCode.DEGRADED)
     if any(
@@ -410,12 +412,31 @@ def _drain(drain: Drain, now: datetime) -> list[str]:
     ]
     if isinstance(drain.instances, Unknown):
         return [*rows, row("Instances", drain.instances)]
+    missing = _roles_missing(drain)
     if not drain.instances:
         return [*rows, row("Instances", "none alive: nothing is read or delivered — kcsync start")]
+    if missing:
+        undone = {"ingest": "read", "drain": "delivered"}[missing[0]]
+        rows.append(
+            row("Role Missing", f"{missing[0]}: nothing is {undone} — kcsync start --role {missing[0]}")
+        )
     return rows + table(
-        ("Instance", "Shards", "Lease Ends"),
-        [(instance.name, instance.shards, when(instance.lease_until, now)) for instance in drain.instances],
+        ("Instance", "Roles", "Shards", "Lease Ends"),
+        [
+            (each.name, "+".join(each.roles), each.shards, when(each.lease_until, now))
+            if "drain" in each.roles
+            else (each.name, "+".join(each.roles), "-", "-")
+            for each in drain.instances
+        ],
     )
+
+
+def _roles_missing(drain: Drain) -> tuple[str, ...]:
+    """Which roles nobody fills."""
+    if isinstance(drain.instances, Unknown):
+        return ()
+    filled = {role for each in drain.instances for role in each.roles}
+    return tuple(role for role in ("ingest", "drain") if role not in filled)
 
 
 def _plain(value: Any, path: str, unknown: dict[str, str]) -> Any:

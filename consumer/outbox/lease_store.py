@@ -50,6 +50,10 @@ class LeaseStore:
 
         return await self._database.transact(work)
 
+    async def announce(self) -> None:
+        """Say that we are alive, without taking part in the shards."""
+        await self._database.execute(_SQL["announce"], self._parameters)
+
     async def acquire(self, shards: Collection[int]) -> dict[int, int]:
         """Take free shards; all shards that are ours now, with their tokens."""
 

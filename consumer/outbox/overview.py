@@ -9,7 +9,16 @@ from consumer.outbox.database import Database, Transaction
 from consumer.outbox.rows import EntryState, PauseNote
 from consumer.outbox.statements import load_statements
 
-__all__ = ["Leases", "Overview", "PartitionRow", "Queue", "queue_counts", "read_overview", "table_counts"]
+__all__ = [
+    "InstanceRow",
+    "Leases",
+    "Overview",
+    "PartitionRow",
+    "Queue",
+    "queue_counts",
+    "read_overview",
+    "table_counts",
+]
 
 _SQL = load_statements("overview")
 _LEASES = load_statements("leases")
@@ -25,6 +34,14 @@ class PartitionRow:
     writer: str | None
     updated_at: datetime
     pause: PauseNote
+
+
+@dataclass(frozen=True, slots=True)
+class InstanceRow:
+    """A living process, and what it does: `ingest`, `drain` or both."""
+
+    name: str
+    roles: tuple[str, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,8 +62,13 @@ class Overview:
     poison: int
     duplicates: int
     partitions: tuple[PartitionRow, ...]
-    alive: tuple[str, ...]
+    instances: tuple[InstanceRow, ...]
     leases: dict[str, Leases]
+
+    @property
+    def draining(self) -> tuple[str, ...]:
+        """Names of the living processes that deliver."""
+        return tuple(each.name for each in self.instances if "drain" in each.roles)
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,7 +108,10 @@ async def read_overview(database: Database) -> Overview:
                 )
                 for row in await tx.fetch(_SQL["watermarks"])
             ),
-            alive=tuple(row["instance"] for row in await tx.fetch(_LEASES["alive"])),
+            instances=tuple(
+                InstanceRow(row["instance"], tuple(row["roles"].split(",")))
+                for row in await tx.fetch(_LEASES["instances"])
+            ),
             leases={
                 row["owner"]: Leases(row["shards"], row["until"]) for row in await tx.fetch(_LEASES["owners"])
             },

@@ -12,8 +12,10 @@ WHERE state = 'WAITING' AND due_at <= NOW(6) AND shard IN %(shards)s;
 -- name: lane_ends
 -- The first open entry of each lane, its head, and the last. Index: lane, two looks however long the lane is.
 SELECT l.lane_id,
-  (SELECT e.entry_id FROM entries e FORCE INDEX (lane) WHERE e.lane_id = l.lane_id AND e.is_open = 1 ORDER BY e.entry_id LIMIT 1) AS head,
-  (SELECT e.entry_id FROM entries e FORCE INDEX (lane) WHERE e.lane_id = l.lane_id AND e.is_open = 1 ORDER BY e.entry_id DESC LIMIT 1) AS tail
+  (SELECT e.entry_id FROM entries e FORCE INDEX (lane)
+    WHERE e.lane_id = l.lane_id AND e.is_open = 1 ORDER BY e.entry_id LIMIT 1) AS head,
+  (SELECT e.entry_id FROM entries e FORCE INDEX (lane)
+    WHERE e.lane_id = l.lane_id AND e.is_open = 1 ORDER BY e.entry_id DESC LIMIT 1) AS tail
 FROM lanes l WHERE l.lane_id IN %(lanes)s;
 
 -- name: first_open

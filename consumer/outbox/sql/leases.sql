@@ -8,6 +8,10 @@ ON DUPLICATE KEY UPDATE deadline = VALUES(deadline);
 -- Instances that drain and whose deadline has not passed.
 SELECT instance FROM instances WHERE deadline > NOW(6) AND FIND_IN_SET('drain', roles) ORDER BY instance;
 
+-- name: instances
+-- All processes whose deadline has not passed, with what they do.
+SELECT instance, roles FROM instances WHERE deadline > NOW(6) ORDER BY instance;
+
 -- name: forget_instance
 -- This instance has stopped.
 DELETE FROM instances WHERE instance = %(instance)s;

@@ -99,15 +99,16 @@ class Bench:
 
     # Processes
 
-    def start(self, **changes: str) -> Running:
+    def start(self, *arguments: str, **changes: str) -> Running:
         """Start a consumer; the fixture ends it if the test does not."""
-        consumer = Running(self.environment(**changes), self.folder / f"consumer-{len(self.running)}.log")
+        log = self.folder / f"consumer-{len(self.running)}.log"
+        consumer = Running(self.environment(**changes), log, *arguments)
         self.running.append(consumer)
         return consumer
 
-    async def started(self, **changes: str) -> Running:
+    async def started(self, *arguments: str, **changes: str) -> Running:
         """Start a consumer and wait until it has said how things stand: then the schema is there."""
-        consumer = self.start(**changes)
+        consumer = self.start(*arguments, **changes)
         await until(lambda: "Current Status:" in consumer.said, what="a consumer that has started", within=60)
         return consumer
 

@@ -49,6 +49,8 @@ SETTINGS = Settings.load(
     }
 )
 
+INGESTS = Instance("reads", ("ingest",), 0, None)
+DRAINS = Instance("delivers", ("drain",), 256, NOW + timedelta(seconds=25))
 HEALTHY = StatusReport(
     version="0.1.0",
     generated_at=NOW,
@@ -75,7 +77,7 @@ HEALTHY = StatusReport(
         ),
     ),
     drain=Drain(
-        instances=(Instance("host-1", 256, NOW + timedelta(seconds=25)),),
+        instances=(Instance("host-1", ("ingest", "drain"), 256, NOW + timedelta(seconds=25)),),
         lanes_ready=3,
         lanes_waiting=1,
         lanes_held=0,
@@ -141,6 +143,9 @@ class TestExitCode:
             ),
             (replace(HEALTHY, connection=replace(HEALTHY.connection, maintenance=True)), ExitCode.DEGRADED),
             (replace(HEALTHY, drain=replace(HEALTHY.drain, instances=())), ExitCode.DEGRADED),
+            (replace(HEALTHY, drain=replace(HEALTHY.drain, instances=(INGESTS,))), ExitCode.DEGRADED),
+            (replace(HEALTHY, drain=replace(HEALTHY.drain, instances=(DRAINS,))), ExitCode.DEGRADED),
+            (replace(HEALTHY, drain=replace(HEALTHY.drain, instances=(INGESTS, DRAINS))), ExitCode.HEALTHY),
             (
                 replace(
                     HEALTHY,
@@ -229,8 +234,8 @@ class TestText:
             "  Lanes Ready:         3",
             "  Lanes Waiting:       1",
             "  Lanes Held:          0",
-            "  Instance  Shards  Lease Ends",
-            "  host-1    256     in 25s",
+            "  Instance  Roles         Shards  Lease Ends",
+            "  host-1    ingest+drain  256     in 25s",
             "======================================================================",
         ]
 
@@ -274,6 +279,24 @@ class TestText:
         text = render_text(replace(HEALTHY, drain=replace(HEALTHY.drain, instances=())))
 
         assert "none alive: nothing is read or delivered — kcsync start" in text
+
+    @pytest.mark.parametrize(
+        ("alone", "sentence"),
+        [
+            (DRAINS, "ingest: nothing is read — kcsync start --role ingest"),
+            (INGESTS, "drain: nothing is delivered — kcsync start --role drain"),
+        ],
+    )
+    def test_names_the_role_that_nobody_has(self, alone: Instance, sentence: str) -> None:
+        text = render_text(replace(HEALTHY, drain=replace(HEALTHY.drain, instances=(alone,))))
+
+        assert f"  Role Missing:        {sentence}\n" in text
+
+    def test_shows_no_shards_of_a_process_that_takes_none(self) -> None:
+        text = render_text(replace(HEALTHY, drain=replace(HEALTHY.drain, instances=(INGESTS, DRAINS))))
+
+        assert "  reads     ingest  -       -\n" in text
+        assert "  delivers  drain   256     in 25s\n" in text
 
 
 class TestJson:
@@ -327,7 +350,14 @@ class TestJson:
                 ],
             },
             "drain": {
-                "instances": [{"name": "host-1", "shards": 256, "lease_until": "2026-02-07T10:31:25Z"}],
+                "instances": [
+                    {
+                        "name": "host-1",
+                        "roles": ["ingest", "drain"],
+                        "shards": 256,
+                        "lease_until": "2026-02-07T10:31:25Z",
+                    }
+                ],
                 "lanes_ready": 3,
                 "lanes_waiting": 1,
                 "lanes_held": 0,

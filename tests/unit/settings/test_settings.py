@@ -32,6 +32,8 @@ SASL: Mapping[str, str] = {
     "KCSYNC_KAFKA_SASL_PASSWORD": "kafka-geheim",
 }
 
+DURATIONS = [field for field, info in Settings.model_fields.items() if "timedelta" in str(info.annotation)]
+
 
 @pytest.fixture(autouse=True)
 def no_settings_of_this_shell(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -81,6 +83,7 @@ class TestDefaults:
             timedelta(days=7),
             timedelta(days=30),
         )
+        assert settings.role == "all"
         assert (settings.log_format, settings.log_level) == ("text", "INFO")
 
     def test_two_processes_never_share_a_name(self) -> None:
@@ -92,6 +95,29 @@ class TestDefaults:
             assert info.description, field
             assert info.description.endswith((".", ".)")), field
             assert allowed_values(Settings.model_fields[field]), field
+
+
+class TestRetentions:
+    def test_never_keeps_for_ever(self) -> None:
+        settings = load(delivered_retention="never", dead_letter_retention="never")
+
+        assert (settings.delivered_retention, settings.dead_letter_retention) == ("never", "never")
+        assert settings.masked()["delivered_retention"] == "never"
+
+    @pytest.mark.parametrize(
+        ("value", "reason"),
+        [
+            ("59m", "it is too small"),
+            ("3651d", "it is too large"),
+            ("for ever", "it is not a duration"),
+            ("-1d", "a duration cannot be negative"),
+        ],
+    )
+    def test_have_bounds_otherwise(self, value: str, reason: str) -> None:
+        (problem,) = refusal({**REQUIRED, "KCSYNC_DELIVERED_RETENTION": value}).problems
+
+        assert (problem.variable, problem.reason) == ("KCSYNC_DELIVERED_RETENTION", reason)
+        assert problem.allowed == "never, or a duration from 1h to 3650d, such as 36h or 30d"
 
 
 class TestTlsOfTheDatabase:
@@ -139,6 +165,16 @@ class TestProfiles:
 
 
 class TestReading:
+    @pytest.mark.parametrize("field", DURATIONS)
+    @pytest.mark.parametrize("text", ["500ms", "30", "30s", "5m", "2h", "7d", "1h30m", "PT30S"])
+    def test_every_duration_reads_every_way_of_writing_one(self, field: str, text: str) -> None:
+        """It may be out of bounds, or not go with another setting; it is never unreadable."""
+        try:
+            load(**{field: text})
+        except SettingsError as error:
+            for problem in error.problems:
+                assert problem.reason != "it is not a duration"
+
     def test_durations_are_read_everywhere(self) -> None:
         settings = load(cooldown="PT5S", delivered_retention="1d12h", sync_interval="5", backoff_base="500ms")
 
