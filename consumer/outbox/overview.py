@@ -87,13 +87,16 @@ async def read_overview(database: Database) -> Overview:
         counts = {EntryState(row["state"]): row["entries"] for row in await tx.fetch(_SQL["entry_counts"])}
         oldest = await tx.fetch_one(_SQL["oldest_pending"])
         lanes = {row["state"]: row["lanes"] for row in await tx.fetch(_SQL["lane_counts"])}
-        marks = {row["kind"]: row["marks"] for row in await tx.fetch(_SQL["mark_counts"])}
+        poison = await tx.fetch_one(_SQL["poison_count"])
+        duplicates = await tx.fetch_one(_SQL["duplicate_count"])
+        assert poison is not None
+        assert duplicates is not None
         return Overview(
             entries={state: counts.get(state, 0) for state in EntryState},
             oldest_pending=None if oldest is None else float(oldest["seconds"]),
             lanes={state: lanes.get(state, 0) for state in ("READY", "WAITING", "HELD", "IDLE")},
-            poison=marks.get("poison", 0),
-            duplicates=marks.get("duplicate", 0),
+            poison=poison["n"],
+            duplicates=duplicates["n"],
             partitions=tuple(
                 PartitionRow(
                     topic=row["topic"],

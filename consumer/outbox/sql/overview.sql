@@ -11,9 +11,13 @@ WHERE entry_id = (SELECT MIN(entry_id) FROM entries WHERE state = 'PENDING' AND 
 -- Lanes by state. Index: waiting.
 SELECT state, COUNT(*) AS lanes FROM lanes GROUP BY state;
 
--- name: mark_counts
--- Marked positions by kind. Index: by_kind.
-SELECT kind, COUNT(*) AS marks FROM marks GROUP BY kind;
+-- name: poison_count
+-- Records that are no events, until their retention is over; their marks stay. Index: by_time.
+SELECT COUNT(*) AS n FROM poison;
+
+-- name: duplicate_count
+-- Events met at a second offset. Index: by_kind.
+SELECT COUNT(*) AS n FROM marks WHERE kind = 'duplicate';
 
 -- name: watermarks
 -- How far each partition was ingested.

@@ -6,6 +6,7 @@ import time
 import pytest
 
 from consumer.outbox.database import Database
+from consumer.outbox.overview import read_overview
 from consumer.outbox.purge import Purged, PurgeStore, Retention
 from tests.integration.support.batches import Writer, update
 from tests.integration.support.bench import Bench
@@ -179,6 +180,20 @@ async def test_ingest_and_drain_go_on_meanwhile(bench: Bench, database: Database
     # A lock wait would end after 5 s, with an error.
     assert slowest < 3
     assert bench.counts() == {"PENDING": batches}
+
+
+async def test_poison_that_went_is_counted_no_more(bench: Bench, database: Database) -> None:
+    """Its mark stays, or a replay would stumble over it; nobody has to look at it any more."""
+    poison(bench, 31)
+    bench.change(
+        "INSERT INTO marks (topic_id, partition_no, log_offset, kind) VALUES (1, 0, 31001, 'poison')"
+    )
+    assert (await read_overview(database)).poison == 1
+
+    await house(database).purge()
+
+    assert (await read_overview(database)).poison == 0
+    assert bench.value("SELECT COUNT(*) FROM marks") == 1
 
 
 class TestOneAtATime:

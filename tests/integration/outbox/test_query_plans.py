@@ -171,7 +171,8 @@ QUERIES = {
     "entries by state": Query(OVERVIEW["entry_counts"], (), {"entries": "by_state"}, ALL + 10),
     "unfinished entries": Query(OVERVIEW["queue"], (), {"entries": "by_state"}, 42_000, expects=ALL),
     "oldest pending": Query(OVERVIEW["oldest_pending"], (), {"entries": "PRIMARY"}, 5),
-    "marks by kind": Query(OVERVIEW["mark_counts"], (), {"marks": "by_kind"}, 20_010, expects=25_000),
+    "poison": Query(OVERVIEW["poison_count"], (), {"poison": "by_time"}, 20_010, expects=25_000),
+    "duplicates": Query(OVERVIEW["duplicate_count"], (), {"marks": "by_kind"}, 50),
     "one user": Query(
         "SELECT e.entry_id, e.kind, e.state FROM lanes l JOIN entries e USING (lane_id)"
         " WHERE l.realm = 'customers' AND l.username_key = 'user-17' ORDER BY e.entry_id",
