@@ -28,6 +28,7 @@ from consumer.outbox.database import Database
 from consumer.outbox.migrate import migrate
 from consumer.outbox.statements import load_statements
 
+BACKLOG = load_statements("backlog")
 DRAIN = load_statements("drain")
 INGEST = load_statements("ingest")
 LEASES = load_statements("leases")
@@ -106,19 +107,31 @@ def expired(state: str, *, limit: int = 1000, seconds: int = WEEK) -> dict[str, 
 QUERIES = {
     # Due by shard: lanes by priority and age. 2,400 lanes are ready, 30 of the 1,200 that wait are due.
     "ready lanes of all shards": Query(
-        DRAIN["ready_lanes"], {"shards": ALL_SHARDS, "limit": 100}, {"lanes": "ready"}, 150, expects=5_000
+        DRAIN["ready_lanes"],
+        {"shards": ALL_SHARDS, "limit": 100, "in_hand": LANES},
+        {"lanes": "ready"},
+        150,
+        expects=5_000,
     ),
     "ready lanes of some shards": Query(
-        DRAIN["ready_lanes"], {"shards": SOME_SHARDS, "limit": 100}, {"lanes": "ready"}, 3_000, expects=5_000
+        DRAIN["ready_lanes"],
+        {"shards": SOME_SHARDS, "limit": 100, "in_hand": LANES},
+        {"lanes": "ready"},
+        3_000,
+        expects=5_000,
     ),
     "waking lanes": Query(DRAIN["wake_lanes"], {"shards": ALL_SHARDS}, {"lanes": "waiting"}, 150),
-    "heads of a hundred lanes, a hot one among them": Query(
-        " UNION ALL ".join([DRAIN["head"]] * len(LANES)),
+    "ends of a hundred lanes, a hot one among them": Query(
+        DRAIN["lane_ends"], {"lanes": LANES}, {"l": "PRIMARY", "e": "lane"}, 500, expects=60_000
+    ),
+    "first entries of a hundred lanes, a hot one among them": Query(
+        " UNION ALL ".join([DRAIN["first_open"]] * len(LANES)),
         [value for each in LANES for value in (each, 5)],
-        {"e": "lane"},
+        {"entries": "lane"},
         600,
         expects=60_000,
     ),
+    "open entries": Query(DRAIN["open_entries"], {"entries": OPEN}, {"entries": "PRIMARY"}, 150),
     "lanes in doubt": Query(
         DRAIN["suspects"],
         {"shards": ALL_SHARDS, "after": 60, "limit": 100},
@@ -169,6 +182,8 @@ QUERIES = {
     ),
     # What the screens ask.
     "entries by state": Query(OVERVIEW["entry_counts"], (), {"entries": "by_state"}, ALL + 10),
+    "backlog": Query(BACKLOG["unfinished"], (), {"entries": "by_state"}, 42_000, expects=ALL),
+    "blocked part of the backlog": Query(BACKLOG["blocked"], (), {"e": "lane"}, 45_000, expects=60_000),
     "unfinished entries": Query(OVERVIEW["queue"], (), {"entries": "by_state"}, 42_000, expects=ALL),
     "oldest pending": Query(OVERVIEW["oldest_pending"], (), {"entries": "PRIMARY"}, 5),
     "poison": Query(OVERVIEW["poison_count"], (), {"poison": "by_time"}, 20_010, expects=25_000),
