@@ -27,7 +27,6 @@ class Expected:
         enabled: Whether the user may log in.
         attributes: Values by name, in no order.
         passwords: All passwords of the present life, the one in force last.
-        resets: Password changes, in all lives.
         sequences: The running numbers that were written, in order, in all lives.
     """
 
@@ -41,7 +40,6 @@ class Expected:
     enabled: bool = True
     attributes: Mapping[str, frozenset[str]] = field(default_factory=dict)
     passwords: tuple[str, ...] = field(default=(), repr=False)
-    resets: int = 0
     sequences: tuple[int, ...] = ()
 
     def after(self, change: UserChange) -> Expected:
@@ -53,7 +51,6 @@ class Expected:
                     lives=self.lives + 1,
                     exists=True,
                     passwords=(change.password,) if isinstance(change.password, str) else (),
-                    resets=self.resets,
                     sequences=self.sequences,
                 )
                 return fresh._with(change)
@@ -61,12 +58,11 @@ class Expected:
                 return self._with(change)
             case PasswordChange():
                 assert isinstance(change.password, str)
-                return replace(self, passwords=(*self.passwords, change.password), resets=self.resets + 1)
+                return replace(self, passwords=(*self.passwords, change.password))
             case UserDelete():
                 return Expected(
                     username=self.username,
                     lives=self.lives,
-                    resets=self.resets,
                     sequences=self.sequences,
                 )
             case _:

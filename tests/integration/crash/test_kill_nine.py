@@ -72,24 +72,28 @@ async def test_killed_at_random_moments_it_ends_as_if_nothing_had_happened(bench
 
 @pytest.mark.long
 @pytest.mark.parametrize("seed", range(3))
-async def test_two_consumers_killed_and_stopped_many_times_end_as_if_nothing_had_happened(
+async def test_three_consumers_killed_stopped_and_rolled_many_times_end_as_if_nothing_had_happened(
     bench: Bench, seed: int
 ) -> None:
-    """Crashes, and zombies: a process that sleeps through its leases and its place in the group, and wakes up."""
+    """Crashes, rolling restarts, and zombies: a process that sleeps through its leases and its place in the group."""
     chance = random.Random(seed)
     changes = write_script(bench.name, chance).changes
     since = int(time.time() * 1000)
-    consumers = [await bench.started(), await bench.started()]
+    consumers = [await bench.started() for _ in range(3)]
     load = asyncio.create_task(publish(bench, changes, seconds=150))
     for _ in range(20):
         await at_work(bench)
         await asyncio.sleep(chance.uniform(0.0, 2.0))
-        which = chance.randrange(2)
-        if chance.random() < 0.7:
-            await consumers[which].kill()
-            consumers[which] = bench.start()
-        else:
-            await sleep_through(consumers[which], chance.uniform(1.0, 12.0))
+        which = chance.randrange(3)
+        match chance.choices(["kill", "sleep", "roll"], [5, 3, 2]):
+            case ["kill"]:
+                await consumers[which].kill()
+                consumers[which] = bench.start()
+            case ["sleep"]:
+                await sleep_through(consumers[which], chance.uniform(1.0, 12.0))
+            case _:
+                assert await consumers[which].stop() == 0
+                consumers[which] = bench.start()
     await load
     await all_delivered(bench, len(changes), within=240)
 

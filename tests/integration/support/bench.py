@@ -30,8 +30,8 @@ SOURCE = "/tests"
 # Short spans, so that a test sees in seconds what takes minutes in production.
 SETTINGS = {
     "KCSYNC_PROFILE": "development",
-    "KCSYNC_KEYCLOAK_TIMEOUT": "2s",
-    "KCSYNC_LEASE": "7s",
+    "KCSYNC_KEYCLOAK_TIMEOUT": "4s",
+    "KCSYNC_LEASE": "11s",
     "KCSYNC_SYNC_INTERVAL": "2s",
     "KCSYNC_COOLDOWN": "2s",
     "KCSYNC_HEALTH_CACHE": "1s",

@@ -45,7 +45,6 @@ class TestTheExpectation:
         user = after(CREATE, PasswordChange(username="run-ada", password="second"))
 
         assert user.passwords == ("first", "second")
-        assert user.resets == 1
 
     def test_begins_a_new_life_after_a_delete(self) -> None:
         again = UserCreate(username="run-ada", email="new@run.example", attributes={"demo_seq": ["2"]})
@@ -56,7 +55,7 @@ class TestTheExpectation:
             again,
         )
 
-        assert (user.exists, user.lives, user.resets) == (True, 2, 1)
+        assert (user.exists, user.lives) == (True, 2)
         assert (user.email, user.first_name) == ("new@run.example", None)
         assert user.passwords == ()
         assert user.attributes == {"demo_seq": frozenset({"2"})}

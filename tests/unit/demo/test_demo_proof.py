@@ -178,59 +178,6 @@ class TestPasswords:
         assert check_new_passwords([trial]).holds
         assert check_old_passwords([trial]).problems == ("run-bob: the old password is accepted",)
 
-    def test_a_password_change_that_was_lost_is_told_twice(self, expectation: Expectation) -> None:
-        trial = IdealKeycloak().told(without(CHANGES[3])).trial("run-bob", "second", "first")
-
-        assert not check_new_passwords([trial]).holds
-        assert not check_old_passwords([trial]).holds
-
-    def test_a_refusal_for_another_reason_proves_nothing(self) -> None:
-        trial = LoginTrial(username="run-bob", current=Login.REFUSED, former=Login.REFUSED)
-
-        assert not check_new_passwords([trial]).holds
-        assert not check_old_passwords([trial]).holds
-
-    def test_without_any_trial_nothing_is_proved(self) -> None:
-        assert not check_new_passwords([]).holds
-
-
-class TestLifeCycles:
-    def test_a_create_that_was_lost_is_told(self, expectation: Expectation, keycloak: IdealKeycloak) -> None:
-        ada = keycloak.events[0].user_id
-        events = [event for event in keycloak.events if event.user_id != ada]
-
-        assert check_life_cycles(expectation, events).problems == (
-            f"{ADA} was created 0 times, published were 1",
-        )
-
-    def test_a_create_again_that_was_lost_is_told(self, expectation: Expectation) -> None:
-        events = IdealKeycloak().told(CHANGES[:-1]).events
-
-        assert check_life_cycles(expectation, events).problems == (
-            "run-di was created 1 times, published were 2",
-        )
-
-    def test_a_delete_that_was_lost_is_told(self, expectation: Expectation) -> None:
-        events = IdealKeycloak().told(without(CHANGES[7])).events
-
-        assert check_life_cycles(expectation, events).problems == (
-            "run-cy was deleted 0 times, published was 1",
-        )
-
-    def test_a_delete_that_nobody_published_is_told(self, keycloak: IdealKeycloak) -> None:
-        expectation = Expectation(without(CHANGES[7]))
-
-        assert check_life_cycles(expectation, keycloak.events).problems == (
-            "run-cy was deleted 1 times, published was 0",
-        )
-
-    def test_a_password_change_that_was_lost_is_told(self, expectation: Expectation) -> None:
-        events = IdealKeycloak().told(without(CHANGES[3])).events
-
-        assert check_life_cycles(expectation, events).problems == (
-            "run-bob got 0 new passwords, published were 1",
-        )
-
     def test_a_change_before_the_creation_is_told(
         self, expectation: Expectation, keycloak: IdealKeycloak
     ) -> None:
