@@ -8,7 +8,7 @@ import hashlib
 import random
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import structlog
 from aiokafka.partitioner import murmur2
@@ -86,6 +86,8 @@ class Ingest:
         tracer: Tracer,
         on_persisted: Callable[[], None],
         on_state: Callable[[str], None],
+        reader: Callable[[KafkaAddress, Callable[[frozenset[int]], None]], KafkaReader] = KafkaReader,
+        clock: Callable[[], float] = time.monotonic,
     ) -> None:
         """Prepare the loop.
 
@@ -98,6 +100,8 @@ class Ingest:
             tracer: where the span of each batch comes from.
             on_persisted: told after each commit that there is new work; must not block.
             on_state: told each change of state in one line for people.
+            reader: makes a member of the group.
+            clock: seconds that never go back.
         """
         self._address = address
         self._store = store
@@ -107,6 +111,8 @@ class Ingest:
         self._tracer = tracer
         self._on_persisted = on_persisted
         self._on_state = on_state
+        self._new_reader = reader
+        self._clock = clock
         self._topic_id = 0
         self._partitions = 0
         self._writers: dict[int, _Writer] = {}
@@ -151,7 +157,7 @@ class Ingest:
 
     async def _member(self, backoff: Backoff) -> None:
         """One membership in the group, until something breaks it."""
-        reader = KafkaReader(self._address, self._assigned)
+        reader = self._new_reader(self._address, self._assigned)
         await reader.start()
         try:
             self._partitions = reader.partitions()
@@ -181,7 +187,7 @@ class Ingest:
         went_well = await self._settled()
         if batch is not None and went_well:
             self._writing = asyncio.create_task(self._persist(reader, batch))
-        if self._uncommitted and time.monotonic() - self._committed_at >= _COMMIT_EVERY:
+        if self._uncommitted and self._clock() - self._committed_at >= _COMMIT_EVERY:
             await self._commit(reader)
 
     async def _settled(self) -> bool:
@@ -237,6 +243,10 @@ class Ingest:
         for partition in partitions:
             watermark = await self._store.read_watermark(self._topic_id, partition)
             state = states[partition]
+            if watermark is not None and watermark.next_offset > state.log.end:
+                # The last writer may have gone on since Kafka was asked: only a log that still ends there was cut.
+                # What was committed is what stood before the watermark was read, or it would seem to run ahead.
+                state = replace(state, log=(await reader.states([partition]))[partition].log)
             committed = None
             if state.committed is not None:
                 offset, metadata = state.committed
@@ -350,7 +360,7 @@ class Ingest:
             partition: (offset, stamp(reader.cluster, partition, offset))
             for partition, offset in self._uncommitted.items()
         }
-        self._committed_at = time.monotonic()
+        self._committed_at = self._clock()
         if await reader.commit(offsets):
             for partition, (offset, _) in offsets.items():
                 if self._uncommitted.get(partition) == offset:

@@ -44,6 +44,7 @@ class MemoryReader:
         self.while_asked: Callable[[], None] = lambda: None
         self.fault: KafkaUnavailable | None = None
         self.looks = 0
+        self.once_asked: Callable[[], None] = lambda: None
         self._on_assigned = on_assigned
 
     def rebalance(self, *partitions: int) -> None:
@@ -56,13 +57,15 @@ class MemoryReader:
         return self.assigned
 
     async def states(self, partitions: Collection[int]) -> dict[int, PartitionState]:
-        return {
+        states = {
             partition: PartitionState(
                 LogRange(self.log.start[partition], len(self.log.records[partition])),
                 self.log.committed.get(partition),
             )
             for partition in partitions
         }
+        self.once_asked()
+        return states
 
     async def retention(self) -> Retention | None:
         self.looks += 1

@@ -14,7 +14,7 @@ from consumer.ingest.retention import Retention
 from consumer.ingest.stamp import stamp
 from consumer.outbox.errors import DatabaseUnavailable
 from consumer.outbox.ingest_store import PartitionsLost
-from consumer.outbox.rows import FLOWS, PauseNote
+from consumer.outbox.rows import FLOWS, PauseNote, Watermark
 from tests.unit.ingest.kafka_in_memory import Member, MemoryIngestStore, MemoryLog
 from tests.unit.ingest.records import event, record
 
@@ -107,6 +107,34 @@ class TestTakingPartitions:
 
         assert lost.value.partitions == {0}
         assert (0, 3) not in store.entries
+
+    async def test_a_writer_who_goes_on_while_kafka_is_asked_makes_no_truncated_log(self) -> None:
+        log, store = filled(), MemoryIngestStore()
+        last, heir = Member(log, store), Member(log, store)
+        last.reader.rebalance(0)
+        await turns(last)
+
+        def go_on() -> None:
+            heir.reader.once_asked = lambda: None
+            append(log, 0, 2)
+            persisted = Watermark(
+                next_offset=5,
+                writer_token=store.watermarks[0].writer_token,
+                kafka_group="kcsync",
+                last_offset=None,
+                last_timestamp=None,
+                last_hash=None,
+            )
+            store.watermarks[0] = persisted
+
+        heir.reader.once_asked = go_on
+        heir.reader.rebalance(0)
+        await turns(heir)
+        append(log, 0, 1)
+        await turns(heir)
+
+        assert heir.audit.findings == []
+        assert store.entries[-1] == (0, 5)
 
     async def test_a_commit_whose_answer_was_lost_is_recognised(self) -> None:
         log, store = filled(), MemoryIngestStore()
