@@ -1,0 +1,281 @@
+"""Keycloak's Admin API for users, as a state machine: a request in, an answer out, nothing else.
+
+Bodies and rules were measured on Keycloak 26.7.4 (tests/integration/delivery, and the research on the Admin API, 3.1
+to 3.5). It knows no network, no time but what it is told, and no simulation, so that one suite can hold it to the
+real server. The user profile is Keycloak's default, with unmanaged attributes allowed.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+from urllib.parse import unquote
+
+__all__ = ["FakeKeycloak", "Reply", "Request", "User"]
+
+_ROUTE = re.compile(
+    r"/?admin/realms/(?P<realm>[^/]+)/users(?:/(?P<id>[^/]+)(?:/(?P<part>credentials|reset-password))?)?"
+)
+_EMAIL = re.compile(r"[^@\s]+@[^@\s]+")
+_FORBIDDEN_IN_NAMES = re.compile(r"[<>&\"\s$%!#?§;*~/\\|^=\[\]{}()\x00-\x1f]")
+_KNOWN_FIELDS = frozenset(
+    {
+        "username",
+        "email",
+        "emailVerified",
+        "firstName",
+        "lastName",
+        "enabled",
+        "attributes",
+        "credentials",
+        "requiredActions",
+    }
+)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Request:
+    """What is asked. `path` is percent-encoded, `query` is not."""
+
+    method: str
+    path: str
+    query: Mapping[str, str] = field(default_factory=dict)
+    body: str = field(default="", repr=False)
+
+
+@dataclass(frozen=True, slots=True)
+class Reply:
+    """What is answered."""
+
+    status: int
+    body: bytes = b""
+    headers: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(slots=True, kw_only=True)
+class User:
+    """One user. `password` is in clear: nobody is protected by a fake."""
+
+    id: str
+    username: str
+    email: str | None = None
+    email_verified: bool = False
+    first_name: str | None = None
+    last_name: str | None = None
+    enabled: bool = False
+    attributes: dict[str, list[str]] = field(default_factory=dict)
+    required_actions: list[str] = field(default_factory=list)
+    password: str | None = field(default=None, repr=False)
+    password_set_at: int = 0
+    former_passwords: list[str] = field(default_factory=list, repr=False)
+
+    def brief(self) -> dict[str, Any]:
+        """As a search with `briefRepresentation` shows it."""
+        known = {
+            "id": self.id,
+            "username": self.username,
+            "firstName": self.first_name,
+            "lastName": self.last_name,
+            "email": self.email,
+            "emailVerified": self.email_verified,
+            "enabled": self.enabled,
+        }
+        return {name: value for name, value in known.items() if value is not None}
+
+    def whole(self) -> dict[str, Any]:
+        """As a read by id shows it."""
+        shown = {**self.brief(), "requiredActions": list(self.required_actions)}
+        if self.attributes:
+            shown["attributes"] = {name: list(values) for name, values in self.attributes.items()}
+        return shown
+
+
+class FakeKeycloak:
+    """The users of some realms.
+
+    Args:
+        realms: Their names.
+        password_history: How many former passwords, the present one included, are refused; 0 for no such policy.
+    """
+
+    def __init__(self, realms: frozenset[str], *, password_history: int = 0) -> None:
+        self.users: dict[str, dict[str, User]] = {realm: {} for realm in realms}
+        self._password_history = password_history
+        self._made = 0
+
+    def find(self, realm: str, username: str) -> User | None:
+        """The user of this name."""
+        return next((user for user in self.users[realm].values() if user.username == username.lower()), None)
+
+    def logs_in(self, realm: str, username: str, password: str) -> bool:
+        """Whether this password opens the door."""
+        user = self.find(realm, username)
+        return user is not None and user.enabled and user.password == password
+
+    def answer(self, request: Request, now_ms: int) -> Reply:
+        """Answer one request at a moment of Keycloak's clock, in milliseconds since 1970."""
+        route = _ROUTE.fullmatch(request.path)
+        if route is None:
+            return _error(404, "HTTP 404 Not Found")
+        users = self.users.get(unquote(route["realm"]))
+        if users is None:
+            return _error(404, "Realm not found.")
+        if route["id"] is None:
+            if request.method == "GET":
+                return self._search(users, request.query)
+            return self._create(users, json.loads(request.body), now_ms)
+        user = users.get(unquote(route["id"]))
+        if user is None:
+            return _error(404, "User not found")
+        return self._of_user(request, route["part"], users, user, now_ms)
+
+    def _of_user(
+        self, request: Request, part: str | None, users: dict[str, User], user: User, now_ms: int
+    ) -> Reply:
+        match request.method, part:
+            case "GET", None:
+                return _json(200, user.whole())
+            case "PUT", None:
+                return self._update(users, user, json.loads(request.body), now_ms)
+            case "DELETE", None:
+                del users[user.id]
+                return Reply(204)
+            case "GET", "credentials":
+                return _json(200, _credentials(user))
+            case "PUT", "reset-password":
+                return self._reset(user, json.loads(request.body), now_ms)
+        return _error(405, "HTTP 405 Method Not Allowed")
+
+    @staticmethod
+    def _search(users: Mapping[str, User], query: Mapping[str, str]) -> Reply:
+        wanted = query.get("username", "").lower()
+        exact = query.get("exact", "false").lower() == "true"
+        found = [
+            user.brief()
+            for user in users.values()
+            if (user.username == wanted if exact else wanted in user.username)
+        ]
+        return _json(200, found[: int(query.get("max", "100"))])
+
+    def _create(self, users: dict[str, User], asked: Mapping[str, Any], now_ms: int) -> Reply:
+        username = str(asked.get("username", "")).lower()
+        if (unknown := _unknown_field(asked)) is not None:
+            return unknown
+        # Keycloak looks for the email first: a create repeated word for word is told "same email".
+        if (conflict := _email_conflict(users, asked.get("email"), None)) is not None:
+            return conflict
+        if any(user.username == username for user in users.values()):
+            return _complaint(409, "User exists with same username")
+        if (invalid := _invalid(asked, username)) is not None:
+            return invalid
+        self._made += 1
+        user = User(id=f"00000000-0000-4000-8000-{self._made:012x}", username=username)
+        self._write(user, {"enabled": False, **asked}, now_ms)
+        users[user.id] = user
+        return Reply(201, headers={"Location": f"http://keycloak/users/{user.id}"})
+
+    def _update(self, users: Mapping[str, User], user: User, asked: Mapping[str, Any], now_ms: int) -> Reply:
+        if (unknown := _unknown_field(asked)) is not None:
+            return unknown
+        if str(asked.get("username", user.username)).lower() != user.username:
+            return _complaint(400, "error-user-attribute-read-only", "username")
+        if (conflict := _email_conflict(users, asked.get("email"), user)) is not None:
+            return conflict
+        if (invalid := _invalid(asked, user.username)) is not None:
+            return invalid
+        if asked.get("attributes") is not None:
+            # With attributes, what is not named is cleared.
+            user.email = user.first_name = user.last_name = None
+            user.attributes = {}
+        self._write(user, asked, now_ms)
+        return Reply(204)
+
+    def _write(self, user: User, asked: Mapping[str, Any], now_ms: int) -> None:
+        if asked.get("email") is not None:
+            user.email = str(asked["email"]).lower() or None
+        if asked.get("firstName") is not None:
+            user.first_name = asked["firstName"] or None
+        if asked.get("lastName") is not None:
+            user.last_name = asked["lastName"] or None
+        if asked.get("emailVerified") is not None:
+            user.email_verified = asked["emailVerified"]
+        if asked.get("enabled") is not None:
+            user.enabled = asked["enabled"]
+        if asked.get("requiredActions") is not None:
+            user.required_actions = list(asked["requiredActions"])
+        for name, values in (asked.get("attributes") or {}).items():
+            user.attributes[name] = list(values)
+        for credential in asked.get("credentials") or ():
+            self._set_password(
+                user, credential["value"], now_ms, temporary=credential.get("temporary", False)
+            )
+
+    def _reset(self, user: User, asked: Mapping[str, Any], now_ms: int) -> Reply:
+        password = asked.get("value")
+        if password is None:
+            return _error(400, "No password provided")
+        if not str(password).strip():
+            return _error(400, "Empty password not allowed")
+        refused = [user.password, *reversed(user.former_passwords)][: self._password_history]
+        if password in refused:
+            return _error(
+                400,
+                "invalidPasswordHistoryMessage",
+                f"Invalid password: must not be equal to any of last {self._password_history} passwords.",
+            )
+        self._set_password(user, password, now_ms, temporary=asked.get("temporary", False))
+        return Reply(204)
+
+    @staticmethod
+    def _set_password(user: User, password: str, now_ms: int, *, temporary: bool) -> None:
+        if user.password is not None:
+            user.former_passwords.append(user.password)
+        user.password, user.password_set_at = password, now_ms
+        others = [action for action in user.required_actions if action != "UPDATE_PASSWORD"]
+        user.required_actions = [*others, "UPDATE_PASSWORD"] if temporary else others
+
+
+def _credentials(user: User) -> list[dict[str, Any]]:
+    if user.password is None:
+        return []
+    return [{"id": f"{user.id}-p", "type": "password", "createdDate": user.password_set_at}]
+
+
+def _email_conflict(users: Mapping[str, User], email: str | None, but: User | None) -> Reply | None:
+    if email and any(user.email == email.lower() for user in users.values() if user is not but):
+        return _complaint(409, "User exists with same email")
+    return None
+
+
+def _invalid(asked: Mapping[str, Any], username: str) -> Reply | None:
+    if not 3 <= len(username) <= 255:
+        return _complaint(400, "error-invalid-length", "username")
+    if _FORBIDDEN_IN_NAMES.search(username):
+        return _complaint(400, "error-username-invalid-character", "username")
+    if asked.get("email") and not _EMAIL.fullmatch(asked["email"]):
+        return _complaint(400, "error-invalid-email", "email")
+    return None
+
+
+def _unknown_field(asked: Mapping[str, Any]) -> Reply | None:
+    unknown = sorted(asked.keys() - _KNOWN_FIELDS)
+    return _error(400, f'Unrecognized field "{unknown[0]}"') if unknown else None
+
+
+def _json(status: int, body: Any) -> Reply:
+    return Reply(status, json.dumps(body).encode(), {"Content-Type": "application/json"})
+
+
+def _error(status: int, error: str, description: str | None = None) -> Reply:
+    body = {"error": error} if description is None else {"error": error, "error_description": description}
+    return _json(status, body)
+
+
+def _complaint(status: int, message: str, about: str | None = None) -> Reply:
+    body: dict[str, Any] = {"errorMessage": message}
+    if about is not None:
+        body |= {"field": about, "params": [about]}
+    return _json(status, body)

@@ -1,0 +1,308 @@
+"""The invariants of design.md, section 7, checked at every step, and the diary that tells how it came to a failure.
+
+Order (I2) and leases are judged at the moment a request leaves for Keycloak; states (I4) and fences at each
+write-back; completeness (I1) at each batch that becomes visible, and all of them once more at the end.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections import deque
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from consumer.delivery.change import Change
+from consumer.delivery.outcome import Outcome, Reason
+from consumer.outbox.drain_store import Settlement
+from consumer.outbox.ingest_store import BatchRows
+from consumer.outbox.lane import lane_id, shard_of
+from consumer.outbox.rows import EntryState, PartitionProgress, Position
+from tests.simulation.expected import Accepted, ExpectedUser, differences
+from tests.simulation.fake_keycloak import Request
+from tests.simulation.virtual_loop import Host
+from tests.unit.drain.outbox_in_memory import Entry
+
+if TYPE_CHECKING:
+    from consumer.outbox.fold import Fold
+    from tests.simulation.fake_keycloak import FakeKeycloak
+    from tests.simulation.kafka import Broker
+    from tests.simulation.outbox import SimDatabase
+
+__all__ = ["Violation", "Watch"]
+
+_KEYCLOAKS_FAULT = frozenset(
+    {
+        Reason.CONNECTION_FAILED,
+        Reason.CONNECTION_LOST,
+        Reason.TIMEOUT,
+        Reason.SERVER_ERROR,
+        Reason.UNAVAILABLE,
+        Reason.THROTTLED,
+    }
+)
+_LASTING = frozenset({Reason.EMAIL_IN_USE})
+"""What is refused as long as another user does not change."""
+_DIARY = 400
+
+
+class Violation(AssertionError):
+    """Something happened that must never happen."""
+
+
+@dataclass(slots=True)
+class _Call:
+    """One request: `until` is when it is certainly over for whoever made it."""
+
+    host: Host
+    entry_id: int
+    until: float
+
+
+@dataclass(slots=True)
+class Watch:
+    """Sees everything.
+
+    Attributes:
+        healing: whether lanes that a late effect has spoilt are repaired; until then their final state is not judged.
+        calls_allowed: the most requests of deliveries one process may have under way.
+    """
+
+    healing: bool
+    calls_allowed: int
+    violations: list[str] = field(default_factory=list)
+    published: dict[Position | None, Accepted] = field(default_factory=dict)
+    recorded: dict[tuple[int, int], str] = field(default_factory=dict)
+    writers: dict[int, str] = field(default_factory=dict)
+    ended: dict[int, tuple[EntryState, str | None]] = field(default_factory=dict)
+    spoilt: set[bytes] = field(default_factory=set)
+    diary: deque[str] = field(default_factory=lambda: deque(maxlen=_DIARY))
+    requests: int = 0
+    _lines: Any = field(default_factory=lambda: hashlib.blake2b(digest_size=8))
+    _last: dict[bytes, _Call] = field(default_factory=dict)
+    _under_way: dict[str, int] = field(default_factory=dict)
+    _unrecorded: dict[bytes, tuple[str, int, int]] = field(default_factory=dict)
+    database: SimDatabase = field(init=False)
+    broker: Broker = field(init=False)
+
+    @property
+    def digest(self) -> str:
+        """Names everything that happened: two runs of one seed have the same."""
+        return str(self._lines.hexdigest())
+
+    def note(self, line: str) -> None:
+        """Write a line into the diary."""
+        stamped = f"{self.database.clock():9.4f}  {line}"
+        self._lines.update(stamped.encode())
+        self.diary.append(stamped)
+
+    def fail(self, invariant: str, what: str) -> None:
+        """Something must not be."""
+        self.note(f"VIOLATION {invariant}: {what}")
+        self.violations.append(f"{invariant} at {self.database.clock():.4f}: {what}")
+
+    # Ingest
+
+    def taken(self, writer: str, partition: int) -> None:
+        """A partition has a new writer."""
+        self.note(f"{writer} writes partition {partition}")
+        self.writers[partition] = writer
+
+    def persisted(self, writer: str, progress: Sequence[PartitionProgress], rows: BatchRows) -> None:
+        """I1: the batch holds each position of its ranges once; and only the partition's writer wrote it."""
+        for p in progress:
+            self.note(f"{writer} persists partition {p.partition}, {p.from_offset} to {p.next_offset - 1}")
+            if self.writers.get(p.partition) != writer:
+                self.fail("I1", f"{writer} wrote partition {p.partition} of {self.writers.get(p.partition)}")
+        for kind, found in (("entry", rows.entries), ("duplicate", rows.duplicates), ("poison", rows.poison)):
+            for row in found:
+                at = (row.position.partition, row.position.offset)
+                if at in self.recorded:
+                    self.fail("I1", f"position {at} became {self.recorded[at]} and then {kind}")
+                self.recorded[at] = kind
+        for p in progress:
+            missing = [
+                o for o in range(p.from_offset, p.next_offset) if (p.partition, o) not in self.recorded
+            ]
+            if missing:
+                self.fail("I1", f"partition {p.partition}: nothing was recorded of {missing}")
+
+    def committed(self, partition: int, offset: int) -> None:
+        """I1: an acknowledged offset is in the outbox."""
+        self.note(f"committed partition {partition} at {offset}")
+        known = self.database.partitions.get(partition)
+        if known is None or known.watermark.next_offset < offset:
+            self.fail("I1", f"offset {offset} of partition {partition} was committed before it was persisted")
+
+    # Drain
+
+    def delivery_begins(self, host: Host, change: Change) -> None:
+        """I2: no lane has two unrecorded calls."""
+        lane = lane_id(change.realm, change.username_key)
+        token = self.database.leases[shard_of(lane)].token
+        before = self._unrecorded.get(lane)
+        if before is not None and before[:2] == (host.name, token):
+            self.fail("I2", f"{host.name} delivers {change.event_id} before it recorded entry {before[2]}")
+
+    def delivery_ended(self, host: Host, change: Change, outcome: Outcome) -> None:
+        """What came of a delivery is known to its host, and not yet recorded."""
+        self.note(f"{host.name} is told {change.event_id}: {outcome.reason.value}")
+        lane = lane_id(change.realm, change.username_key)
+        lease = self.database.leases[shard_of(lane)]
+        if lease.owner == host.name:
+            entry = self.database.by_event[change.event_id]
+            self._unrecorded[lane] = (host.name, lease.token, entry.entry_id)
+
+    def request_begins(self, host: Host, change: Change, request: Request, timeout: float) -> object:
+        """I2: it is the head's, nobody else's request for this user is under way, and the lease outlives it."""
+        db, now = self.database, self.database.clock()
+        lane = lane_id(change.realm, change.username_key)
+        entry = db.by_event[change.event_id]
+        self.requests += 1
+        self.note(f"{host.name} {request.method} {request.path.rpartition('users')[2]} for {change.event_id}")
+        if entry.state is not EntryState.PENDING:
+            self.fail("I2", f"{change.event_id} is asked for although it is {entry.state}")
+        self._check_order(lane, entry)
+        lease = db.leases[shard_of(lane)]
+        if lease.owner != host.name:
+            self.fail("I2", f"{host.name} asks for {change.event_id}, but {lease.owner} owns its shard")
+        elif lease.deadline < now + timeout:
+            self.fail("I2", f"the call for {change.event_id} may outlive the lease of {host.name}")
+        last = self._last.get(lane)
+        if last is not None and now < last.until:
+            self.fail("I2", f"{change.event_id} is asked for while entry {last.entry_id} is under way")
+        under_way = self._under_way[host.name] = self._under_way.get(host.name, 0) + 1
+        if under_way > self.calls_allowed:
+            self.fail("I7", f"{host.name} has {under_way} requests under way")
+        call = self._last[lane] = _Call(host, entry.entry_id, now + timeout)
+        return call
+
+    def request_ended(self, request: object) -> None:
+        """Its caller knows its end."""
+        if isinstance(request, _Call):
+            request.until = min(request.until, self.database.clock())
+            self._under_way[request.host.name] -= 1
+
+    def request_given_up(self, request: object) -> None:
+        """Its caller was cancelled; the request may go on."""
+        if isinstance(request, _Call):
+            self._under_way[request.host.name] -= 1
+
+    def took_effect_late(self, change: Change) -> None:
+        """A request took effect after its caller had given it up."""
+        self.note(f"late effect of {change.event_id}")
+        self.spoilt.add(lane_id(change.realm, change.username_key))
+
+    def settled(self, owner: str, settlements: Sequence[Settlement], fenced: Collection[int]) -> None:
+        """I4, and the fence: only the shard's owner writes, and what has ended stays so."""
+        for s in settlements:
+            head = s.head
+            unrecorded = self._unrecorded.get(head.lane.lane_id)
+            if unrecorded is not None and unrecorded[2] == head.entry_id and unrecorded[0] == owner:
+                del self._unrecorded[head.lane.lane_id]
+            if head.entry_id in fenced:
+                self.note(f"{owner} is fenced: {head.event_id}")
+                continue
+            self.note(f"{owner} records {head.event_id}: {s.state} {s.reason}")
+            lease = self.database.leases[head.shard]
+            if (lease.owner, lease.token) != (owner, s.token):
+                self.fail("I4", f"{owner} recorded {head.event_id}, but {lease.owner} owns its shard")
+            if head.entry_id in self.ended:
+                self.fail("I4", f"{head.event_id} was {self.ended[head.entry_id]} and is recorded again")
+            if not s.reason:
+                self.fail("I4", f"{head.event_id} is {s.state} without a reason")
+            if s.state not in {EntryState.PENDING, EntryState.HELD}:
+                self.ended[head.entry_id] = (s.state, s.reason)
+            if s.state is EntryState.DEAD_LETTER and s.reason in _KEYCLOAKS_FAULT:
+                self.fail("I4", f"{head.event_id} was given up for Keycloak's fault: {s.reason}")
+
+    def _check_order(self, lane: bytes, entry: Entry) -> None:
+        for other in self.database.by_lane[lane]:
+            if other.entry_id < entry.entry_id and other.is_open:
+                self.fail(
+                    "I2", f"{entry.event_id} is asked for before {other.event_id}, which is {other.state}"
+                )
+            if other.entry_id > entry.entry_id and other.entry_id in self.ended:
+                self.fail("I2", f"{entry.event_id} is asked for after {other.event_id}, which came later")
+            same = (
+                other.position is not None
+                and entry.position is not None
+                and other.position.partition == entry.position.partition
+            )
+            if same and (other.entry_id < entry.entry_id) != _earlier(other, entry):
+                self.fail("I2", f"{entry.event_id} and {other.event_id} changed places")
+
+    # The end
+
+    def check_complete(self) -> None:
+        """I1: every position that was acknowledged has exactly one record."""
+        for partition, log in self.broker.logs.items():
+            known = self.database.partitions.get(partition)
+            reached = 0 if known is None else known.watermark.next_offset
+            if reached != len(log):
+                self.fail("I6", f"partition {partition} is read up to {reached} of {len(log)}")
+            missing = [o for o in range(len(log)) if (partition, o) not in self.recorded]
+            if missing:
+                self.fail("I1", f"partition {partition}: nothing was recorded of {missing}")
+
+    def check_states(self, fake: FakeKeycloak) -> None:
+        """I3 and I4: every user is the fold of what was accepted, and so is the product's own fold."""
+        for entry_id, (state, reason) in self.ended.items():
+            entry = self.database.entries[entry_id]
+            if (entry.state, entry.reason) != (state, reason):
+                self.fail("I4", f"{entry.event_id} ended as {state}, and is {entry.state}")
+        for lane, entries in self.database.by_lane.items():
+            head = next((entry for entry in entries if entry.is_open), None)
+            if (head is not None and head.calls) or (lane in self.spoilt and not self.healing):
+                continue
+            delivered = [e for e in entries if e.state is EntryState.DELIVERED]
+            row = self.database.lanes[lane]
+            expected = ExpectedUser.after(self.published[entry.position] for entry in delivered)
+            found = fake.find(row.realm, row.username_key)
+            story = [f"{e.event_id} {e.kind}" for e in delivered]
+            for difference in differences(expected, found):
+                self.fail("I3", f"{row.username_key}: {difference}, after {story}")
+            if delivered:
+                self._check_fold(
+                    row.username_key, expected, self.database.folds[lane], None if found is None else found.id
+                )
+
+    def _check_fold(self, name: str, expected: ExpectedUser, fold: Fold, user_id: str | None) -> None:
+        if fold.exists != expected.exists:
+            self.fail("I3", f"the fold of {name} says exists={fold.exists}")
+        if fold.user_id != user_id:
+            self.fail("I3", f"the fold of {name} says id {fold.user_id} instead of {user_id}")
+        if (fold.credential and fold.credential.event_id) != expected.password_event:
+            self.fail("I3", f"the fold of {name} has another password than {expected.password_event}")
+        values = {name: known.value for name, known in fold.fields.items() if known.value is not None}
+        wanted = {
+            "email": expected.email,
+            "first_name": expected.first_name,
+            "last_name": expected.last_name,
+            **{f"attributes.{key}": value for key, value in expected.attributes.items()},
+        }
+        for field_name, value in wanted.items():
+            got = values.get(field_name)
+            if (got.lower() if field_name == "email" and got else got or None) != value:
+                self.fail("I3", f"the fold of {name} has {field_name}={got!r} instead of {value!r}")
+
+    def stuck(self, excused: Collection[str]) -> list[Entry]:
+        """Open entries that nothing excuses: not behind a held head, not of a user whose calls always fail."""
+        found = []
+        for entries in self.database.by_lane.values():
+            head = next((entry for entry in entries if entry.is_open), None)
+            if head is None or head.state is EntryState.HELD:
+                continue
+            if self.database.lanes[head.lane_id].username_key in excused:
+                continue
+            if not self.healing and head.maybe_applied_since is not None and head.reason in _LASTING:
+                # A call of unknown result came first: it is not given up before a read-back, which is part of healing.
+                continue
+            found.append(head)
+        return found
+
+
+def _earlier(one: Entry, other: Entry) -> bool:
+    assert one.position is not None
+    assert other.position is not None
+    return one.position.offset < other.position.offset
