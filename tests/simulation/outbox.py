@@ -131,10 +131,6 @@ class SimDatabase(MemoryDatabase):
         if row.state == "IDLE":
             row.state = "READY"
 
-    def open_entries(self, lane: bytes) -> list[Entry]:
-        """In the order of their ids."""
-        return [entry for entry in self.by_lane.get(lane, ()) if entry.is_open]
-
 
 class SimDrainStore(MemoryDrainStore):
     """The drain's store, under watch."""
@@ -147,6 +143,9 @@ class SimDrainStore(MemoryDrainStore):
         fenced = await super().settle(settlements, instance=instance)
         self.tables.watch.settled(self.owner, settlements, fenced)
         return fenced
+
+    def _open_entries(self, lane: bytes) -> list[Entry]:
+        return [entry for entry in self.tables.by_lane.get(lane, ()) if entry.is_open]
 
 
 class SimIngestStore:
@@ -204,7 +203,7 @@ class SimIngestStore:
                 async with db.locks.held(self._lane_locks(rows)):
                     numbers = [next(db.ids) for _ in rows.entries]
                     if db.rng.random() < db.weather.late_insert:
-                        await asyncio.sleep(db.rng.uniform(0.1, 3.0))
+                        await asyncio.sleep(db.rng.uniform(0.1, 5.0))
                     self._commit(progress, rows, numbers)
         return rows
 
@@ -312,7 +311,7 @@ class Remote:
             return
         if fate is DatabaseFate.LATE and operation == "settle":
             db.late_until = now + self.rng.uniform(0.1, 3.0)
-            db.loop.call_at(db.late_until, _run, work(), context=_NOWHERE)
+            db.loop.call_at(db.late_until, lambda: _run(work()), context=_NOWHERE)
             self._reply(_Answer(error=CommitUnknown()), answer)
         elif operation in _LONG:
             task = db.loop.create_task(work(), context=_NOWHERE)

@@ -111,6 +111,11 @@ class SimProcess:
         """SIGTERM."""
         self._stop.set()
 
+    @property
+    def stopping(self) -> bool:
+        """Whether it was told to stop."""
+        return self._stop.is_set()
+
     def _rng(self, purpose: str) -> random.Random:
         return random.Random(f"{self.world.seed}/{self.name}/{purpose}")
 

@@ -65,6 +65,7 @@ def simulate(
     parts: Parts | None = None,
     late_effects: bool = False,
     healing: bool = False,
+    bias: Callable[[Weather, Story], None] | None = None,
 ) -> Result:
     """Run one seed.
 
@@ -74,6 +75,7 @@ def simulate(
         parts: variants of the real parts, for the check that the simulation notices them.
         late_effects: whether requests may take effect after their caller gave them up.
         healing: whether such lanes are repaired; otherwise their users' final state is not judged.
+        bias: changes what was drawn, to look for something rare.
     """
     rng = random.Random(f"{seed}/{mode}")
     before = random.getstate()
@@ -91,7 +93,10 @@ def simulate(
         )
         loop.set_exception_handler(lambda _, context: _unhandled(world, context))
         with heard(world.watch):
-            loop.run_until_complete(_Run(world, rng, mode).play())
+            run = _Run(world, rng, mode)
+            if bias is not None:
+                bias(world.weather, run.story)
+            loop.run_until_complete(run.play())
             seconds = loop.time()
             loop.run_until_complete(world.close())
     finally:
@@ -132,6 +137,7 @@ class _Run:
                 self._pause,
                 self._stop,
                 self._keycloak_out,
+                self._keycloak_struggles,
                 self._database_out,
                 self._kafka_out,
                 self._rebalance,
@@ -139,17 +145,17 @@ class _Run:
             )
             if rng.random() < 0.6
         ]
-        self._story = Story(
+        self.story = Story(
             rng=world.rng("story"),
             keys=world.keys,
             broker=world.broker,
             watch=world.watch,
             users=rng.randint(2, 10),
             held=rng.choice([0.0, 0.0, 0.02]),
-            stray=rng.choice([0.0, 0.0, 0.1]),
+            stray=rng.choice([0.0, 0.0, 0.3]),
         )
         # Faults at random times seldom meet the moments that matter.
-        self._strikes = rng.choice([0.0, 0.002, 0.01])
+        self._strikes = rng.choice([0.0, 0.003, 0.01, 0.03])
         self._ambush = world.rng("ambush")
         world.strike = self._strike
         if rng.random() < 0.3:
@@ -166,7 +172,7 @@ class _Run:
         length = rng.uniform(15.0, 45.0)
         for _ in range(rng.randint(20, 90)):
             await asyncio.sleep(rng.expovariate(90 / length))
-            self._story.publish()
+            self.story.publish()
             if world.watch.violations:
                 return
         await asyncio.sleep(rng.uniform(0.0, 10.0))
@@ -208,14 +214,14 @@ class _Run:
         self._healed = True
         world.weather.clear_up()
         paused = [p for p in world.processes if p.host.state is HostState.PAUSED]
-        running = world.running()
+        running = [process for process in world.running() if not process.stopping]
         if self._mode is Mode.SAFETY:
             for process in paused:
                 process.host.resume()
         elif not paused and len(running) > 1:
             running.pop().host.pause()
         world.watch.note("healed")
-        if not world.running():
+        if all(process.stopping for process in world.running()):
             world.new_process()
 
     async def _make_trouble(self) -> None:
@@ -283,6 +289,16 @@ class _Run:
         weather.outage = self._rng.choice(list(Outage))
         self._world.watch.note(f"Keycloak {weather.outage.name} for {seconds:.1f} s")
         self._later(seconds, lambda: setattr(weather, "outage", None))
+        return seconds
+
+    def _keycloak_struggles(self) -> float:
+        """It answers some calls and not others."""
+        weather, seconds = self._world.weather, self._rng.uniform(3.0, 15.0)
+        rate = self._rng.choice(["refused", "error", "dropped", "unavailable"])
+        before = getattr(weather, rate)
+        self._world.watch.note(f"Keycloak struggles ({rate}) for {seconds:.1f} s")
+        setattr(weather, rate, self._rng.uniform(0.3, 0.7))
+        self._later(seconds, lambda: setattr(weather, rate, 0.0 if self._healed else before))
         return seconds
 
     def _database_out(self) -> float:

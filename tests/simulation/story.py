@@ -28,7 +28,7 @@ class Story:
         odd: how often a record is something else than an event of a user of ours.
         held: how often it is one that only a newer version can read: it holds its lane.
         twice: how often it is published twice.
-        stray: how often it goes to another partition than its user's.
+        stray: how often another change of the same user goes to some other partition at the same time.
     """
 
     rng: random.Random
@@ -53,15 +53,22 @@ class Story:
         elif rng.random() < self.odd:
             self._publish_odd()
         else:
-            self._publish_change()
+            user = self._any_user()
+            self._publish_change(*user, self.broker.home(user[1].encode()))
+            if self.rng.random() < self.stray:
+                # A producer that partitions by something else is at it at the same time.
+                self._publish_change(*user, self._anywhere())
 
     def user(self, number: int) -> tuple[str, str]:
         """Realm and username key of the n-th user."""
         return ("club" if number % 4 == 3 else "shop"), f"user-{number}"
 
-    def _publish_change(self) -> None:
+    def _any_user(self) -> tuple[str, str]:
+        # Some users are busier than others.
+        return self.user(min(self.rng.randrange(self.users), self.rng.randrange(self.users)))
+
+    def _publish_change(self, realm: str, username: str, partition: int) -> None:
         rng = self.rng
-        realm, username = self.user(rng.randrange(self.users))
         kind = rng.choices(list(_KINDS), list(_KINDS.values()))[0]
         if username not in self._known and rng.random() < 0.8:
             kind = "user_create"
@@ -77,14 +84,12 @@ class Story:
             event["data"] = data
         if rng.random() < self.held:
             event["type"] = rng.choice(["kcsync.user_update.v9", "kcsync.user_rename.v1"])
-        home = self.broker.home(username.encode())
-        partition = self._anywhere() if rng.random() < self.stray else home
         says = Accepted(event_id=event["id"], kind=kind, data=data, password=password)
         self._append(partition, username.encode(), orjson.dumps(event), says)
 
     def _publish_odd(self) -> None:
         rng = self.rng
-        realm, username = self.user(rng.randrange(self.users))
+        realm, username = self._any_user()
         event = {**self._event("user_update", realm, username), "data": {"first_name": "Odd"}}
         value: bytes | None
         match rng.randrange(5):

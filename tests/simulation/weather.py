@@ -78,7 +78,7 @@ _TRANSACTIONS = {
     "database_lost": DatabaseFate.LOST,
     "database_late": DatabaseFate.LATE,
 }
-_HIGHEST = {"database_late": 0.1, "late_effect": 0.05}
+_HIGHEST = {"database_late": 0.1, "late_effect": 0.05, "late_insert": 0.6}
 
 
 @dataclass(slots=True, kw_only=True)

@@ -53,7 +53,6 @@ class Entry:
     claim_token: int | None = None
     maybe_applied_since: datetime | None = None
     recorded: list[Attempt] = field(default_factory=list)
-    position: Position | None = None
 
     @property
     def is_open(self) -> bool:
@@ -83,7 +82,7 @@ class Lease:
 class MemoryDatabase:
     """What all instances share."""
 
-    def __init__(self, clock: Callable[[], float]) -> None:
+    def __init__(self, clock: Clock) -> None:
         self.clock = clock
         self.entries: dict[int, Entry] = {}
         self.lanes: dict[bytes, Lane] = {}
@@ -289,7 +288,7 @@ class MemoryDrainStore:
         return Head(
             lane=lane,
             entry_id=entry.entry_id,
-            position=entry.position or Position(1, 0, entry.entry_id),
+            position=Position(1, 0, entry.entry_id),
             origin="live",
             kind=entry.kind,
             source="/accounts",

@@ -1,0 +1,148 @@
+"""Variants of the real parts, each without one of the cares that the design asks for: the simulation must notice.
+
+The one place that knows which methods hold these cares.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Sequence
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any
+
+from consumer.drain.drainer import Drainer
+from consumer.outbox.drain_store import LaneHint, Settlement
+from consumer.outbox.ingest_store import StaleOffsets
+from consumer.outbox.rows import EntryState, PartitionProgress
+from tests.simulation.outbox import SimDrainStore, SimIngestStore
+from tests.simulation.process import Parts
+
+if TYPE_CHECKING:
+    from consumer.outbox.ingest_store import BatchRows
+    from tests.simulation.story import Story
+    from tests.simulation.weather import Weather
+    from tests.unit.drain.outbox_in_memory import Entry
+
+__all__ = ["MUTATIONS", "Mutation"]
+
+
+class _NoFence(SimDrainStore):
+    """Writes results down without comparing owner and token."""
+
+    async def settle(self, settlements: Sequence[Settlement], *, instance: str) -> set[int]:
+        await self.database.reach("settle")
+        for settlement in settlements:
+            self._write(settlement)
+        self.tables.watch.settled(self.owner, settlements, ())
+        return set()
+
+
+class _LeapsOverHeld(SimDrainStore):
+    """Takes the first entry that is not held for the head."""
+
+    def _open_entries(self, lane: bytes) -> list[Entry]:
+        return [entry for entry in super()._open_entries(lane) if entry.state is EntryState.PENDING]
+
+
+class _LeapsOverWaiting(SimDrainStore):
+    """Takes the first entry that is due for the head, as Keycloak's own outbox does."""
+
+    def _open_entries(self, lane: bytes) -> list[Entry]:
+        entries = super()._open_entries(lane)
+        due = [entry for entry in entries if entry.due_at <= self.database.clock()]
+        return due or entries
+
+
+class _ComparesNothing(SimIngestStore):
+    """Writes a batch whatever the watermark says."""
+
+    def _compare(self, progress: Sequence[PartitionProgress]) -> None:
+        pass
+
+
+class _ComparesNoToken(SimIngestStore):
+    """Takes a batch from anybody who is at the right offset."""
+
+    def _compare(self, progress: Sequence[PartitionProgress]) -> None:
+        known = self.database.partitions
+        if any(known[p.partition].watermark.next_offset != p.from_offset for p in progress):
+            raise StaleOffsets({p.partition: known[p.partition].watermark.next_offset for p in progress})
+
+
+class _LocksNoLanes(SimIngestStore):
+    """Gives ids to entries of a lane that another batch is still writing."""
+
+    def _lane_locks(self, rows: BatchRows) -> set[tuple[str, bytes]]:
+        return set()
+
+
+class _BelievesHints(SimDrainStore):
+    """Puts a lane to sleep whatever arrived meanwhile, and never looks whether one sleeps with work."""
+
+    async def hint(self, hints: Sequence[LaneHint]) -> None:
+        await super().hint(hints)
+        for hint in hints:
+            if hint.state == "IDLE":
+                self.database.lanes[hint.lane.lane_id].state = "IDLE"
+
+    async def sweep(self, shards: Collection[int]) -> int:
+        return 0
+
+
+class _WaitsForNoCommit(Drainer):
+    """Lets a lane go on as soon as its result is known, before it is recorded."""
+
+    def _settled(self, settlement: Settlement) -> None:
+        super()._settled(settlement)
+        self._in_hand.pop(settlement.head.lane.lane_id, None)
+
+
+class _ChecksNoLease(Drainer):
+    """Calls Keycloak without a look at the lease."""
+
+    def _check_lease(self, claimed: Any) -> None:
+        pass
+
+
+class _ChargesEverything(Drainer):
+    """Holds every failure against its entry."""
+
+    async def _judge(self, claimed: Any) -> Any:
+        head = claimed.head
+        failed = head.entry_id in self._memory.unjudged
+        return replace(claimed, head=replace(head, attempts=head.attempts + failed), judged=failed)
+
+
+def _two_partitioners(weather: Weather, story: Story) -> None:
+    weather.clear_up()
+    weather.late_insert, story.stray = 0.5, 0.8
+
+
+@dataclass(frozen=True, slots=True)
+class Mutation:
+    """A care that is missing.
+
+    Attributes:
+        name: what is missing.
+        seen_as: the invariants that notice it.
+        parts: the variant.
+        bias: makes frequent what shows it, where that is rare.
+    """
+
+    name: str
+    seen_as: tuple[str, ...]
+    parts: Parts
+    bias: Callable[[Weather, Story], None] | None = None
+
+
+MUTATIONS = [
+    Mutation("the fence of write-backs", ("I4", "defect"), Parts(drain_store=_NoFence)),
+    Mutation("the head rule: held blocks", ("I2",), Parts(drain_store=_LeapsOverHeld)),
+    Mutation("the head rule: waiting blocks", ("I2",), Parts(drain_store=_LeapsOverWaiting)),
+    Mutation("the watermark's compare-and-set", ("I1",), Parts(ingest_store=_ComparesNothing)),
+    Mutation("the writer token", ("I1",), Parts(ingest_store=_ComparesNoToken)),
+    Mutation("late commits: lanes are locked", ("I2",), Parts(ingest_store=_LocksNoLanes), _two_partitioners),
+    Mutation("late commits: the tail and the sweep", ("I6",), Parts(drain_store=_BelievesHints)),
+    Mutation("the wait for the write-back's COMMIT", ("I2",), Parts(drainer=_WaitsForNoCommit)),
+    Mutation("the lease check before a call", ("I2",), Parts(drainer=_ChecksNoLease)),
+    Mutation("the charging rule", ("I4",), Parts(drainer=_ChargesEverything)),
+]
