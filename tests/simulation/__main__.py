@@ -17,14 +17,13 @@ def main() -> int:
     parser.add_argument("--first", type=int, default=0, help="the first of them")
     parser.add_argument("--seed", type=int, help="run this seed alone and show its diary")
     parser.add_argument("--mode", type=Mode, choices=list(Mode), help="only this mode")
-    parser.add_argument("--late-effects", action="store_true", help="requests may take effect late")
     asked = parser.parse_args()
     modes = [asked.mode] if asked.mode else list(Mode)
     seeds = [asked.seed] if asked.seed is not None else list(islice(count(asked.first), asked.seeds))
     began, requests, simulated = time.monotonic(), 0, 0.0
     for seed in seeds:
         for mode in modes:
-            result = simulate(seed, mode, late_effects=asked.late_effects)
+            result = simulate(seed, mode)
             requests += result.requests
             simulated += result.seconds
             if asked.seed is not None or result.violations:

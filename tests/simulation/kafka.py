@@ -18,6 +18,7 @@ from aiokafka.partitioner import murmur2
 from consumer.ingest.decode import Record
 from consumer.ingest.kafka import KafkaUnavailable, PartitionState
 from consumer.ingest.resume import LogRange
+from consumer.ingest.retention import Retention, Unread
 from consumer.outbox.rows import Position
 from tests.simulation.virtual_loop import Host, HostState, VirtualLoop
 from tests.simulation.weather import Weather
@@ -155,6 +156,19 @@ class SimReader:
                 LogRange(0, len(broker.logs[partition])), broker.committed.get(partition)
             )
             for partition in partitions
+        }
+
+    async def retention(self) -> Retention | None:
+        await self._reach()
+        return None
+
+    async def unread(
+        self, next_offsets: Mapping[int, int], moments: Mapping[int, float]
+    ) -> dict[int, Unread]:
+        await self._reach()
+        return {
+            partition: Unread(next_offset=at, start=0, end=len(self._broker.logs[partition]), younger_from=at)
+            for partition, at in next_offsets.items()
         }
 
     def seek(self, partition: int, offset: int) -> None:

@@ -22,9 +22,11 @@ from consumer.delivery.change import Change
 from consumer.delivery.connection import RealmConnection
 from consumer.delivery.delivery import Delivery
 from consumer.delivery.keycloak import Keycloak
+from consumer.delivery.known_user import KnownUser
 from consumer.delivery.outcome import Outcome
 from consumer.delivery.transport import NoAnswer, current_scope
 from consumer.delivery.users import RealmUsers
+from consumer.outbox.lane import lane_id
 from tests.simulation.fake_keycloak import FakeKeycloak, Reply, Request
 from tests.simulation.virtual_loop import Host, VirtualLoop
 from tests.simulation.weather import CallFate, Weather
@@ -32,13 +34,13 @@ from tests.simulation.weather import CallFate, Weather
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-__all__ = ["KeycloakServer", "SimDelivery", "SimKeycloak", "WatchedCalls"]
+__all__ = ["Errand", "KeycloakServer", "SimDelivery", "SimKeycloak", "WatchedCalls"]
 
 EPOCH_MS = 1_795_219_200_000
 """2026-11-21 in Keycloak's clock: the database's zero (tests/unit/drain/outbox_in_memory.py)."""
 
 _NOWHERE = Context()
-_CHANGE: ContextVar[Change | None] = ContextVar("simulated_change", default=None)
+_ERRAND: ContextVar[Errand | None] = ContextVar("simulated_errand", default=None)
 
 _ERROR = Reply(500, b'{"error":"unknown_error"}', {"Content-Type": "application/json"})
 _UNAVAILABLE = Reply(503, b"<html>", {"Content-Type": "text/html"})
@@ -47,16 +49,30 @@ _THROTTLED = Reply(429, b"", {"Retry-After": "1"})
 _FORBIDDEN = Reply(403, b'{"error":"HTTP 403 Forbidden"}', {"Content-Type": "application/json"})
 
 
+@dataclass(frozen=True, slots=True)
+class Errand:
+    """What a request is made for. `event_id` is the first event of a merge group, and None for a heal."""
+
+    realm: str
+    username_key: str
+    event_id: str | None
+
+    @property
+    def lane(self) -> bytes:
+        """Whose errand it is."""
+        return lane_id(self.realm, self.username_key)
+
+
 class WatchedCalls(Protocol):
     """Who is told of every delivery and every request in it."""
 
-    def delivery_begins(self, host: Host, change: Change) -> None:
+    def delivery_begins(self, host: Host, errand: Errand) -> None:
         """The drain asks for a change."""
 
-    def delivery_ended(self, host: Host, change: Change, outcome: Outcome) -> None:
+    def delivery_ended(self, host: Host, errand: Errand, outcome: Outcome) -> None:
         """The drain was told what came of it."""
 
-    def request_begins(self, host: Host, change: Change, request: Request, timeout: float) -> object:
+    def request_begins(self, host: Host, errand: Errand, request: Request, timeout: float) -> object:
         """A request leaves; what is returned names it."""
 
     def request_ended(self, request: object) -> None:
@@ -65,7 +81,7 @@ class WatchedCalls(Protocol):
     def request_given_up(self, request: object) -> None:
         """Its caller was cancelled; the request may go on."""
 
-    def took_effect_late(self, change: Change) -> None:
+    def took_effect_late(self, errand: Errand) -> None:
         """A request took effect after its caller had given it up."""
 
 
@@ -99,7 +115,7 @@ class KeycloakServer:
             NoAnswer: the connection was refused or lost.
         """
         weather, loop = self.weather, self.loop
-        change = _CHANGE.get()
+        errand = _ERRAND.get()
         fate = weather.fate_of_call(rng)
         if self.closed:
             fate = CallFate.DROPPED
@@ -113,9 +129,9 @@ class KeycloakServer:
         answer: asyncio.Future[Reply | None] = loop.create_future()
         if fate is CallFate.LATE:
             late = limit + rng.uniform(0.0, weather.server_limit - limit)
-            loop.call_later(late, self._late, request, change, context=_NOWHERE)
+            loop.call_later(late, self._late, request, errand, context=_NOWHERE)
         elif fate is not CallFate.DROPPED:
-            cursed = change is not None and change.username_key in weather.cursed
+            cursed = errand is not None and errand.username_key in weather.cursed
             if cursed:
                 fate = CallFate.ERROR
             elif realm in weather.forbidden:
@@ -150,10 +166,10 @@ class KeycloakServer:
         if fate is not CallFate.SILENT_AFTER:
             self.loop.call_later(back, _deliver, reply, answer, context=_NOWHERE)
 
-    def _late(self, request: Request, change: Change | None) -> None:
+    def _late(self, request: Request, errand: Errand | None) -> None:
         self.apply(request)
-        if change is not None and request.method != "GET":
-            self.watch.took_effect_late(change)
+        if errand is not None and request.method != "GET":
+            self.watch.took_effect_late(errand)
 
 
 class _Connection:
@@ -192,10 +208,10 @@ class _Connection:
             if self._strike("request"):
                 await asyncio.sleep(0)
             scope.before_call()
-            change = _CHANGE.get()
+            errand = _ERRAND.get()
             made = None
-            if change is not None:
-                made = server.watch.request_begins(self._host, change, request, scope.timeout_seconds)
+            if errand is not None:
+                made = server.watch.request_begins(self._host, errand, request, scope.timeout_seconds)
             try:
                 async with asyncio.timeout(scope.timeout_seconds):
                     reply = await server.exchange(request, self._realm, self._rng, scope.timeout_seconds)
@@ -248,22 +264,35 @@ class SimDelivery:
 
     async def deliver(self, change: Change, before_call: Callable[[], None]) -> Outcome:
         """Apply one change."""
-        self.watch.delivery_begins(self.host, change)
-        with _belonging_to(change):
+        errand = Errand(change.realm, change.username_key, change.event_id)
+        self.watch.delivery_begins(self.host, errand)
+        with _on(errand):
             outcome = await self.delivery.deliver(change, before_call)
-        self.watch.delivery_ended(self.host, change, outcome)
+        self.watch.delivery_ended(self.host, errand, outcome)
         if self.strike("delivered"):
             await asyncio.sleep(0)
         return outcome
 
+    async def read_back(self, change: Change, before_call: Callable[[], None]) -> Outcome:
+        """Say whether a change has taken effect."""
+        with _on(Errand(change.realm, change.username_key, change.event_id)):
+            return await self.delivery.read_back(change, before_call)
+
+    async def heal(self, known: KnownUser, before_call: Callable[[], None]) -> Outcome:
+        """Make a user equal to what is known."""
+        errand = Errand(known.realm, known.username_key, None)
+        self.watch.delivery_begins(self.host, errand)
+        with _on(errand):
+            return await self.delivery.heal(known, before_call)
+
 
 @contextmanager
-def _belonging_to(change: Change) -> Iterator[None]:
-    token = _CHANGE.set(change)
+def _on(errand: Errand) -> Iterator[None]:
+    token = _ERRAND.set(errand)
     try:
         yield
     finally:
-        _CHANGE.reset(token)
+        _ERRAND.reset(token)
 
 
 def _deliver(reply: Reply | None, answer: asyncio.Future[Reply | None]) -> None:

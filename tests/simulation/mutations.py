@@ -7,16 +7,20 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
+from consumer.drain.caller import Caller
 from consumer.drain.drainer import Drainer
-from consumer.outbox.drain_store import LaneHint, Settlement
+from consumer.drain.healer import Healer, Suspect
+from consumer.drain.judge import Judge
+from consumer.outbox.drain_store import Head, LaneHint, ReadyLane, WriteBack
 from consumer.outbox.ingest_store import StaleOffsets
 from consumer.outbox.rows import EntryState, PartitionProgress
 from tests.simulation.outbox import SimDrainStore, SimIngestStore
 from tests.simulation.process import Parts
 
 if TYPE_CHECKING:
+    from consumer.drain.turns import Claimed
     from consumer.outbox.ingest_store import BatchRows
     from tests.simulation.story import Story
     from tests.simulation.weather import Weather
@@ -28,11 +32,14 @@ __all__ = ["MUTATIONS", "Mutation"]
 class _NoFence(SimDrainStore):
     """Writes results down without comparing owner and token."""
 
-    async def settle(self, settlements: Sequence[Settlement], *, instance: str) -> set[int]:
+    async def settle(self, write_backs: Sequence[WriteBack], *, instance: str) -> set[bytes]:
         await self.database.reach("settle")
-        for settlement in settlements:
-            self._write(settlement)
-        self.tables.watch.settled(self.owner, settlements, ())
+        for each in write_backs:
+            for settlement in each.settlements:
+                self._write(settlement)
+            if each.fold is not None:
+                self.database.folds[each.lane.lane_id] = each.fold
+        self.tables.watch.settled(self.owner, write_backs, ())
         return set()
 
 
@@ -91,30 +98,41 @@ class _BelievesHints(SimDrainStore):
 class _WaitsForNoCommit(Drainer):
     """Lets a lane go on as soon as its result is known, before it is recorded."""
 
-    def _settled(self, settlement: Settlement) -> None:
-        super()._settled(settlement)
-        self._in_hand.pop(settlement.head.lane.lane_id, None)
+    async def _take(self, claimed: Claimed) -> None:
+        await super()._take(claimed)
+        self._in_hand.pop(claimed.head.lane.lane_id, None)
 
 
-class _ChecksNoLease(Drainer):
+class _ChecksNoLease(Caller):
     """Calls Keycloak without a look at the lease."""
 
-    def _check_lease(self, claimed: Any) -> None:
+    def _check_lease(self, lane: ReadyLane, token: int) -> None:
         pass
 
 
-class _ChargesEverything(Drainer):
+class _ChargesEverything(Judge):
     """Holds every failure against its entry."""
 
-    async def _judge(self, claimed: Any) -> Any:
-        head = claimed.head
-        failed = head.entry_id in self._memory.unjudged
-        return replace(claimed, head=replace(head, attempts=head.attempts + failed), judged=failed)
+    async def judge(self, head: Head) -> bool | None:
+        return head.entry_id in self._unjudged
+
+
+class _HealsNothing(Healer):
+    """Takes a lane that was in doubt for certain once the server limit has passed."""
+
+    async def heal(self, suspect: Suspect) -> WriteBack | None:
+        certain = replace(suspect.fold, suspect_since=None, suspect_kind=None)
+        return WriteBack(lane=suspect.lane, token=suspect.token, fold=certain)
 
 
 def _two_partitioners(weather: Weather, story: Story) -> None:
     weather.clear_up()
     weather.late_insert, story.stray = 0.5, 0.8
+
+
+def _late_effects(weather: Weather, _: Story) -> None:
+    weather.clear_up()
+    weather.late_effect = 0.1
 
 
 @dataclass(frozen=True, slots=True)
@@ -142,7 +160,8 @@ MUTATIONS = [
     Mutation("the writer token", ("I1",), Parts(ingest_store=_ComparesNoToken)),
     Mutation("late commits: lanes are locked", ("I2",), Parts(ingest_store=_LocksNoLanes), _two_partitioners),
     Mutation("late commits: the tail and the sweep", ("I6",), Parts(drain_store=_BelievesHints)),
-    Mutation("the wait for the write-back's COMMIT", ("I2",), Parts(drainer=_WaitsForNoCommit)),
-    Mutation("the lease check before a call", ("I2",), Parts(drainer=_ChecksNoLease)),
-    Mutation("the charging rule", ("I4",), Parts(drainer=_ChargesEverything)),
+    Mutation("the wait for the write-back's COMMIT", ("I2", "defect"), Parts(drainer=_WaitsForNoCommit)),
+    Mutation("the lease check before a call", ("I2",), Parts(caller=_ChecksNoLease)),
+    Mutation("the charging rule", ("I4",), Parts(judge=_ChargesEverything)),
+    Mutation("the heal", ("I3",), Parts(healer=_HealsNothing), _late_effects),
 ]

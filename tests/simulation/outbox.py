@@ -28,10 +28,10 @@ from typing import Any, Protocol
 
 import orjson
 
-from consumer.outbox.drain_store import Settlement
+from consumer.outbox.drain_store import WriteBack
 from consumer.outbox.errors import CommitUnknown, DatabaseUnavailable
 from consumer.outbox.ingest_store import BatchRows, PartitionsLost, StaleOffsets
-from consumer.outbox.rows import NewEntry, PartitionProgress, Seen, Watermark
+from consumer.outbox.rows import NewEntry, PartitionProgress, PauseNote, Seen, Watermark
 from tests.simulation.virtual_loop import VirtualLoop
 from tests.simulation.weather import DatabaseFate, Weather
 from tests.unit.drain.outbox_in_memory import Entry, Lane, MemoryDatabase, MemoryDrainStore
@@ -56,7 +56,7 @@ class WatchedTables(Protocol):
     def taken(self, writer: str, partition: int) -> None:
         """A partition has a new writer."""
 
-    def settled(self, owner: str, settlements: Sequence[Settlement], fenced: Collection[int]) -> None:
+    def settled(self, owner: str, write_backs: Sequence[WriteBack], fenced: Collection[bytes]) -> None:
         """Results were written, or fenced."""
 
 
@@ -139,9 +139,9 @@ class SimDrainStore(MemoryDrainStore):
         super().__init__(database, owner)
         self.tables = database
 
-    async def settle(self, settlements: Sequence[Settlement], *, instance: str) -> set[int]:
-        fenced = await super().settle(settlements, instance=instance)
-        self.tables.watch.settled(self.owner, settlements, fenced)
+    async def settle(self, write_backs: Sequence[WriteBack], *, instance: str) -> set[bytes]:
+        fenced = await super().settle(write_backs, instance=instance)
+        self.tables.watch.settled(self.owner, write_backs, fenced)
         return fenced
 
     def _open_entries(self, lane: bytes) -> list[Entry]:
@@ -157,6 +157,9 @@ class SimIngestStore:
 
     async def topic_id(self, cluster: str, name: str) -> int:
         return 1
+
+    async def note_pause(self, topic_id: int, partitions: Collection[int], note: PauseNote) -> None:
+        """For people only."""
 
     async def read_watermark(self, topic_id: int, partition: int) -> Watermark | None:
         db = self.database

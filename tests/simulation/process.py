@@ -18,15 +18,20 @@ from consumer.circuit.breaker import CircuitPolicy, CircuitState
 from consumer.circuit.keeper import CircuitKeeper, ControlAnswer
 from consumer.delivery.delivery import Delivery
 from consumer.delivery.keycloak import ControlResult
-from consumer.delivery.outcome import Blame
+from consumer.delivery.outcome import Blame, Defer
 from consumer.delivery.passwords import KeyRing
+from consumer.drain.caller import Caller
 from consumer.drain.charging import Evidence
 from consumer.drain.drainer import Drainer
+from consumer.drain.healer import Healer
+from consumer.drain.judge import Judge
 from consumer.drain.leases import LeaseKeeper
 from consumer.drain.policy import DrainPolicy
 from consumer.drain.realms import RealmWatch
+from consumer.drain.turns import Turns
 from consumer.ingest.ingest import Ingest, IngestPolicy
 from consumer.ingest.kafka import KafkaAddress, KafkaReader
+from consumer.ingest.pausing import PausePolicy, PauseReason
 from consumer.outbox.audit import AuditStore
 from consumer.outbox.circuit_store import CircuitStore
 from consumer.outbox.drain_store import DrainStore
@@ -46,6 +51,7 @@ __all__ = ["CALLS", "DRAIN", "REALMS", "Parts", "SimProcess"]
 
 REALMS = frozenset({"shop", "club"})
 CALLS = 4
+SERVER_LIMIT = 10.0
 DRAIN = DrainPolicy(
     batch=8,
     max_attempts=3,
@@ -58,10 +64,17 @@ DRAIN = DrainPolicy(
     call_margin=0.5,
     sweep_interval=15.0,
     realm_pause=3.0,
+    server_limit=SERVER_LIMIT,
 )
 """The defaults, some three times faster, so that a minute holds several leases, backoffs and outages."""
 CIRCUIT = CircuitPolicy(
-    threshold=3, cooldown=3.0, cooldown_cap=10.0, health_cache=10.0, probe_timeout=5.0, stable_after=60.0
+    threshold=3,
+    window=20.0,
+    cooldown=3.0,
+    cooldown_cap=10.0,
+    health_cache=10.0,
+    probe_timeout=5.0,
+    stable_after=60.0,
 )
 _GRACE = 6.0
 
@@ -71,6 +84,9 @@ class Parts:
     """What a mutation replaces: the real parts unless it does."""
 
     drainer: type[Drainer] = Drainer
+    caller: type[Caller] = Caller
+    judge: type[Judge] = Judge
+    healer: type[Healer] = Healer
     drain_store: type[SimDrainStore] = SimDrainStore
     ingest_store: type[SimIngestStore] = SimIngestStore
 
@@ -99,6 +115,7 @@ class SimProcess:
     circuit: CircuitKeeper = field(init=False)
     _stop: asyncio.Event = field(init=False)
     _evidence: Evidence = field(init=False)
+    _judge: Judge = field(init=False)
     _keycloak: SimKeycloak = field(init=False)
 
     def start(self) -> None:
@@ -161,28 +178,45 @@ class SimProcess:
             busy=lambda: self.drainer.busy_shards(),  # noqa: PLW0108 - the drainer is built below
             clock=clock,
         )
-        delivery = Delivery(keycloak=self._keycloak, keys=world.keys)
+        delivery = SimDelivery(
+            Delivery(keycloak=self._keycloak, keys=world.keys), self.host, world.watch, self._strike
+        )
+        self._judge = parts.judge(circuit=self.circuit, evidence=self._evidence, policy=DRAIN, clock=clock)
+        caller = parts.caller(
+            delivery=cast(Delivery, delivery),
+            leases=self.leases,
+            policy=DRAIN,
+            tracer=NoOpTracer(),
+            topic="t",
+            kafka_group="kcsync",
+        )
+        watch = RealmWatch(
+            self._realm_control, realms, pause=DRAIN.realm_pause, on_state=lambda _: None, clock=clock
+        )
+        store = cast(DrainStore, self._remote(parts.drain_store(world.database, name), "drain"))
         self.drainer = parts.drainer(
-            cast(DrainStore, self._remote(parts.drain_store(world.database, name), "drain")),
+            store,
             self.leases,
             self.circuit,
-            cast(Delivery, SimDelivery(delivery, self.host, world.watch, self._strike)),
-            RealmWatch(
-                self._realm_control, realms, pause=DRAIN.realm_pause, on_state=lambda _: None, clock=clock
+            Turns(
+                caller=caller,
+                judge=self._judge,
+                circuit=self.circuit,
+                realms=watch,
+                policy=DRAIN,
+                clock=clock,
             ),
+            parts.healer(store=store, caller=caller, judge=self._judge, circuit=self.circuit, instance=name),
+            watch,
             policy=DRAIN,
             instance=name,
-            topic="t",
-            group="kcsync",
-            tracer=NoOpTracer(),
-            evidence=self._evidence,
             clock=clock,
         )
         self.ingest = Ingest(
             KafkaAddress(bootstrap="", topic="t", group="kcsync", client_id=name),
             cast(IngestStore, self._remote(parts.ingest_store(world.database, name), "ingest")),
             cast(AuditStore, _Findings(world.watch.fail)),
-            policy=IngestPolicy(batch=5, realms=REALMS),
+            policy=IngestPolicy(batch=5, realms=REALMS, pause=PausePolicy.IMMEDIATELY),
             seal=lambda plaintext, context: _seal(world.keys, plaintext, context),
             tracer=NoOpTracer(),
             on_persisted=self.drainer.notify,
@@ -220,7 +254,10 @@ class SimProcess:
     async def _control(self) -> ControlAnswer:
         trouble = (await self._realm_control("shop")).trouble
         available = trouble is None or trouble.failure.blame is not Blame.KEYCLOAK
-        return ControlAnswer(available=available, detail="" if trouble is None else trouble.reason.value)
+        asked = trouble.not_before_seconds if isinstance(trouble, Defer) else None
+        return ControlAnswer(
+            available=available, detail="" if trouble is None else trouble.reason.value, retry_after=asked
+        )
 
     async def _realm_control(self, realm: str) -> ControlResult:
         result = await self._keycloak.control_call(realm)
@@ -231,10 +268,10 @@ class SimProcess:
     def _circuit_changed(self, state: CircuitState, reason: str | None) -> None:
         self.world.watch.note(f"{self.name} sees the circuit {state}: {reason}")
         if state is CircuitState.CLOSED:
-            self.ingest.resume("circuit")
+            self.ingest.resume(PauseReason.CIRCUIT)
         else:
-            self.ingest.pause("circuit")
-            self.drainer.circuit_opened(self.circuit.generation - 1)
+            self.ingest.pause(PauseReason.CIRCUIT)
+            self._judge.circuit_opened(self.circuit.generation - 1)
         self.drainer.notify()
 
 

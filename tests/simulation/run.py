@@ -63,8 +63,6 @@ def simulate(
     mode: Mode,
     *,
     parts: Parts | None = None,
-    late_effects: bool = False,
-    healing: bool = False,
     bias: Callable[[Weather, Story], None] | None = None,
 ) -> Result:
     """Run one seed.
@@ -73,8 +71,6 @@ def simulate(
         seed: draws everything.
         mode: what is left broken at the end.
         parts: variants of the real parts, for the check that the simulation notices them.
-        late_effects: whether requests may take effect after their caller gave them up.
-        healing: whether such lanes are repaired; otherwise their users' final state is not judged.
         bias: changes what was drawn, to look for something rare.
     """
     rng = random.Random(f"{seed}/{mode}")
@@ -86,10 +82,9 @@ def simulate(
         world = World(
             seed,
             loop,
-            Weather.drawn(rng, late_effects=late_effects),
+            Weather.drawn(rng),
             parts or Parts(),
             partitions=rng.randint(1, 4),
-            healing=healing,
         )
         loop.set_exception_handler(lambda _, context: _unhandled(world, context))
         with heard(world.watch):
@@ -195,19 +190,21 @@ class _Run:
                     for e in world.watch.stuck(world.weather.cursed)
                 ]
                 world.watch.fail(
-                    "I6", f"after {_HEALED_WITHIN:.0f} s without faults: {stuck or 'unread records'}"
+                    "I6",
+                    f"after {_HEALED_WITHIN:.0f} s without faults: {stuck}, suspect {world.watch.suspects()}",
                 )
                 return
             await asyncio.sleep(0.5)
 
     def _all_done(self) -> bool:
         world = self._world
+        cursed = world.weather.cursed
         read = all(
             (known := world.database.partitions.get(partition)) is not None
             and known.watermark.next_offset == len(log)
             for partition, log in world.broker.logs.items()
         )
-        return read and not world.watch.stuck(world.weather.cursed)
+        return read and not world.watch.stuck(cursed) and not set(world.watch.suspects()) - cursed
 
     def _heal(self) -> None:
         world = self._world

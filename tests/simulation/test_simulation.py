@@ -34,14 +34,6 @@ def test_all_invariants_hold_for_many_more(mode: Mode) -> None:
         assert not result.violations, result.report()
 
 
-@pytest.mark.parametrize("mode", Mode)
-def test_order_and_states_hold_while_requests_take_effect_late(mode: Mode) -> None:
-    for seed in range(BLOCK):
-        result = simulate(seed, mode, late_effects=True)
-
-        assert not result.violations, result.report()
-
-
 @pytest.mark.parametrize("bias", [m.bias for m in MUTATIONS if m.bias])
 def test_what_shows_a_mutation_shows_nothing_without_it(bias: object) -> None:
     for seed in range(BLOCK):
@@ -53,7 +45,7 @@ def test_what_shows_a_mutation_shows_nothing_without_it(bias: object) -> None:
 def test_a_seed_is_the_same_in_every_process() -> None:
     show = (
         "from tests.simulation.run import Mode, simulate\n"
-        "print([simulate(seed, mode, late_effects=True).digest for seed in range(4) for mode in Mode])"
+        "print([simulate(seed, mode).digest for seed in range(4) for mode in Mode])"
     )
 
     digests = {

@@ -12,11 +12,10 @@ from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from consumer.delivery.change import Change
 from consumer.delivery.outcome import Outcome, Reason
-from consumer.outbox.drain_store import Settlement
+from consumer.outbox.drain_store import Settlement, WriteBack
 from consumer.outbox.ingest_store import BatchRows
-from consumer.outbox.lane import lane_id, shard_of
+from consumer.outbox.lane import shard_of
 from consumer.outbox.rows import EntryState, PartitionProgress, Position
 from tests.simulation.expected import Accepted, ExpectedUser, differences
 from tests.simulation.fake_keycloak import Request
@@ -27,6 +26,7 @@ if TYPE_CHECKING:
     from consumer.outbox.fold import Fold
     from tests.simulation.fake_keycloak import FakeKeycloak
     from tests.simulation.kafka import Broker
+    from tests.simulation.keycloak_link import Errand
     from tests.simulation.outbox import SimDatabase
 
 __all__ = ["Violation", "Watch"]
@@ -41,8 +41,6 @@ _KEYCLOAKS_FAULT = frozenset(
         Reason.THROTTLED,
     }
 )
-_LASTING = frozenset({Reason.EMAIL_IN_USE})
-"""What is refused as long as another user does not change."""
 _DIARY = 400
 
 
@@ -55,7 +53,7 @@ class _Call:
     """One request: `until` is when it is certainly over for whoever made it."""
 
     host: Host
-    entry_id: int
+    what: str
     until: float
 
 
@@ -64,11 +62,9 @@ class Watch:
     """Sees everything.
 
     Attributes:
-        healing: whether lanes that a late effect has spoilt are repaired; until then their final state is not judged.
         calls_allowed: the most requests of deliveries one process may have under way.
     """
 
-    healing: bool
     calls_allowed: int
     violations: list[str] = field(default_factory=list)
     published: dict[Position | None, Accepted] = field(default_factory=dict)
@@ -81,7 +77,7 @@ class Watch:
     _lines: Any = field(default_factory=lambda: hashlib.blake2b(digest_size=8))
     _last: dict[bytes, _Call] = field(default_factory=dict)
     _under_way: dict[str, int] = field(default_factory=dict)
-    _unrecorded: dict[bytes, tuple[str, int, int]] = field(default_factory=dict)
+    _unrecorded: dict[bytes, tuple[str, int, str | None]] = field(default_factory=dict)
     database: SimDatabase = field(init=False)
     broker: Broker = field(init=False)
 
@@ -136,45 +132,43 @@ class Watch:
 
     # Drain
 
-    def delivery_begins(self, host: Host, change: Change) -> None:
+    def delivery_begins(self, host: Host, errand: Errand) -> None:
         """I2: no lane has two unrecorded calls."""
-        lane = lane_id(change.realm, change.username_key)
-        token = self.database.leases[shard_of(lane)].token
-        before = self._unrecorded.get(lane)
+        token = self.database.leases[shard_of(errand.lane)].token
+        before = self._unrecorded.get(errand.lane)
         if before is not None and before[:2] == (host.name, token):
-            self.fail("I2", f"{host.name} delivers {change.event_id} before it recorded entry {before[2]}")
+            self.fail("I2", f"{host.name} delivers {errand.event_id} before it recorded {before[2]}")
 
-    def delivery_ended(self, host: Host, change: Change, outcome: Outcome) -> None:
+    def delivery_ended(self, host: Host, errand: Errand, outcome: Outcome) -> None:
         """What came of a delivery is known to its host, and not yet recorded."""
-        self.note(f"{host.name} is told {change.event_id}: {outcome.reason.value}")
-        lane = lane_id(change.realm, change.username_key)
-        lease = self.database.leases[shard_of(lane)]
+        self.note(f"{host.name} is told {errand.event_id}: {outcome.reason.value}")
+        lease = self.database.leases[shard_of(errand.lane)]
         if lease.owner == host.name:
-            entry = self.database.by_event[change.event_id]
-            self._unrecorded[lane] = (host.name, lease.token, entry.entry_id)
+            self._unrecorded[errand.lane] = (host.name, lease.token, errand.event_id)
 
-    def request_begins(self, host: Host, change: Change, request: Request, timeout: float) -> object:
+    def request_begins(self, host: Host, errand: Errand, request: Request, timeout: float) -> object:
         """I2: it is the head's, nobody else's request for this user is under way, and the lease outlives it."""
-        db, now = self.database, self.database.clock()
-        lane = lane_id(change.realm, change.username_key)
-        entry = db.by_event[change.event_id]
+        db, now, lane = self.database, self.database.clock(), errand.lane
+        what = errand.event_id or f"the heal of {errand.username_key}"
         self.requests += 1
-        self.note(f"{host.name} {request.method} {request.path.rpartition('users')[2]} for {change.event_id}")
-        if entry.state is not EntryState.PENDING:
-            self.fail("I2", f"{change.event_id} is asked for although it is {entry.state}")
-        self._check_order(lane, entry)
+        self.note(f"{host.name} {request.method} {request.path.rpartition('users')[2]} for {what}")
+        if errand.event_id is not None:
+            entry = db.by_event[errand.event_id]
+            if entry.state is not EntryState.PENDING:
+                self.fail("I2", f"{what} is asked for although it is {entry.state}")
+            self._check_order(lane, entry)
         lease = db.leases[shard_of(lane)]
         if lease.owner != host.name:
-            self.fail("I2", f"{host.name} asks for {change.event_id}, but {lease.owner} owns its shard")
+            self.fail("I2", f"{host.name} asks for {what}, but {lease.owner} owns its shard")
         elif lease.deadline < now + timeout:
-            self.fail("I2", f"the call for {change.event_id} may outlive the lease of {host.name}")
+            self.fail("I2", f"the call for {what} may outlive the lease of {host.name}")
         last = self._last.get(lane)
         if last is not None and now < last.until:
-            self.fail("I2", f"{change.event_id} is asked for while entry {last.entry_id} is under way")
+            self.fail("I2", f"{what} is asked for while {last.what} is under way")
         under_way = self._under_way[host.name] = self._under_way.get(host.name, 0) + 1
         if under_way > self.calls_allowed:
             self.fail("I7", f"{host.name} has {under_way} requests under way")
-        call = self._last[lane] = _Call(host, entry.entry_id, now + timeout)
+        call = self._last[lane] = _Call(host, what, now + timeout)
         return call
 
     def request_ended(self, request: object) -> None:
@@ -188,33 +182,40 @@ class Watch:
         if isinstance(request, _Call):
             self._under_way[request.host.name] -= 1
 
-    def took_effect_late(self, change: Change) -> None:
+    def took_effect_late(self, errand: Errand) -> None:
         """A request took effect after its caller had given it up."""
-        self.note(f"late effect of {change.event_id}")
-        self.spoilt.add(lane_id(change.realm, change.username_key))
+        self.note(f"late effect of {errand.event_id or 'a heal'} on {errand.username_key}")
+        self.spoilt.add(errand.lane)
 
-    def settled(self, owner: str, settlements: Sequence[Settlement], fenced: Collection[int]) -> None:
+    def settled(self, owner: str, write_backs: Sequence[WriteBack], fenced: Collection[bytes]) -> None:
         """I4, and the fence: only the shard's owner writes, and what has ended stays so."""
-        for s in settlements:
-            head = s.head
-            unrecorded = self._unrecorded.get(head.lane.lane_id)
-            if unrecorded is not None and unrecorded[2] == head.entry_id and unrecorded[0] == owner:
-                del self._unrecorded[head.lane.lane_id]
-            if head.entry_id in fenced:
-                self.note(f"{owner} is fenced: {head.event_id}")
+        for each in write_backs:
+            lane, name = each.lane.lane_id, each.lane.username_key
+            unrecorded = self._unrecorded.get(lane)
+            if unrecorded is not None and unrecorded[0] == owner:
+                del self._unrecorded[lane]
+            if lane in fenced:
+                self.note(f"{owner} is fenced: {name}")
                 continue
-            self.note(f"{owner} records {head.event_id}: {s.state} {s.reason}")
-            lease = self.database.leases[head.shard]
-            if (lease.owner, lease.token) != (owner, s.token):
-                self.fail("I4", f"{owner} recorded {head.event_id}, but {lease.owner} owns its shard")
-            if head.entry_id in self.ended:
-                self.fail("I4", f"{head.event_id} was {self.ended[head.entry_id]} and is recorded again")
-            if not s.reason:
-                self.fail("I4", f"{head.event_id} is {s.state} without a reason")
-            if s.state not in {EntryState.PENDING, EntryState.HELD}:
-                self.ended[head.entry_id] = (s.state, s.reason)
-            if s.state is EntryState.DEAD_LETTER and s.reason in _KEYCLOAKS_FAULT:
-                self.fail("I4", f"{head.event_id} was given up for Keycloak's fault: {s.reason}")
+            lease = self.database.leases[each.shard]
+            if (lease.owner, lease.token) != (owner, each.token):
+                self.fail("I4", f"{owner} wrote the lane of {name}, but {lease.owner} owns its shard")
+            if each.fold is not None and not each.settlements:
+                self.note(f"{owner} heals {name}: suspect since {each.fold.suspect_since}")
+            for settlement in each.settlements:
+                self._check_settlement(owner, settlement)
+
+    def _check_settlement(self, owner: str, s: Settlement) -> None:
+        head = s.head
+        self.note(f"{owner} records {head.event_id}: {s.state} {s.reason}")
+        if head.entry_id in self.ended:
+            self.fail("I4", f"{head.event_id} was {self.ended[head.entry_id]} and is recorded again")
+        if s.state is not EntryState.PENDING and not s.reason:
+            self.fail("I4", f"{head.event_id} is {s.state} without a reason")
+        if s.state not in {EntryState.PENDING, EntryState.HELD}:
+            self.ended[head.entry_id] = (s.state, s.reason)
+        if s.state is EntryState.DEAD_LETTER and s.reason in _KEYCLOAKS_FAULT:
+            self.fail("I4", f"{head.event_id} was given up for Keycloak's fault: {s.reason}")
 
     def _check_order(self, lane: bytes, entry: Entry) -> None:
         for other in self.database.by_lane[lane]:
@@ -253,7 +254,7 @@ class Watch:
                 self.fail("I4", f"{entry.event_id} ended as {state}, and is {entry.state}")
         for lane, entries in self.database.by_lane.items():
             head = next((entry for entry in entries if entry.is_open), None)
-            if (head is not None and head.calls) or (lane in self.spoilt and not self.healing):
+            if head is not None and (head.calls or head.claimed_at is not None):
                 continue
             delivered = [e for e in entries if e.state is EntryState.DELIVERED]
             row = self.database.lanes[lane]
@@ -286,6 +287,16 @@ class Watch:
             if (got.lower() if field_name == "email" and got else got or None) != value:
                 self.fail("I3", f"the fold of {name} has {field_name}={got!r} instead of {value!r}")
 
+    def suspects(self) -> list[str]:
+        """Users whose lane waits to be healed and has nothing else to do."""
+        lanes = self.database.lanes
+        return [
+            lanes[lane].username_key
+            for lane, fold in self.database.folds.items()
+            if fold.suspect_since is not None
+            and not any(entry.is_open for entry in self.database.by_lane[lane])
+        ]
+
     def stuck(self, excused: Collection[str]) -> list[Entry]:
         """Open entries that nothing excuses: not behind a held head, not of a user whose calls always fail."""
         found = []
@@ -294,9 +305,6 @@ class Watch:
             if head is None or head.state is EntryState.HELD:
                 continue
             if self.database.lanes[head.lane_id].username_key in excused:
-                continue
-            if not self.healing and head.maybe_applied_since is not None and head.reason in _LASTING:
-                # A call of unknown result came first: it is not given up before a read-back, which is part of healing.
                 continue
             found.append(head)
         return found

@@ -119,7 +119,7 @@ class Weather:
     cursed: set[str] = field(default_factory=set)
 
     @classmethod
-    def drawn(cls, rng: random.Random, *, late_effects: bool) -> Weather:
+    def drawn(cls, rng: random.Random) -> Weather:
         """Some of the faults, each at a rate of its own: a few at a time meet situations that all at once never do."""
         weather = cls()
         for each in fields(cls):
@@ -130,8 +130,6 @@ class Weather:
         weather.database_cut *= 0.3
         weather.database_lost *= 0.3
         weather.kafka *= 0.05
-        if not late_effects:
-            weather.late_effect = 0.0
         return weather
 
     def clear_up(self) -> None:

@@ -38,7 +38,6 @@ class World:
     weather: Weather
     parts: Parts
     partitions: int
-    healing: bool
     keys: KeyRing = _KEYS
     closed: bool = False
     watch: Watch = field(init=False)
@@ -50,7 +49,7 @@ class World:
     strike: Callable[[SimProcess, str], bool] = lambda _, __: False
 
     def __post_init__(self) -> None:
-        self.watch = Watch(healing=self.healing, calls_allowed=CALLS)
+        self.watch = Watch(calls_allowed=CALLS)
         self.database = SimDatabase(self.loop, self.weather, self.rng("database"))
         self.database.watch = self.watch
         self.broker = Broker(self.loop, self.weather, self.rng("kafka"), self.watch, self.partitions)

@@ -53,6 +53,7 @@ class Entry:
     claim_token: int | None = None
     maybe_applied_since: datetime | None = None
     recorded: list[Attempt] = field(default_factory=list)
+    position: Position | None = None
 
     @property
     def is_open(self) -> bool:
@@ -82,7 +83,7 @@ class Lease:
 class MemoryDatabase:
     """What all instances share."""
 
-    def __init__(self, clock: Clock) -> None:
+    def __init__(self, clock: Callable[[], float]) -> None:
         self.clock = clock
         self.entries: dict[int, Entry] = {}
         self.lanes: dict[bytes, Lane] = {}
@@ -274,8 +275,7 @@ class MemoryDrainStore:
         return len(asleep)
 
     def _front(self, lane: ReadyLane, depth: int) -> Head | None:
-        entries = self.database.entries.values()
-        waiting = [e for e in entries if e.lane_id == lane.lane_id and e.is_open][: depth + 1]
+        waiting = self._open_entries(lane.lane_id)[: depth + 1]
         if not waiting:
             return None
         head, *followers = (
@@ -283,12 +283,15 @@ class MemoryDrainStore:
         )
         return replace(head, followers=tuple(followers))
 
+    def _open_entries(self, lane: bytes) -> list[Entry]:
+        return [e for e in self.database.entries.values() if e.lane_id == lane and e.is_open]
+
     def _head(self, lane: ReadyLane, entry: Entry, *, is_last: bool) -> Head:
         db = self.database
         return Head(
             lane=lane,
             entry_id=entry.entry_id,
-            position=Position(1, 0, entry.entry_id),
+            position=entry.position or Position(1, 0, entry.entry_id),
             origin="live",
             kind=entry.kind,
             source="/accounts",
