@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
 .DEFAULT_GOAL := help
-.PHONY: help up down demo test test-all lint format bench lock clean
+.PHONY: help up down demo test test-all simulate lint format bench lock clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -33,6 +33,9 @@ test: $(READY) ## unit and integration tests on real servers (at most 10 minutes
 
 test-all: $(READY) ## the same and the longer proofs
 	@$(BIN)/python -m pytest
+
+simulate: $(READY) ## random schedules of faults on simulated servers: SEEDS=2000; see one again by SEED=n
+	@$(BIN)/python -m tests.simulation --seeds $(or $(SEEDS),1000) $(if $(SEED),--seed $(SEED)) $(if $(MODE),--mode $(MODE))
 
 lint: $(READY) ## ruff, mypy strict, import rules
 	@$(BIN)/ruff check .

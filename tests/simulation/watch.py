@@ -254,7 +254,8 @@ class Watch:
                 self.fail("I4", f"{entry.event_id} ended as {state}, and is {entry.state}")
         for lane, entries in self.database.by_lane.items():
             head = next((entry for entry in entries if entry.is_open), None)
-            if head is not None and (head.calls or head.claimed_at is not None):
+            if head is not None and (head.calls or head.claimed_at or head.maybe_applied_since):
+                # It may have taken effect already.
                 continue
             delivered = [e for e in entries if e.state is EntryState.DELIVERED]
             row = self.database.lanes[lane]
