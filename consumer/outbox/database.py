@@ -7,6 +7,7 @@ never wait long behind a drain (measured, design.md 3.2). Deadlocks and lock wai
 from __future__ import annotations
 
 import asyncio
+import math
 import ssl
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping, Sequence
 from contextlib import asynccontextmanager
@@ -40,7 +41,9 @@ _NOT_MARIADB = 1193
 _TRIES = 8
 _SESSION = (
     "SET SESSION tx_isolation = 'READ-COMMITTED', innodb_lock_wait_timeout = 5, time_zone = '+00:00', sql_notes = 0,"
-    " sql_mode = 'STRICT_ALL_TABLES,NO_ENGINE_SUBSTITUTION,ERROR_FOR_DIVISION_BY_ZERO'"
+    " sql_mode = 'STRICT_ALL_TABLES,NO_ENGINE_SUBSTITUTION,ERROR_FOR_DIVISION_BY_ZERO',"
+    # A process that stands still inside a transaction must not keep its locks: others wait for its leases.
+    " idle_transaction_timeout = {idle}"
 )
 
 
@@ -256,7 +259,7 @@ class Database:
             charset="utf8mb4",
             autocommit=False,
             connect_timeout=5,
-            init_command=_SESSION,
+            init_command=_SESSION.format(idle=max(1, math.ceil(self._timeout))),
             client_flag=CLIENT.FOUND_ROWS,
             ssl=self._tls,
         )

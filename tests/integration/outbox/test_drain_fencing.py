@@ -1,8 +1,10 @@
 from __future__ import annotations
 
+import asyncio
+
 import pytest
 
-from consumer.outbox.database import Database
+from consumer.outbox.database import Database, Transaction
 from consumer.outbox.drain_store import DrainStore, Head, LaneHint, Settlement, WriteBack
 from consumer.outbox.errors import CommitUnknown
 from consumer.outbox.fold import Fold
@@ -234,3 +236,47 @@ async def test_a_write_back_cut_at_commit_is_known_by_its_claim(
 
     assert wire.cuts == 1
     assert bench.counts() == {"DELIVERED": 1}
+
+
+async def test_what_is_still_claimed_is_said_when_a_late_commit_is_through(database: Database) -> None:
+    await (await Writer.take(database)).persist([update("1", "ada")])
+    store = await own_everything(database, "a")
+    (head,) = await heads_of(store)
+    token, _ = (await store.claim([head], margin=3))[head.entry_id]
+    written, commit = asyncio.Event(), asyncio.Event()
+
+    async def write_back(tx: Transaction) -> None:
+        await tx.execute("UPDATE entries SET state = 'DELIVERED', claim_token = NULL")
+        written.set()
+        await commit.wait()
+
+    late = asyncio.create_task(database.transact(write_back))
+    await written.wait()
+    # Its owner has lost the connection at COMMIT, and asks what became of it.
+    asked = asyncio.create_task(store.still_claimed({head.entry_id: token}))
+    answered, _ = await asyncio.wait({asked}, timeout=0.5)
+    commit.set()
+    await late
+
+    assert answered == set()
+    assert await asked == set()
+
+
+async def test_who_stands_still_in_a_transaction_does_not_keep_its_leases(
+    bench: Bench, database: Database
+) -> None:
+    await own_everything(database, "stopped")
+    stopped = Database(bench.address, timeout=1.0)
+    connection = await stopped._open_pool().acquire()
+    await connection.begin()
+    async with connection.cursor() as cursor:
+        # As a write-back begins; and then its process gets SIGSTOP.
+        await cursor.execute("SELECT token FROM leases WHERE shard = 7 LOCK IN SHARE MODE")
+    take_over(bench)
+
+    heir = leases(database, "heir")
+    await heir.renew()
+
+    assert len(await heir.acquire(ALL)) == 256
+    connection.close()
+    await stopped.aclose()
