@@ -11,7 +11,7 @@ import pytest
 from tests.simulation.mutations import MUTATIONS
 from tests.simulation.run import Mode, simulate
 
-SEEDS = 80
+SEEDS = 60
 BLOCK = 20
 LONG = 1500
 
