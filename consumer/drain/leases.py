@@ -85,8 +85,13 @@ class LeaseKeeper:
             self._take(await self._store.acquire(step.acquire), began)
 
     async def release_all(self) -> None:
-        """Give everything back, so that others go on at once."""
-        shards, self._tokens = tuple(self._tokens), {}
+        """Give everything back, so that others go on at once, but for shards with a call that was cut off.
+
+        Its request may still be under way to Keycloak. Whoever owns such a shard next waits until our lease ends, as
+        after a crash.
+        """
+        busy = self._busy()
+        shards, self._tokens = tuple(shard for shard in self._tokens if shard not in busy), {}
         await self._store.release(shards)
         await self._store.leave()
 

@@ -173,6 +173,22 @@ class TestSharing:
         assert second.shards == set(range(SHARDS))
         assert second.keeper.alive == 1
 
+    async def test_who_leaves_in_the_middle_of_a_call_keeps_its_shard_until_the_lease_ends(
+        self, database: MemoryDatabase, clock: Clock
+    ) -> None:
+        first, second = Holder(database, "a"), Holder(database, "b")
+        await first.keeper.turn()
+        first.busy = {7}
+
+        await first.keeper.release_all()
+        await second.keeper.turn()
+        assert first.shards == set()
+        assert second.shards == set(range(SHARDS)) - {7}
+
+        clock.advance(31)
+        await second.keeper.turn()
+        assert second.shards == set(range(SHARDS))
+
 
 async def test_it_renews_while_running_and_waits_a_lost_database_out(
     database: MemoryDatabase, monkeypatch: pytest.MonkeyPatch
