@@ -22,6 +22,7 @@ from consumer.delivery.passwords import KeyRing
 from consumer.drain.caller import Caller
 from consumer.drain.charging import Evidence
 from consumer.drain.drainer import Drainer
+from consumer.drain.executor import CommandExecutor
 from consumer.drain.healer import Healer
 from consumer.drain.judge import Judge
 from consumer.drain.leases import LeaseKeeper
@@ -36,6 +37,7 @@ from consumer.ingest.pausing import PausePolicy, PauseReason
 from consumer.outbox.audit import AuditStore
 from consumer.outbox.backlog_store import BacklogStore
 from consumer.outbox.circuit_store import CircuitStore
+from consumer.outbox.command_store import CommandStore
 from consumer.outbox.database import Database
 from consumer.outbox.drain_store import DrainStore
 from consumer.outbox.errors import CommitUnknown, DatabaseUnavailable, OutboxError
@@ -45,6 +47,7 @@ from consumer.outbox.migrate import migrate
 from consumer.outbox.overview import queue_counts
 from consumer.outbox.purge import PurgeStore, Retention
 from consumer.retry import Backoff
+from consumer.setting_values import holding_kinds
 from consumer.settings import Settings
 from consumer.summary import Progress, ingest_line, summary_line
 from consumer.telemetry.trouble import Trouble
@@ -190,6 +193,7 @@ class Consumer:
             sweep_interval=settings.sync_interval.total_seconds(),
             server_limit=settings.server_limit.total_seconds(),
             merge_limit=MERGE_LIMIT if settings.merge == "on" else 1,
+            holding=holding_kinds(settings.lane_policy),
         )
         self._judge = Judge(circuit=self.circuit, evidence=self._evidence, policy=policy)
         self._presence = LeaseStore(
@@ -218,6 +222,7 @@ class Consumer:
             Turns(caller=caller, judge=self._judge, circuit=self.circuit, realms=realms, policy=policy),
             Healer(store=store, caller=caller, judge=self._judge, circuit=self.circuit, instance=instance),
             realms,
+            CommandExecutor(CommandStore(database, owner=instance)),
             policy=policy,
             instance=instance,
         )

@@ -68,6 +68,29 @@ def _listed(value: object) -> object:
     return names
 
 
+def _lane_policies(value: object) -> object:
+    if not isinstance(value, str):
+        return value
+    named: dict[str, str] = {}
+    for part in value.split(","):
+        kind, equals, policy = (piece.strip() for piece in part.partition("="))
+        if not equals or not re.fullmatch(r"[a-z][a-z0-9_]{0,63}", kind):
+            raise ValueError(f"{part.strip()!r} is not kind=policy")
+        if policy not in {"continue", "hold"}:
+            raise ValueError(f"{policy!r} is neither continue nor hold")
+        if kind in named:
+            raise ValueError(f"it names {kind} twice")
+        named[kind] = policy
+    return tuple(f"{kind}={policy}" for kind, policy in named.items())
+
+
+def holding_kinds(policies: tuple[str, ...]) -> frozenset[str]:
+    """Give the kinds whose dead letters hold their lane; a kind that is not named goes on."""
+    return frozenset(
+        kind for kind, _, policy in (each.partition("=") for each in policies) if policy == "hold"
+    )
+
+
 def _servers(value: str) -> str:
     servers = [server.strip() for server in value.split(",")]
     for server in servers:
@@ -96,5 +119,6 @@ Retention = Annotated[timedelta | Literal["never"], BeforeValidator(_retention)]
 Servers = Annotated[str, AfterValidator(_servers)]
 WebAddress = Annotated[str, AfterValidator(_web_address)]
 Names = Annotated[tuple[str, ...], BeforeValidator(_listed)]
+LanePolicies = Annotated[tuple[str, ...], BeforeValidator(_lane_policies)]
 KafkaName = Annotated[str, Field(pattern=r"^[A-Za-z0-9._-]{1,249}$")]
 Address = Annotated[InstanceOf[DatabaseAddress], BeforeValidator(_address)]

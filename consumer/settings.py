@@ -30,6 +30,7 @@ from consumer.setting_values import (
     Address,
     Duration,
     KafkaName,
+    LanePolicies,
     Names,
     Retention,
     Servers,
@@ -305,6 +306,13 @@ class Settings(BaseModel):
         default=5 * _MINUTE, ge=_SECOND / 10, le=_DAY, description="The longest wait between two attempts."
     )
 
+    lane_policy: LanePolicies = Field(
+        default=("user_create=hold",),
+        description="What a dead letter does to its user's later changes, by kind: they go on, or wait until an operator "
+        "has looked (`kcsync held`). A kind that is not named goes on. After a create that failed, later changes would "
+        "only fail one by one for a user who is not there.",
+        json_schema_extra={"allowed": "kind=continue or kind=hold, several separated by commas"},
+    )
     server_limit: Duration = Field(
         default=_MINUTE,
         ge=_SECOND,

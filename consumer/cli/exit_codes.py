@@ -19,7 +19,10 @@ class ExitCode(IntEnum):
         3,
         "it runs, but not fully: the circuit is not closed, a realm or partition waits, or no instance runs",
     )
-    DEAD_LETTERS = 4, "some events will not reach Keycloak without somebody: dead letters or poison"
+    DEAD_LETTERS = (
+        4,
+        "some events will not reach Keycloak without somebody: dead letters, held entries or poison",
+    )
     UNREACHABLE = 5, "Kafka, MariaDB or Keycloak did not answer"
     PARTIAL = 6, "stopped before all was done; the rest waits for the next time"
     DRIFT = 7, "Keycloak holds something else than what was delivered to it"

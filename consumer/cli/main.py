@@ -17,9 +17,10 @@ from consumer.circuit.breaker import CircuitState
 from consumer.cli.banner import start_banner
 from consumer.cli.checks import checks_exit_code, render_checks
 from consumer.cli.exit_codes import ExitCode, exit_code_table
+from consumer.cli.held import held
 from consumer.cli.read_status import read_status
 from consumer.cli.run_checks import run_checks
-from consumer.cli.session import database_of, fail, load_settings, run
+from consumer.cli.session import database_of, fail, load_settings, run, run_quietly
 from consumer.cli.status_report import exit_code, render_text, to_json
 from consumer.delivery.keycloak import Keycloak
 from consumer.delivery.passwords import KeyRing
@@ -48,6 +49,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
 )
+app.add_typer(held)
 
 
 def main() -> None:
@@ -86,11 +88,7 @@ def test() -> None:
 def sync_now() -> None:
     """Deliver once whatever is due now, or follow the instances that do."""
     settings = load_settings(role="drain")
-    logs = configure_logging(settings.log_format, "WARNING")
-    try:
-        run(_sync_now(settings))
-    finally:
-        logs.close(_SHUTDOWN)
+    run_quietly(settings, _sync_now(settings))
 
 
 @app.command()

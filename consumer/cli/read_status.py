@@ -12,6 +12,7 @@ from consumer.cli.status_report import (
     Configuration,
     Connection,
     Drain,
+    HeldLane,
     Ingest,
     Instance,
     Partition,
@@ -26,6 +27,7 @@ from consumer.outbox.circuit_store import CircuitRow, CircuitStore
 from consumer.outbox.circuit_store import RealmFault as RecordedFault
 from consumer.outbox.database import Database
 from consumer.outbox.errors import OutboxError
+from consumer.outbox.held import Held, Which, read_held
 from consumer.outbox.migrate import check_schema
 from consumer.outbox.overview import Overview, read_overview
 from consumer.outbox.rows import EntryState
@@ -33,6 +35,8 @@ from consumer.settings import Settings
 from consumer.version import VERSION
 
 __all__ = ["read_status"]
+
+_HELD_SHOWN = 10
 
 
 async def read_status(settings: Settings, database: Database) -> StatusReport:
@@ -42,7 +46,7 @@ async def read_status(settings: Settings, database: Database) -> StatusReport:
     configuration = Configuration.of(settings)
     if isinstance(found, Unreachable):
         return _without_database(settings, configuration, ends, unreachable)
-    overview, circuit, faults = found
+    overview, circuit, faults, held = found
     return StatusReport(
         version=VERSION,
         generated_at=datetime.now(UTC),
@@ -70,6 +74,17 @@ async def read_status(settings: Settings, database: Database) -> StatusReport:
             lanes_ready=overview.lanes["READY"],
             lanes_waiting=overview.lanes["WAITING"],
             lanes_held=overview.lanes["HELD"],
+            held=tuple(
+                HeldLane(
+                    each.realm,
+                    each.event_id,
+                    each.state.value,
+                    each.reason,
+                    _utc(each.since),
+                    each.behind,
+                )
+                for each in held
+            ),
         ),
         unreachable=unreachable,
     )
@@ -77,11 +92,12 @@ async def read_status(settings: Settings, database: Database) -> StatusReport:
 
 async def _from_database(
     settings: Settings, database: Database
-) -> tuple[Overview, CircuitRow, list[RecordedFault]] | Unreachable:
+) -> tuple[Overview, CircuitRow, list[RecordedFault], list[Held]] | Unreachable:
     try:
         await check_schema(database)
         circuits = CircuitStore(database, keycloak=settings.keycloak_url)
-        return await read_overview(database), await circuits.read(), await circuits.realm_faults()
+        held = await read_held(database, Which(), limit=_HELD_SHOWN)
+        return await read_overview(database), await circuits.read(), await circuits.realm_faults(), held
     except OutboxError as error:
         return Unreachable("MariaDB", str(error))
 
@@ -180,7 +196,9 @@ def _without_database(
         ),
         configuration=configuration,
         ingest=Ingest(topic=settings.kafka_topic, group=settings.kafka_group, partitions=partitions),
-        drain=Drain(instances=unknown, lanes_ready=unknown, lanes_waiting=unknown, lanes_held=unknown),
+        drain=Drain(
+            instances=unknown, lanes_ready=unknown, lanes_waiting=unknown, lanes_held=unknown, held=unknown
+        ),
         unreachable=unreachable,
     )
 

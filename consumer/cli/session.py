@@ -6,6 +6,7 @@ import asyncio
 import os
 from collections.abc import AsyncIterator, Coroutine
 from contextlib import asynccontextmanager
+from datetime import timedelta
 from typing import Any, NoReturn
 
 import typer
@@ -18,10 +19,13 @@ from consumer.outbox.database import Database
 from consumer.outbox.errors import DatabaseUnavailable, OutboxError, SchemaMismatch, ServerUnsupported
 from consumer.setting_texts import variable_of
 from consumer.settings import Settings
+from consumer.telemetry.logs import configure_logging
 from consumer.telemetry.tracing import TracingError
 from consumer.tls import TlsFileError
 
-__all__ = ["database_of", "fail", "load_settings", "run"]
+__all__ = ["database_of", "fail", "load_settings", "run", "run_quietly"]
+
+_SHUTDOWN = timedelta(seconds=5)
 
 
 def fail(message: str, code: ExitCode) -> NoReturn:
@@ -54,6 +58,15 @@ def run(command: Coroutine[Any, Any, ExitCode]) -> NoReturn:
     except* OutboxError as group:
         fail(_first(group), ExitCode.INTERNAL)
     raise typer.Exit(code)
+
+
+def run_quietly(settings: Settings, command: Coroutine[Any, Any, ExitCode]) -> NoReturn:
+    """Run a command that does a consumer's work itself, of whose log lines only trouble is news."""
+    logs = configure_logging(settings.log_format, "WARNING")
+    try:
+        run(command)
+    finally:
+        logs.close(_SHUTDOWN)
 
 
 @asynccontextmanager

@@ -173,6 +173,27 @@ class Instance:
 
 
 @dataclass(frozen=True, slots=True)
+class HeldLane:
+    """A user whose changes wait for somebody. `kcsync held` names the user.
+
+    Attributes:
+        realm: The user's realm.
+        event_id: The held entry's, or the dead letter's that holds the lane.
+        state: `HELD` or `DEAD_LETTER`.
+        reason: Why it is held, or why it died.
+        since: Since when; None if the dead letter is gone.
+        behind: How many changes wait behind it.
+    """
+
+    realm: str
+    event_id: str
+    state: str
+    reason: str
+    since: datetime | None
+    behind: int
+
+
+@dataclass(frozen=True, slots=True)
 class Drain:
     """Who delivers, and how the lanes stand.
 
@@ -180,13 +201,15 @@ class Drain:
         instances: All that are alive, those that only ingest too.
         lanes_ready: Lanes whose head could be delivered now.
         lanes_waiting: Lanes whose head waits for its next attempt.
-        lanes_held: Lanes whose head is HELD.
+        lanes_held: Lanes whose head is HELD, or that a dead letter holds.
+        held: The oldest of what is held, and why.
     """
 
     instances: tuple[Instance, ...] | Unknown
     lanes_ready: int | Unknown
     lanes_waiting: int | Unknown
     lanes_held: int | Unknown
+    held: tuple[HeldLane, ...] | Unknown = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -275,7 +298,8 @@ def exit_code(report: StatusReport) -> ExitCode:
     ):
         codes.append(ExitCode.DEGRADED)
     if any(
-        isinstance(count, int) and count > 0 for count in (report.queue.dead_letters, report.queue.poison)
+        isinstance(count, int) and count > 0
+        for count in (report.queue.dead_letters, report.queue.held, report.queue.poison)
     ):
         codes.append(ExitCode.DEAD_LETTERS)
     return worst(*codes)
@@ -410,6 +434,21 @@ def _drain(drain: Drain, now: datetime) -> list[str]:
         row("Lanes Waiting", drain.lanes_waiting),
         row("Lanes Held", drain.lanes_held),
     ]
+    if isinstance(drain.held, tuple) and drain.held:
+        rows += table(
+            ("Held By", "Reason", "Since", "Behind", "Realm", "Event"),
+            [
+                (
+                    lane.state,
+                    lane.reason,
+                    "unknown" if lane.since is None else when(lane.since, now),
+                    lane.behind,
+                    lane.realm,
+                    lane.event_id,
+                )
+                for lane in drain.held
+            ],
+        )
     if isinstance(drain.instances, Unknown):
         return [*rows, row("Instances", drain.instances)]
     missing = _roles_missing(drain)

@@ -19,6 +19,7 @@ import structlog
 
 from consumer.circuit.keeper import CircuitKeeper
 from consumer.delivery.errors import LeaseTooShort
+from consumer.drain.executor import CommandExecutor, hints_after
 from consumer.drain.healer import Healer, Suspect
 from consumer.drain.leases import LeaseKeeper
 from consumer.drain.merge import group_of
@@ -38,6 +39,7 @@ __all__ = ["DrainCounts", "Drainer"]
 _log = structlog.get_logger(__name__)
 _LOOK_EVERY = 0.25
 _WAKE_EVERY = 0.5
+_ASK_EVERY = 0.5
 _PAUSE_AFTER_FAULT = 1.0
 
 
@@ -68,6 +70,7 @@ class Drainer:
         turns: Turns,
         healer: Healer,
         realms: RealmWatch,
+        commands: CommandExecutor,
         *,
         policy: DrainPolicy,
         instance: str,
@@ -79,6 +82,7 @@ class Drainer:
         self._turns = turns
         self._healer = healer
         self._realms = realms
+        self._commands = commands
         self._policy = policy
         self._clock = clock
         self._writer = Writer(
@@ -93,6 +97,8 @@ class Drainer:
         self._claimed: deque[Claimed | Suspect] = deque()
         self._running: set[asyncio.Task[None]] = set()
         self._hints: list[LaneHint] = []
+        self._commanded: set[bytes] = set()
+        self._asked_at = float("-inf")
         self._wake = asyncio.Event()
         self._trouble = Trouble()
         self._stopping = False
@@ -150,6 +156,9 @@ class Drainer:
                 await self._flush_hints()
                 if self._circuit.allowed_calls == 0:
                     await self._hand_back()
+                if self._clock() - self._asked_at >= _ASK_EVERY:
+                    await self._obey()
+                if self._circuit.allowed_calls == 0:
                     continue
                 if self._clock() - woken_at >= _WAKE_EVERY:
                     await self._store.wake(self._leases.shards)
@@ -172,8 +181,10 @@ class Drainer:
         shards = self._leases.shards
         if room < max(1, min(self._policy.batch, wanted) // 2) or not shards:
             return
-        lanes = await self._store.ready_lanes(shards, room, in_hand=self._in_hand)
-        self._found_nothing = not lanes and not self._in_hand
+        # A lane of which something is asked rests until that is done.
+        taken = self._in_hand.keys() | self._commanded
+        lanes = await self._store.ready_lanes(shards, room, in_hand=taken)
+        self._found_nothing = not lanes and not taken
         if not lanes:
             return
         # In hand before the first await: the next look must not see them again.
@@ -199,8 +210,8 @@ class Drainer:
             resting = self._realms.resting(lane.realm)
             if head is None:
                 self._hints.append(LaneHint(lane=lane, state="IDLE"))
-            elif head.state is EntryState.HELD:
-                # A held head blocks its lane: what stands behind it waits.
+            elif head.state is EntryState.HELD or head.fold.held_by_entry is not None:
+                # A held head, or a dead letter that holds its lane: what stands behind it waits.
                 self._hints.append(LaneHint(lane=lane, state="HELD"))
             elif head.due_in > 0 or resting > 0:
                 self._hints.append(LaneHint(lane=lane, state="WAITING", delay=max(head.due_in, resting)))
@@ -217,6 +228,29 @@ class Drainer:
                 self._claimed.append(Claimed(taken, token, claimed_at, claimed_clock))
                 kept.add(group[0].lane.lane_id)
         return kept
+
+    async def _obey(self) -> None:
+        """Do what is asked of our lanes, each between two of its calls."""
+        self._asked_at = self._clock()
+        shards = self._leases.shards
+        waiting = await self._commands.waiting(shards)
+        self._commanded = {command.lane.lane_id for command in waiting}
+        commands = [command for command in waiting if command.lane.lane_id not in self._in_hand]
+        if not commands:
+            return
+        # In hand before how they stand is read: nobody changes it any more.
+        self._in_hand.update((command.lane.lane_id, command.lane) for command in commands)
+        try:
+            answers = await self._commands.execute(commands, shards)
+        finally:
+            for command in commands:
+                self._in_hand.pop(command.lane.lane_id, None)
+        self._hints += hints_after(answers)
+        if answers:
+            # There may be more of the same lanes.
+            self._asked_at = float("-inf")
+            self._wake.set()
+            await self._flush_hints()
 
     async def _find_suspects(self) -> None:
         """Put lanes in hand whose doubt is older than the server limit: they are healed between two calls."""
@@ -370,6 +404,8 @@ def _after_takeover(head: Head, claimed_at: datetime) -> Head:
 def _hint_after(written: WriteBack) -> LaneHint:
     """Where the lane stands: at its first entry that is still open, or behind its last."""
     lane = written.lane
+    if written.fold is not None and written.fold.held_by_entry is not None:
+        return LaneHint(lane=lane, state="HELD")
     for settlement in written.settlements:
         match settlement.state:
             case EntryState.PENDING if settlement.delay > 0:

@@ -33,6 +33,7 @@ class DrainPolicy:
         merge_limit: the most due entries of a lane that share one call; 1 merges nothing.
         gather: how long results are gathered for one write-back while calls are under way.
         realm_pause: how long lanes of a realm whose configuration is at fault rest before it is asked again.
+        holding: kinds whose dead letters hold their lane until an operator ends the hold.
     """
 
     batch: int = 100
@@ -52,3 +53,4 @@ class DrainPolicy:
     merge_limit: int = MERGE_LIMIT
     gather: float = 0.02
     realm_pause: float = 30.0
+    holding: frozenset[str] = frozenset({"user_create"})

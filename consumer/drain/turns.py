@@ -12,6 +12,7 @@ from consumer.circuit.keeper import CircuitKeeper
 from consumer.delivery.errors import LeaseTooShort
 from consumer.delivery.outcome import Blame, DeadLetter, Defer, Delivered, NotDelivered, Outcome, Retry
 from consumer.drain.caller import Caller
+from consumer.drain.holds import hold_after
 from consumer.drain.judge import Begun, Judge
 from consumer.drain.policy import DrainPolicy
 from consumer.drain.realms import RealmWatch
@@ -78,7 +79,9 @@ class Turns:
             write_back = await self._step(claimed)
         except LeaseTooShort:
             return None
-        return None if write_back is None else leave_others(write_back, claimed.group)
+        if write_back is None:
+            return None
+        return hold_after(leave_others(write_back, claimed.group), self.policy.holding)
 
     async def _step(self, claimed: Claimed) -> WriteBack | None:
         judged = await self.judge.judge(claimed.head)

@@ -437,6 +437,8 @@ def _fold(row: Row) -> Fold:
         credential_date=row["credential_date"],
         suspect_since=row["suspect_since"],
         suspect_kind=row["suspect_kind"],
+        held_by_entry=row["held_by_entry"],
+        held_reason=row["held_reason"],
     )
 
 
@@ -455,6 +457,8 @@ def _fold_row(lane: bytes, fold: Fold) -> tuple[Value, ...]:
         fold.credential_date,
         fold.suspect_since,
         fold.suspect_kind,
+        fold.held_by_entry,
+        fold.held_reason,
     )
 
 

@@ -55,7 +55,7 @@ class Applied:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Fold:
-    """The sum of a lane. `exists` is None while nothing is known."""
+    """The sum of a lane. `exists` is None while nothing is known; `held_by_entry` is the dead letter that holds the lane."""
 
     exists: bool | None = None
     exists_position: Position | None = None
@@ -65,6 +65,8 @@ class Fold:
     credential_date: datetime | None = None
     suspect_since: datetime | None = None
     suspect_kind: str | None = None
+    held_by_entry: int | None = None
+    held_reason: str | None = None
 
     def join(self, applied: Applied) -> Fold:
         """Take in one accepted event: per field the later position wins.

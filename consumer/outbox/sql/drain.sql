@@ -34,7 +34,7 @@ FROM entries WHERE entry_id IN %(entries)s AND is_open = 1 ORDER BY entry_id;
 -- What is known of the users of these lanes.
 SELECT lane_id, user_exists, exists_topic_id, exists_partition, exists_offset, fields, user_id, credential,
   credential_event_id, credential_topic_id, credential_partition, credential_offset, credential_date,
-  suspect_since, suspect_kind
+  suspect_since, suspect_kind, held_by_entry, held_reason
 FROM folds WHERE lane_id IN %(lanes)s;
 
 -- name: suspects
@@ -49,7 +49,7 @@ ORDER BY f.suspect_since LIMIT %(limit)s;
 -- The same of lanes that are in hand, with their folds.
 SELECT f.lane_id, f.user_exists, f.exists_topic_id, f.exists_partition, f.exists_offset, f.fields, f.user_id,
   f.credential, f.credential_event_id, f.credential_topic_id, f.credential_partition, f.credential_offset,
-  f.credential_date, f.suspect_since, f.suspect_kind, NOW(6) AS asked_at
+  f.credential_date, f.suspect_since, f.suspect_kind, f.held_by_entry, f.held_reason, NOW(6) AS asked_at
 FROM folds f
 WHERE f.lane_id IN %(lanes)s AND f.suspect_since < NOW(6) - INTERVAL %(after)s SECOND
   AND NOT EXISTS (SELECT 1 FROM entries e WHERE e.lane_id = f.lane_id AND e.is_open = 1
@@ -115,14 +115,15 @@ UPDATE attempts SET charged = %(charged)s WHERE entry_id IN %(entries)s AND char
 -- The lanes' sums after these deliveries.
 INSERT INTO folds (lane_id, shard, user_exists, exists_topic_id, exists_partition, exists_offset, fields, user_id,
   credential, credential_event_id, credential_topic_id, credential_partition, credential_offset, credential_date,
-  suspect_since, suspect_kind)
-VALUES (%s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s)
+  suspect_since, suspect_kind, held_by_entry, held_reason)
+VALUES (%s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s)
 ON DUPLICATE KEY UPDATE user_exists = VALUES(user_exists), exists_topic_id = VALUES(exists_topic_id),
   exists_partition = VALUES(exists_partition), exists_offset = VALUES(exists_offset), fields = VALUES(fields),
   user_id = VALUES(user_id), credential = VALUES(credential), credential_event_id = VALUES(credential_event_id),
   credential_topic_id = VALUES(credential_topic_id), credential_partition = VALUES(credential_partition),
   credential_offset = VALUES(credential_offset), credential_date = VALUES(credential_date),
-  suspect_since = VALUES(suspect_since), suspect_kind = VALUES(suspect_kind);
+  suspect_since = VALUES(suspect_since), suspect_kind = VALUES(suspect_kind),
+  held_by_entry = VALUES(held_by_entry), held_reason = VALUES(held_reason);
 
 -- name: insert_dead_marks
 -- A dead event may not be folded by a replay.
@@ -148,7 +149,7 @@ SELECT DISTINCT e.lane_id FROM entries e FORCE INDEX (by_state) STRAIGHT_JOIN la
 WHERE e.state = 'PENDING' AND e.ended_at IS NULL AND e.entry_id > %(after)s AND e.entry_id <= %(until)s
   AND l.shard IN %(shards)s AND (l.state = 'IDLE' OR l.state = 'HELD' AND 'HELD' <> (
     SELECT h.state FROM entries h FORCE INDEX (lane) WHERE h.lane_id = l.lane_id AND h.is_open = 1
-    ORDER BY h.entry_id LIMIT 1));
+    ORDER BY h.entry_id LIMIT 1) AND (SELECT f.held_by_entry FROM folds f WHERE f.lane_id = l.lane_id) IS NULL);
 
 -- name: rouse_lanes
 -- Let the scheduler look at these lanes again.

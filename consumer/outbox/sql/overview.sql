@@ -41,6 +41,7 @@ SELECT 'circuits', COUNT(*) FROM circuits UNION ALL
 SELECT 'realms', COUNT(*) FROM realms UNION ALL
 SELECT 'backlog', COUNT(*) FROM backlog UNION ALL
 SELECT 'housekeeping', COUNT(*) FROM housekeeping UNION ALL
+SELECT 'commands', COUNT(*) FROM commands UNION ALL
 SELECT 'audit', COUNT(*) FROM audit;
 
 -- name: queue

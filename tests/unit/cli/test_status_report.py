@@ -14,6 +14,7 @@ from consumer.cli.status_report import (
     Configuration,
     Connection,
     Drain,
+    HeldLane,
     Ingest,
     Instance,
     Mode,
@@ -361,6 +362,7 @@ class TestJson:
                 "lanes_ready": 3,
                 "lanes_waiting": 1,
                 "lanes_held": 0,
+                "held": [],
             },
             "unreachable": [],
             "exit_code": 0,
@@ -431,3 +433,28 @@ def test_the_mode_of_a_report_is_never_another_than_its_circuit_says() -> None:
     assert mode_of(HEALTHY) is Mode.NORMAL
     assert mode_of(OPEN) is Mode.OFFLINE
     assert mode_of(LOST) == GONE
+
+
+class TestWhatIsHeld:
+    REPORT = replace(
+        HEALTHY,
+        drain=replace(
+            HEALTHY.drain,
+            held=(
+                HeldLane("staff", "e-7", "HELD", "suspected_cause", NOW - timedelta(minutes=5), 12),
+                HeldLane("staff", "e-9", "DEAD_LETTER", "email_in_use", None, 1),
+            ),
+        ),
+    )
+
+    def test_is_shown_with_its_reason_and_what_stands_behind_it(self) -> None:
+        text = render_text(self.REPORT)
+
+        lines = [line.split() for line in text.splitlines()]
+        assert ["HELD", "suspected_cause", "5m", "ago", "12", "staff", "e-7"] in lines
+        assert ["DEAD_LETTER", "email_in_use", "unknown", "1", "staff", "e-9"] in lines
+
+    def test_needs_somebody(self) -> None:
+        report = replace(HEALTHY, queue=replace(HEALTHY.queue, held=1))
+
+        assert exit_code(report) is ExitCode.DEAD_LETTERS

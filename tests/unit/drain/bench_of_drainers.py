@@ -28,6 +28,7 @@ from consumer.delivery.outcome import (
 from consumer.drain.caller import Caller
 from consumer.drain.charging import Evidence
 from consumer.drain.drainer import Drainer
+from consumer.drain.executor import CommandExecutor
 from consumer.drain.healer import Healer
 from consumer.drain.judge import Judge
 from consumer.drain.leases import LeaseKeeper
@@ -35,12 +36,14 @@ from consumer.drain.policy import DrainPolicy
 from consumer.drain.realms import RealmWatch
 from consumer.drain.turns import Turns
 from consumer.outbox.circuit_store import CircuitStore
+from consumer.outbox.command_store import CommandStore
 from consumer.outbox.drain_store import DrainStore
 from consumer.outbox.lease_store import LeaseStore
 from consumer.outbox.rows import EntryState
 from tests.unit.drain.outbox_in_memory import (
     Clock,
     Entry,
+    MemoryCommandStore,
     MemoryDatabase,
     MemoryDrainStore,
     MemoryLeaseStore,
@@ -226,6 +229,7 @@ class Instance:
             ),
             self.healer,
             realms,
+            CommandExecutor(cast(CommandStore, MemoryCommandStore(bench.database, name))),
             policy=policy,
             instance=name,
             clock=clock,

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from typing import Any
 
+from consumer.outbox.command_store import Action, Answer, Change, Command, Found, Verdict
 from consumer.outbox.drain_store import Attempt, Head, LaneHint, ReadyLane, Settlement, WriteBack
 from consumer.outbox.fold import Fold
 from consumer.outbox.lane import SHARDS, lane_id, shard_of
@@ -80,6 +81,16 @@ class Lease:
     deadline: float = 0.0
 
 
+@dataclass(slots=True)
+class QueuedCommand:
+    """One row of `commands`."""
+
+    command: Command
+    expires_at: float
+    answer: Verdict | None = None
+    detail: str = ""
+
+
 class MemoryDatabase:
     """What all instances share."""
 
@@ -91,6 +102,7 @@ class MemoryDatabase:
         self.leases = {shard: Lease() for shard in range(SHARDS)}
         self.instances: dict[str, float] = {}
         self.realm_faults: dict[str, str] = {}
+        self.commands: list[QueuedCommand] = []
         # Faults by operation: raised before the work is done, or, where they say so, after.
         self.faults: defaultdict[str, deque[Exception]] = defaultdict(deque)
         self.faults_after: defaultdict[str, deque[Exception]] = defaultdict(deque)
@@ -121,6 +133,24 @@ class MemoryDatabase:
 
     def now(self) -> datetime:
         return EPOCH + timedelta(seconds=self.clock())
+
+    def ask(self, action: Action, entry: Entry, *, seen: EntryState | None = None) -> QueuedCommand:
+        """Queue a command about an entry as it stands, or as it was `seen`."""
+        row = self.lanes[entry.lane_id]
+        command = Command(
+            command_id=len(self.commands) + 1,
+            lane=ReadyLane(
+                lane_id=entry.lane_id, realm=row.realm, username_key=row.username_key, arrivals=row.arrivals
+            ),
+            action=action,
+            entry_id=entry.entry_id,
+            seen_state=seen or entry.state,
+            seen_arrivals=row.arrivals,
+            actor="alice@desk",
+            why=None,
+        )
+        self.commands.append(QueuedCommand(command, self.clock() + 3600.0))
+        return self.commands[-1]
 
     async def reach(self, operation: str) -> None:
         await asyncio.sleep(0)
@@ -268,7 +298,9 @@ class MemoryDrainStore:
         asleep = {
             entry.lane_id
             for entry in db.entries.values()
-            if entry.state is EntryState.PENDING and db.lanes[entry.lane_id].state in {"IDLE", "HELD"}
+            if entry.state is EntryState.PENDING
+            and db.lanes[entry.lane_id].state in {"IDLE", "HELD"}
+            and db.folds.get(entry.lane_id, Fold()).held_by_entry is None
         }
         for lane in asleep:
             db.lanes[lane].state = "READY"
@@ -328,6 +360,72 @@ class MemoryDrainStore:
         if settlement.attempt is not None:
             entry.calls = head.calls + 1
             entry.recorded.append(settlement.attempt)
+
+
+class MemoryCommandStore:
+    """What of `CommandStore` an owner needs."""
+
+    def __init__(self, database: MemoryDatabase, owner: str) -> None:
+        self.database = database
+        self.owner = owner
+
+    async def waiting(self, shards: Collection[int], *, limit: int) -> list[Command]:
+        db = self.database
+        await db.reach("waiting")
+        oldest: dict[bytes, Command] = {}
+        for row in db.commands:
+            lane = row.command.lane.lane_id
+            if row.answer is None and shard_of(lane) in shards:
+                oldest.setdefault(lane, row.command)
+        return list(oldest.values())[:limit]
+
+    async def found(self, commands: Sequence[Command]) -> dict[int, Found]:
+        db = self.database
+        await db.reach("found")
+        return {command.command_id: self._found(command) for command in commands}
+
+    async def settle(self, answers: Sequence[Answer]) -> set[bytes]:
+        db = self.database
+        await db.reach("settle_commands")
+        fenced = set()
+        for answer in answers:
+            command, lane = answer.command, answer.command.lane.lane_id
+            lease = db.leases[shard_of(lane)]
+            if lease.owner != self.owner or lease.token != answer.token:
+                fenced.add(lane)
+                continue
+            row = db.commands[command.command_id - 1]
+            row.answer, row.detail = answer.verdict, answer.detail
+            if (change := answer.change) is not None:
+                self._change(db.entries[command.entry_id], change)
+        db.leave("settle_commands")
+        return fenced
+
+    def _found(self, command: Command) -> Found:
+        db = self.database
+        entry = db.entries[command.entry_id]
+        lane = command.lane.lane_id
+        open_ids = [e.entry_id for e in db.entries.values() if e.lane_id == lane and e.is_open]
+        return Found(
+            expired=db.commands[command.command_id - 1].expires_at <= db.clock(),
+            arrivals=db.lanes[lane].arrivals,
+            state=entry.state,
+            reason=entry.reason,
+            event_id=entry.event_id,
+            in_doubt=entry.maybe_applied_since is not None or entry.claimed_at is not None,
+            head_id=min(open_ids, default=None),
+            held_by_entry=db.folds.get(lane, Fold()).held_by_entry,
+        )
+
+    def _change(self, entry: Entry, change: Change) -> None:
+        db = self.database
+        if change.state is not None:
+            assert entry.is_open, "only the owner changes entries"
+            if entry.state is EntryState.HELD:
+                entry.openings = 0
+            entry.state, entry.reason, entry.due_at = change.state, change.reason or entry.reason, 0.0
+        if change.ends_hold:
+            db.folds[entry.lane_id] = replace(db.folds[entry.lane_id], held_by_entry=None, held_reason=None)
 
 
 class MemoryLeaseStore:

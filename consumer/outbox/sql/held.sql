@@ -1,0 +1,29 @@
+-- name: held_entries
+-- Entries that are held, oldest first, with what stands behind each. Index: by_state; for what stands behind: lane.
+SELECT e.entry_id, e.lane_id, l.realm, e.username, e.kind, e.event_id, e.state, e.state_reason AS reason,
+  e.ingested_at AS since, TIMESTAMPDIFF(MICROSECOND, e.ingested_at, NOW(6)) / 1e6 AS seconds, l.arrivals,
+  (SELECT COUNT(*) FROM entries b WHERE b.lane_id = e.lane_id AND b.is_open = 1 AND b.entry_id > e.entry_id) AS behind
+FROM entries e JOIN lanes l ON l.lane_id = e.lane_id
+WHERE e.state = 'HELD' AND (%(lane)s IS NULL OR e.lane_id = %(lane)s) AND (%(realm)s IS NULL OR l.realm = %(realm)s)
+  AND (%(event_id)s IS NULL OR e.event_id = %(event_id)s) AND (%(reason)s IS NULL OR e.state_reason = %(reason)s)
+ORDER BY e.entry_id LIMIT %(limit)s;
+
+-- name: held_lanes
+-- Lanes that wait behind a dead letter, oldest first. Index: held; for what stands behind: lane.
+SELECT f.held_by_entry AS entry_id, f.lane_id, l.realm, COALESCE(e.username, l.username_key) AS username,
+  COALESCE(e.kind, '') AS kind, COALESCE(e.event_id, '') AS event_id, COALESCE(e.state, 'DEAD_LETTER') AS state,
+  f.held_reason AS reason, e.ended_at AS since, TIMESTAMPDIFF(MICROSECOND, e.ended_at, NOW(6)) / 1e6 AS seconds,
+  l.arrivals, (SELECT COUNT(*) FROM entries b WHERE b.lane_id = f.lane_id AND b.is_open = 1) AS behind
+FROM folds f JOIN lanes l ON l.lane_id = f.lane_id LEFT JOIN entries e ON e.entry_id = f.held_by_entry
+WHERE f.held_by_entry IS NOT NULL AND (%(lane)s IS NULL OR f.lane_id = %(lane)s)
+  AND (%(realm)s IS NULL OR l.realm = %(realm)s) AND (%(event_id)s IS NULL OR e.event_id = %(event_id)s)
+  AND (%(reason)s IS NULL OR f.held_reason = %(reason)s)
+ORDER BY f.held_by_entry LIMIT %(limit)s;
+
+-- name: held_counts
+-- Held entries by reason. Index: by_state.
+SELECT state_reason AS reason, COUNT(*) AS entries FROM entries WHERE state = 'HELD' GROUP BY state_reason;
+
+-- name: held_lane_count
+-- How many lanes wait behind a dead letter. Index: held.
+SELECT COUNT(*) AS n FROM folds WHERE held_by_entry IS NOT NULL;
