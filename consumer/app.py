@@ -19,10 +19,12 @@ from consumer.delivery.delivery import Delivery
 from consumer.delivery.keycloak import ControlResult, Keycloak
 from consumer.delivery.outcome import Blame, Defer
 from consumer.delivery.passwords import KeyRing
+from consumer.drain.admission import Admission
 from consumer.drain.caller import Caller
 from consumer.drain.charging import Evidence
 from consumer.drain.drainer import Drainer
 from consumer.drain.executor import CommandExecutor
+from consumer.drain.guard import DeletionGuard, GuardPolicy
 from consumer.drain.healer import Healer
 from consumer.drain.judge import Judge
 from consumer.drain.leases import LeaseKeeper
@@ -39,6 +41,7 @@ from consumer.outbox.backlog_store import BacklogStore
 from consumer.outbox.circuit_store import CircuitStore
 from consumer.outbox.command_store import CommandStore
 from consumer.outbox.database import Database
+from consumer.outbox.deletion_store import DeletionStore
 from consumer.outbox.drain_store import DrainStore
 from consumer.outbox.errors import CommitUnknown, DatabaseUnavailable, OutboxError
 from consumer.outbox.ingest_store import IngestStore
@@ -54,7 +57,15 @@ from consumer.telemetry.trouble import Trouble
 from consumer.tls import client_tls
 from consumer.version import VERSION
 
-__all__ = ["Consumer", "kafka_address", "open_database", "open_keycloak", "purge_store", "wait_for_database"]
+__all__ = [
+    "Consumer",
+    "guard_policy",
+    "kafka_address",
+    "open_database",
+    "open_keycloak",
+    "purge_store",
+    "wait_for_database",
+]
 
 _log = structlog.get_logger("kcsync")
 _GRACE = 20.0
@@ -225,6 +236,7 @@ class Consumer:
             CommandExecutor(CommandStore(database, owner=instance)),
             policy=policy,
             instance=instance,
+            admissions=_admissions(settings, database),
         )
         self.ingest = Ingest(
             kafka_address(settings),
@@ -410,6 +422,17 @@ class Consumer:
             if removed is not None:
                 counted = [f"{count} {what}" for what, count in removed.items() if count]
                 _say(f"Cleanup: removed {', '.join(counted) or 'nothing'}")
+
+
+def guard_policy(settings: Settings) -> GuardPolicy:
+    """How many deletes go through in an hour and realm, by the settings."""
+    return GuardPolicy(deletes=settings.deletion_limit, share=settings.deletion_percent / 100)
+
+
+def _admissions(settings: Settings, database: Database) -> list[Admission]:
+    if settings.deletion_guard == "off":
+        return []
+    return [DeletionGuard(store=DeletionStore(database), policy=guard_policy(settings))]
 
 
 def _say(line: str) -> None:

@@ -313,6 +313,25 @@ class Settings(BaseModel):
         "only fail one by one for a user who is not there.",
         json_schema_extra={"allowed": "kind=continue or kind=hold, several separated by commas"},
     )
+    deletion_guard: Literal["on", "off"] = Field(
+        default="on",
+        description="Whether deletes beyond deletion_limit or deletion_percent in an hour and realm are held until an "
+        "operator allows them (`kcsync allow-deletes`). A wrong query in an application deletes users one correct event "
+        "at a time: only their number shows it.",
+    )
+    deletion_limit: int = Field(
+        default=100,
+        ge=1,
+        le=1_000_000,
+        description="The most deletes that go through in an hour and realm; disabling by a delete event counts.",
+    )
+    deletion_percent: int = Field(
+        default=20,
+        ge=1,
+        le=100,
+        description="The most deletes that go through in an hour, in percent of the realm's known users. It never allows "
+        "fewer than 10, or every small realm would need somebody for an ordinary day.",
+    )
     server_limit: Duration = Field(
         default=_MINUTE,
         ge=_SECOND,

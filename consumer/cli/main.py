@@ -16,6 +16,7 @@ from consumer.app import Consumer, open_keycloak, purge_store, wait_for_database
 from consumer.circuit.breaker import CircuitState
 from consumer.cli.banner import start_banner
 from consumer.cli.checks import checks_exit_code, render_checks
+from consumer.cli.deletes import allow_deletes, show_deletes
 from consumer.cli.exit_codes import ExitCode, exit_code_table
 from consumer.cli.held import held
 from consumer.cli.read_status import read_status
@@ -89,6 +90,27 @@ def sync_now() -> None:
     """Deliver once whatever is due now, or follow the instances that do."""
     settings = load_settings(role="drain")
     run_quietly(settings, _sync_now(settings))
+
+
+@app.command("allow-deletes")
+def allow_deletes_command(
+    realm: Annotated[str | None, typer.Option("--realm", help="Of this realm.")] = None,
+    count: Annotated[int | None, typer.Option("--count", help="So many, oldest first.")] = None,
+    everything: Annotated[bool, typer.Option("--all", help="All of them.")] = False,
+    drop: Annotated[bool, typer.Option("--drop", help="Give them up instead: dead letters.")] = False,
+    yes: Annotated[bool, typer.Option("--yes", help="Do not ask back.")] = False,
+    why: Annotated[str | None, typer.Option("--why", help="For the audit; no user's name.")] = None,
+    json: Annotated[bool, typer.Option("--json", help="One JSON object.")] = False,
+) -> None:
+    """Show deletes that the guard holds; with --count or --all, let them through."""
+    settings = load_settings()
+    if everything and count is not None:
+        fail("--count and --all exclude each other", ExitCode.USAGE)
+    if not everything and count is None:
+        if drop:
+            fail("--drop needs --count or --all", ExitCode.USAGE)
+        run(show_deletes(settings, realm=realm, as_json=json))
+    run_quietly(settings, allow_deletes(settings, realm=realm, count=count, drop=drop, yes=yes, why=why))
 
 
 @app.command()

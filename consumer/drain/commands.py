@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Final
 
+from consumer.drain.guard import HELD_BY_GUARD
 from consumer.outbox.command_store import Action, Answer, Change, Command, Found, Verdict
 from consumer.outbox.rows import EntryState
 
@@ -54,7 +55,8 @@ def _release(_command: Command, found: Found) -> Change | str:
         return "the entry is not held"
     if found.reason in _UNREADABLE:
         return f"{found.reason}: this version cannot read it; start one that can, or drop it"
-    return Change(state=EntryState.PENDING, reason="released")
+    # An operator's word is a place: the guard does not ask again.
+    return Change(state=EntryState.PENDING, reason="released", allows_delete=found.reason == HELD_BY_GUARD)
 
 
 def _drop(command: Command, found: Found) -> Change | str:

@@ -19,6 +19,7 @@ import structlog
 
 from consumer.circuit.keeper import CircuitKeeper
 from consumer.delivery.errors import LeaseTooShort
+from consumer.drain.admission import Admission, held_back
 from consumer.drain.executor import CommandExecutor, hints_after
 from consumer.drain.healer import Healer, Suspect
 from consumer.drain.leases import LeaseKeeper
@@ -74,6 +75,7 @@ class Drainer:
         *,
         policy: DrainPolicy,
         instance: str,
+        admissions: Sequence[Admission] = (),
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._store = store
@@ -83,6 +85,7 @@ class Drainer:
         self._healer = healer
         self._realms = realms
         self._commands = commands
+        self._admissions = admissions
         self._policy = policy
         self._clock = clock
         self._writer = Writer(
@@ -217,10 +220,17 @@ class Drainer:
                 self._hints.append(LaneHint(lane=lane, state="WAITING", delay=max(head.due_in, resting)))
             else:
                 due.append(group_of(head, limit=self._turns.merge_limit_of(head)))
+        refused = await self._refused(due)
+        held = [group[0] for group in due if group[0].entry_id in refused]
+        due = [group for group in due if group[0].entry_id not in refused]
         margin = self._policy.call_timeout + self._policy.call_margin
         claims = await self._store.claim([member for group in due for member in group], margin=margin)
         claimed_clock = self._clock()
         kept = set()
+        for head in held:
+            if (token := self._leases.shards.get(head.shard)) is not None:
+                self._writer.add(held_back(head, token=token, reason=refused[head.entry_id]))
+                kept.add(head.lane.lane_id)
         for group in due:
             if all(member.entry_id in claims for member in group):
                 token, claimed_at = claims[group[0].entry_id]
@@ -228,6 +238,14 @@ class Drainer:
                 self._claimed.append(Claimed(taken, token, claimed_at, claimed_clock))
                 kept.add(group[0].lane.lane_id)
         return kept
+
+    async def _refused(self, groups: Sequence[tuple[Head, ...]]) -> dict[int, str]:
+        """Heads of these groups that may not be called, by entry, with the reasons to hold them for."""
+        refused: dict[int, str] = {}
+        for admission in self._admissions:
+            heads = [group[0] for group in groups if group[0].entry_id not in refused]
+            refused |= await admission.refused(heads)
+        return refused
 
     async def _obey(self) -> None:
         """Do what is asked of our lanes, each between two of its calls."""
@@ -342,6 +360,9 @@ class Drainer:
                     reason=settlement.reason,
                     kind=settlement.head.kind,
                 )
+            case EntryState.HELD if settlement.attempt is None:
+                # Not admitted: whoever refused it says so once, not for each.
+                pass
             case EntryState.HELD:
                 _log.error("entry held", event_id=settlement.head.event_id, reason=settlement.reason)
             case _ if settlement.attempt is None:

@@ -93,11 +93,13 @@ class Change:
         state: what the entry becomes, due at once where that is PENDING; None leaves it.
         reason: the entry's new reason; None leaves it.
         ends_hold: whether the lane goes on behind the dead letter that held it.
+        allows_delete: whether the deletion guard lets the entry through.
     """
 
     state: EntryState | None = None
     reason: str | None = None
     ends_hold: bool = False
+    allows_delete: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -257,6 +259,10 @@ class CommandStore:
             await tx.execute(_SQL["mark_dead"], {"entries": dead})
         if lanes := tuple(c.lane.lane_id for c, change in changes if change.ends_hold):
             await tx.execute(_SQL["end_holds"], {"lanes": lanes})
+        await tx.insert_rows(
+            _SQL["allow_deletes"],
+            [(c.entry_id, c.lane.realm, c.actor) for c, change in changes if change.allows_delete],
+        )
         verdicts = [
             {"command_id": each.command.command_id, "answer": each.verdict.value, "detail": each.detail}
             for each in answers

@@ -45,6 +45,11 @@ ON DUPLICATE KEY UPDATE marked_at = NOW(6);
 -- These lanes go on behind the dead letter that held them.
 UPDATE folds SET held_by_entry = NULL, held_reason = NULL WHERE lane_id IN %(lanes)s;
 
+-- name: allow_deletes
+-- Places that operators gave.
+INSERT INTO deletions (entry_id, realm, allowed_by) VALUES (%s, %s, %s)
+ON DUPLICATE KEY UPDATE allowed_by = VALUES(allowed_by);
+
 -- name: answer
 -- Say what became of commands.
 UPDATE JSON_TABLE(%(rows)s, '$[*]' COLUMNS (

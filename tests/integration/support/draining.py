@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from typing import cast
@@ -17,6 +17,7 @@ from consumer.delivery.delivery import Delivery
 from consumer.delivery.errors import LeaseTooShort
 from consumer.delivery.keycloak import ControlResult
 from consumer.delivery.outcome import Delivered, Outcome, Reason
+from consumer.drain.admission import Admission
 from consumer.drain.caller import Caller
 from consumer.drain.charging import Evidence
 from consumer.drain.drainer import Drainer
@@ -73,6 +74,7 @@ async def draining(
     calls: int = 8,
     sweep: float = 1.0,
     renewing: bool = True,
+    admissions: Sequence[Admission] = (),
 ) -> AsyncIterator[DrainUnderTest]:
     """Drain inside the block. Without `renewing`, leases are taken once and left to end."""
 
@@ -121,6 +123,7 @@ async def draining(
         CommandExecutor(CommandStore(database, owner=instance)),
         policy=policy,
         instance=instance,
+        admissions=admissions,
     )
     await circuit.refresh()
     await leases.turn()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import defaultdict, deque
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from typing import cast
@@ -25,6 +25,7 @@ from consumer.delivery.outcome import (
     Outcome,
     Reason,
 )
+from consumer.drain.admission import Admission
 from consumer.drain.caller import Caller
 from consumer.drain.charging import Evidence
 from consumer.drain.drainer import Drainer
@@ -185,7 +186,9 @@ class FakeCircuit:
 class Instance:
     """One process: a drainer with its leases, circuit and realms."""
 
-    def __init__(self, bench: Bench, name: str, *, policy: DrainPolicy = POLICY) -> None:
+    def __init__(
+        self, bench: Bench, name: str, *, policy: DrainPolicy = POLICY, admissions: Sequence[Admission] = ()
+    ) -> None:
         self.bench = bench
         self.name = name
         clock = bench.clock
@@ -232,6 +235,7 @@ class Instance:
             CommandExecutor(cast(CommandStore, MemoryCommandStore(bench.database, name))),
             policy=policy,
             instance=name,
+            admissions=admissions,
             clock=clock,
         )
 
@@ -261,8 +265,10 @@ class Bench:
         self.keycloak = Keycloak()
         self.instances: list[Instance] = []
 
-    def instance(self, name: str = "a", *, policy: DrainPolicy = POLICY) -> Instance:
-        instance = Instance(self, name, policy=policy)
+    def instance(
+        self, name: str = "a", *, policy: DrainPolicy = POLICY, admissions: Sequence[Admission] = ()
+    ) -> Instance:
+        instance = Instance(self, name, policy=policy, admissions=admissions)
         self.instances.append(instance)
         return instance
 

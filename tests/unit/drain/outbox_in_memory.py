@@ -103,6 +103,7 @@ class MemoryDatabase:
         self.instances: dict[str, float] = {}
         self.realm_faults: dict[str, str] = {}
         self.commands: list[QueuedCommand] = []
+        self.allow: Callable[[int], object] = lambda _: None
         # Faults by operation: raised before the work is done, or, where they say so, after.
         self.faults: defaultdict[str, deque[Exception]] = defaultdict(deque)
         self.faults_after: defaultdict[str, deque[Exception]] = defaultdict(deque)
@@ -424,6 +425,8 @@ class MemoryCommandStore:
             if entry.state is EntryState.HELD:
                 entry.openings = 0
             entry.state, entry.reason, entry.due_at = change.state, change.reason or entry.reason, 0.0
+        if change.allows_delete:
+            db.allow(entry.entry_id)
         if change.ends_hold:
             db.folds[entry.lane_id] = replace(db.folds[entry.lane_id], held_by_entry=None, held_reason=None)
 
