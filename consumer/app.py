@@ -28,6 +28,7 @@ from consumer.drain.guard import DeletionGuard, GuardPolicy
 from consumer.drain.healer import Healer
 from consumer.drain.judge import Judge
 from consumer.drain.leases import LeaseKeeper
+from consumer.drain.maintenance import MaintenanceWatch
 from consumer.drain.policy import MERGE_LIMIT, DrainPolicy
 from consumer.drain.realms import RealmWatch
 from consumer.drain.turns import Turns
@@ -46,9 +47,11 @@ from consumer.outbox.drain_store import DrainStore
 from consumer.outbox.errors import CommitUnknown, DatabaseUnavailable, OutboxError
 from consumer.outbox.ingest_store import IngestStore
 from consumer.outbox.lease_store import LeaseStore
+from consumer.outbox.maintenance_store import MaintenanceStore
 from consumer.outbox.migrate import migrate
 from consumer.outbox.overview import queue_counts
 from consumer.outbox.purge import PurgeStore, Retention
+from consumer.outbox.sync_store import ConfinedDrainStore, Confines
 from consumer.retry import Backoff
 from consumer.setting_values import holding_kinds
 from consumer.settings import Settings
@@ -169,7 +172,14 @@ class Consumer:
     """
 
     def __init__(
-        self, settings: Settings, database: Database, keycloak: Keycloak, keys: KeyRing, *, tracer: Tracer
+        self,
+        settings: Settings,
+        database: Database,
+        keycloak: Keycloak,
+        keys: KeyRing,
+        *,
+        tracer: Tracer,
+        confines: Confines | None = None,
     ) -> None:
         self._settings = settings
         self._database = database
@@ -203,7 +213,8 @@ class Consumer:
             lease=settings.lease.total_seconds(),
             sweep_interval=settings.sync_interval.total_seconds(),
             server_limit=settings.server_limit.total_seconds(),
-            merge_limit=MERGE_LIMIT if settings.merge == "on" else 1,
+            # Confined to a number of entries, a drain must not take in more of them.
+            merge_limit=MERGE_LIMIT if settings.merge == "on" and not (confines and confines.limit) else 1,
             holding=holding_kinds(settings.lane_policy),
         )
         self._judge = Judge(circuit=self.circuit, evidence=self._evidence, policy=policy)
@@ -216,7 +227,10 @@ class Consumer:
             seconds=policy.lease,
             busy=lambda: self.drainer.busy_shards(),  # noqa: PLW0108 - the drainer is built below.
         )
-        store = DrainStore(database, owner=instance)
+        if confines is None:
+            store = DrainStore(database, owner=instance)
+        else:
+            store = ConfinedDrainStore(database, owner=instance, confines=confines)
         caller = Caller(
             delivery=Delivery(keycloak=keycloak, keys=keys, delete_mode=settings.delete_mode),
             leases=self.leases,
@@ -226,6 +240,9 @@ class Consumer:
             kafka_group=settings.kafka_group,
         )
         realms = RealmWatch(self._realm_control, circuits, pause=policy.realm_pause, on_state=_say)
+        self.maintenance = MaintenanceWatch(
+            MaintenanceStore(database), on_all=self._maintain, on_realms=realms.maintain, on_state=_say
+        )
         self.drainer = Drainer(
             store,
             self.leases,
@@ -263,11 +280,16 @@ class Consumer:
         """Run what the role says until `stop` is set, then stop gracefully within 20 s or so."""
         role = self._settings.role
         # Before the first record: what holds ingest must be known.
+        await self.maintenance.turn()
         await self.circuit.refresh()
         if role != "drain":
             await self.backlog.turn()
         async with asyncio.TaskGroup() as tasks:
-            background = [tasks.create_task(self._summarise()), tasks.create_task(self._keep_house())]
+            background = [
+                tasks.create_task(self._summarise()),
+                tasks.create_task(self._keep_house()),
+                tasks.create_task(self.maintenance.run()),
+            ]
             stops: list[Coroutine[Any, Any, object]] = []
             if role == "ingest":
                 background += [
@@ -302,6 +324,7 @@ class Consumer:
     @asynccontextmanager
     async def draining(self) -> AsyncIterator[None]:
         """Drain only, for as long as the block runs: no ingest, no housekeeping."""
+        await self.maintenance.turn()
         await self.circuit.refresh()
         await self.leases.turn()
         async with asyncio.TaskGroup() as tasks:
@@ -349,6 +372,11 @@ class Consumer:
             CircuitState.HALF_OPEN: "one control call asks whether Keycloak is back",
         }
         _say(f"Circuit {state}: {meaning[state]}" + (f" ({reason})" if reason else ""))
+        self.drainer.notify()
+
+    def _maintain(self, on: bool) -> None:  # noqa: FBT001 - a state, not an option.
+        self.circuit.maintain(on=on)
+        self._hold_ingest(PauseReason.MAINTENANCE, on=on)
         self.drainer.notify()
 
     def _hold_ingest(self, reason: PauseReason, *, on: bool) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Final
 
 from consumer.cli.render import row, when
-from consumer.cli.status_report import mode_of
+from consumer.cli.status_report import describe_stop, mode_of
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -23,6 +23,7 @@ def start_banner(settings: Mapping[str, str], report: StatusReport) -> str:
         ("Keycloak", _availability(connection.available)),
         ("Circuit", str(connection.circuit_state)),
         ("Mode", str(mode_of(report))),
+        *(("Maintenance", describe_stop(stop, report.generated_at)) for stop in connection.stops),
         ("Pending syncs", str(report.queue.pending_syncs)),
         ("Dead letters", str(report.queue.dead_letters)),
         ("Cached tokens", str(report.queue.cached_tokens)),

@@ -6,6 +6,7 @@ import asyncio
 import os
 import signal
 from datetime import timedelta
+from enum import StrEnum
 from typing import Annotated
 
 import orjson
@@ -13,23 +14,24 @@ import structlog
 import typer
 
 from consumer.app import Consumer, open_keycloak, purge_store, wait_for_database
-from consumer.circuit.breaker import CircuitState
+from consumer.cli.asking import actor
 from consumer.cli.banner import start_banner
 from consumer.cli.checks import checks_exit_code, render_checks
 from consumer.cli.deletes import allow_deletes, show_deletes
 from consumer.cli.exit_codes import ExitCode, exit_code_table
-from consumer.cli.held import held
+from consumer.cli.held import held, which_of
 from consumer.cli.read_status import read_status
 from consumer.cli.run_checks import run_checks
 from consumer.cli.session import database_of, fail, load_settings, run, run_quietly
 from consumer.cli.status_report import exit_code, render_text, to_json
+from consumer.cli.sync import sync_once
 from consumer.delivery.keycloak import Keycloak
 from consumer.delivery.passwords import KeyRing
+from consumer.outbox.maintenance_store import EVERY_REALM, MaintenanceStore
 from consumer.outbox.migrate import check_schema
 from consumer.outbox.migrate import migrate as migrate_schema
-from consumer.outbox.overview import queue_counts, read_overview
 from consumer.outbox.purge import Purged
-from consumer.outbox.rows import EntryState
+from consumer.outbox.sync_store import Confines
 from consumer.setting_values import NEVER
 from consumer.settings import Settings
 from consumer.telemetry.logs import configure_logging
@@ -39,7 +41,6 @@ from consumer.version import VERSION
 __all__ = ["app", "main"]
 
 _SHUTDOWN = timedelta(seconds=5)
-_FOLLOW_EVERY = 1.0
 
 app = typer.Typer(
     name="kcsync",
@@ -86,10 +87,20 @@ def test() -> None:
 
 
 @app.command("sync-now")
-def sync_now() -> None:
+def sync_now(
+    user: Annotated[str | None, typer.Option("--user", help="Of this user alone.")] = None,
+    realm: Annotated[str | None, typer.Option("--realm", help="That user's realm.")] = None,
+    limit: Annotated[int | None, typer.Option("--limit", min=1, help="At most so many changes.")] = None,
+    ignore_backoff: Annotated[
+        bool, typer.Option("--ignore-backoff", help="Also what waits for its next attempt.")
+    ] = False,
+) -> None:
     """Deliver once whatever is due now, or follow the instances that do."""
     settings = load_settings(role="drain")
-    run_quietly(settings, _sync_now(settings))
+    if realm is not None and user is None:
+        fail("--realm needs --user", ExitCode.USAGE)
+    confines = Confines(which_of(settings, user=user, realm=realm).lane, limit)
+    run_quietly(settings, sync_once(settings, confines, ignore_backoff=ignore_backoff))
 
 
 @app.command("allow-deletes")
@@ -111,6 +122,28 @@ def allow_deletes_command(
             fail("--drop needs --count or --all", ExitCode.USAGE)
         run(show_deletes(settings, realm=realm, as_json=json))
     run_quietly(settings, allow_deletes(settings, realm=realm, count=count, drop=drop, yes=yes, why=why))
+
+
+class Switch(StrEnum):
+    """Whether maintenance begins or ends."""
+
+    ON = "on"
+    OFF = "off"
+
+
+@app.command()
+def maintenance(
+    switch: Annotated[Switch, typer.Argument(help="Whether it begins or ends.")],
+    realm: Annotated[str | None, typer.Option("--realm", help="Of this realm alone.")] = None,
+    reason: Annotated[
+        str | None, typer.Option("--reason", help="Shown to everybody; no user's name.")
+    ] = None,
+) -> None:
+    """Stop deliveries on purpose, or let them go on. Events wait meanwhile; nothing is charged or given up."""
+    settings = load_settings()
+    if realm is not None and realm not in settings.keycloak_realms:
+        fail(f"--realm must be one of {', '.join(settings.keycloak_realms)}", ExitCode.USAGE)
+    run(_maintenance(settings, switch, realm=realm, reason=reason))
 
 
 @app.command()
@@ -200,45 +233,19 @@ async def _test(settings: Settings) -> ExitCode:
     return checks_exit_code(groups)
 
 
-async def _sync_now(settings: Settings) -> ExitCode:
-    typer.echo("Processing sync queue...")
+async def _maintenance(
+    settings: Settings, switch: Switch, *, realm: str | None, reason: str | None
+) -> ExitCode:
     async with database_of(settings) as database:
         await check_schema(database)
-        overview = await read_overview(database)
-        if overview.draining:
-            processed = overview.entries[EntryState.PENDING]
-            typer.echo(f"{len(overview.draining)} running instances take new work at once; following them")
-            # What waits for its next attempt, or behind it, is not due.
-            while (await read_overview(database)).lanes["READY"]:
-                await asyncio.sleep(_FOLLOW_EVERY)
-            left = (await queue_counts(database)).pending
-            typer.echo(f"Processed {max(0, processed - left)} sync items, {left} pending")
-            return ExitCode.PARTIAL if left else ExitCode.HEALTHY
-        keys = KeyRing.load(settings.keys_dir)
-        keycloak = open_keycloak(settings)
-        tracing = configure_tracing(os.environ, service_version=VERSION, instance=settings.instance)
-        consumer = Consumer(settings, database, keycloak, keys, tracer=tracing.tracer)
-        try:
-            async with consumer.draining():
-                while consumer.circuit.state is CircuitState.CLOSED and not consumer.drainer.quiet:
-                    await asyncio.sleep(0.1)
-        finally:
-            await keycloak.aclose()
-            await asyncio.to_thread(tracing.shutdown, _SHUTDOWN)
-        counts, left = consumer.drainer.counts, (await queue_counts(database)).pending
-        typer.echo(f"Processed {counts.processed} sync items")
-        typer.echo(
-            f"  delivered {counts.delivered}, retried {counts.retried}, deferred {counts.deferred}, "
-            f"dead {counts.dead}, pending {left}"
-        )
-        if consumer.circuit.state is not CircuitState.CLOSED:
-            fail(
-                f"Keycloak is unavailable (circuit {consumer.circuit.state}); {left} pending",
-                ExitCode.DEGRADED,
-            )
-        if counts.dead:
-            return ExitCode.DEAD_LETTERS
-        return ExitCode.PARTIAL if left else ExitCode.HEALTHY
+        store = MaintenanceStore(database)
+        change = store.begin if switch is Switch.ON else store.end
+        await change(realm or EVERY_REALM, actor=actor(), reason=reason)
+        still = [row.realm or "every realm" for row in await store.read()]
+    typer.echo(f"Maintenance is {switch} for {realm or 'every realm'}; instances follow within a second.")
+    if switch is Switch.OFF and still:
+        typer.echo(f"Still in maintenance: {', '.join(still)}")
+    return ExitCode.HEALTHY
 
 
 async def _cleanup(settings: Settings, *, dry_run: bool) -> ExitCode:

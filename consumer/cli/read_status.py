@@ -19,6 +19,7 @@ from consumer.cli.status_report import (
     QueueMetrics,
     RealmFault,
     StatusReport,
+    Stop,
     Timestamps,
     Unreachable,
 )
@@ -28,6 +29,7 @@ from consumer.outbox.circuit_store import RealmFault as RecordedFault
 from consumer.outbox.database import Database
 from consumer.outbox.errors import OutboxError
 from consumer.outbox.held import Held, Which, read_held
+from consumer.outbox.maintenance_store import EVERY_REALM, Maintenance, MaintenanceStore
 from consumer.outbox.migrate import check_schema
 from consumer.outbox.overview import Overview, read_overview
 from consumer.outbox.rows import EntryState
@@ -46,11 +48,11 @@ async def read_status(settings: Settings, database: Database) -> StatusReport:
     configuration = Configuration.of(settings)
     if isinstance(found, Unreachable):
         return _without_database(settings, configuration, ends, unreachable)
-    overview, circuit, faults, held = found
+    overview, circuit, faults, held, stops = found
     return StatusReport(
         version=VERSION,
         generated_at=datetime.now(UTC),
-        connection=_connection(circuit, faults),
+        connection=_connection(circuit, faults, stops),
         timestamps=Timestamps(
             last_success=_utc(circuit.last_success_at), last_health_check=_utc(circuit.last_check_at)
         ),
@@ -92,12 +94,18 @@ async def read_status(settings: Settings, database: Database) -> StatusReport:
 
 async def _from_database(
     settings: Settings, database: Database
-) -> tuple[Overview, CircuitRow, list[RecordedFault], list[Held]] | Unreachable:
+) -> tuple[Overview, CircuitRow, list[RecordedFault], list[Held], list[Maintenance]] | Unreachable:
     try:
         await check_schema(database)
         circuits = CircuitStore(database, keycloak=settings.keycloak_url)
         held = await read_held(database, Which(), limit=_HELD_SHOWN)
-        return await read_overview(database), await circuits.read(), await circuits.realm_faults(), held
+        return (
+            await read_overview(database),
+            await circuits.read(),
+            await circuits.realm_faults(),
+            held,
+            await MaintenanceStore(database).read(),
+        )
     except OutboxError as error:
         return Unreachable("MariaDB", str(error))
 
@@ -109,7 +117,7 @@ async def _from_kafka(settings: Settings) -> dict[int, int] | Unreachable:
         return Unreachable("Kafka", str(error))
 
 
-def _connection(circuit: CircuitRow, faults: list[RecordedFault]) -> Connection:
+def _connection(circuit: CircuitRow, faults: list[RecordedFault], stops: list[Maintenance]) -> Connection:
     state = CircuitState(circuit.state)
     available: bool | Unknown = Unknown("never checked: no instance has run yet")
     if state is not CircuitState.CLOSED:
@@ -122,6 +130,11 @@ def _connection(circuit: CircuitRow, faults: list[RecordedFault]) -> Connection:
         failure_count=circuit.failures,
         opened_at=_utc(circuit.opened_at),
         realm_faults=tuple(RealmFault(fault.realm, fault.fault) for fault in faults),
+        maintenance=any(stop.realm == EVERY_REALM for stop in stops),
+        stops=tuple(
+            Stop(stop.realm or None, stop.actor, stop.reason, stop.since.replace(tzinfo=UTC))
+            for stop in stops
+        ),
     )
 
 

@@ -26,6 +26,7 @@ from consumer.tls import TlsFileError
 __all__ = ["database_of", "fail", "load_settings", "run", "run_quietly"]
 
 _SHUTDOWN = timedelta(seconds=5)
+_INTERRUPTED = 128 + 2
 
 
 def fail(message: str, code: ExitCode) -> NoReturn:
@@ -57,6 +58,8 @@ def run(command: Coroutine[Any, Any, ExitCode]) -> NoReturn:
         fail(_first(group), ExitCode.UNREACHABLE)
     except* OutboxError as group:
         fail(_first(group), ExitCode.INTERNAL)
+    except* KeyboardInterrupt:
+        raise typer.Exit(_INTERRUPTED) from None
     raise typer.Exit(code)
 
 

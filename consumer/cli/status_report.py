@@ -48,6 +48,23 @@ class RealmFault:
 
 
 @dataclass(frozen=True, slots=True)
+class Stop:
+    """Deliveries that an operator has stopped.
+
+    Attributes:
+        realm: Of this realm; None if of every realm.
+        actor: Who did it.
+        reason: Why, if that was said.
+        since: Since when.
+    """
+
+    realm: str | None
+    actor: str
+    reason: str | None
+    since: datetime
+
+
+@dataclass(frozen=True, slots=True)
 class Connection:
     """How things stand with Keycloak.
 
@@ -57,7 +74,8 @@ class Connection:
         failure_count: Failures counted towards the threshold.
         opened_at: When the circuit opened; None while it is closed.
         realm_faults: Realms that wait for their configuration to be mended.
-        maintenance: Whether an operator has stopped deliveries on purpose.
+        maintenance: Whether an operator has stopped all deliveries on purpose.
+        stops: What operators have stopped, who, when and why.
     """
 
     available: bool | Unknown
@@ -66,6 +84,7 @@ class Connection:
     opened_at: datetime | Unknown | None = None
     realm_faults: tuple[RealmFault, ...] = ()
     maintenance: bool = False
+    stops: tuple[Stop, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -265,7 +284,7 @@ def mode_of(report: StatusReport) -> Mode | Unknown:
     connection = report.connection
     return mode(
         connection.circuit_state,
-        realm_fault=bool(connection.realm_faults),
+        realm_fault=bool(connection.realm_faults or connection.stops),
         maintenance=connection.maintenance,
     )
 
@@ -364,7 +383,14 @@ def _connection(report: StatusReport) -> list[str]:
         grace = format_duration(report.configuration.grace_period)
         rows.append(row("Outage", f"CRITICAL, longer than the grace period of {grace}"))
     rows += [row("Realm Fault", f"{fault.realm}: {fault.reason}") for fault in connection.realm_faults]
+    rows += [row("Maintenance", describe_stop(stop, report.generated_at)) for stop in connection.stops]
     return rows
+
+
+def describe_stop(stop: Stop, now: datetime) -> str:
+    """Say in one line what was stopped, since when, by whom and why."""
+    line = f"{stop.realm or 'every realm'}, since {when(stop.since, now)}, by {stop.actor}"
+    return f"{line}: {stop.reason}" if stop.reason else line
 
 
 def _timestamps(report: StatusReport) -> list[str]:

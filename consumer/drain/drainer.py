@@ -278,7 +278,11 @@ class Drainer:
             return
         limit = self._policy.server_limit
         found = await self._store.suspects(shards, after=limit, limit=room + len(self._in_hand))
-        lanes = [lane for lane in found if lane.lane_id not in self._in_hand][:room]
+        lanes = [
+            lane
+            for lane in found
+            if lane.lane_id not in self._in_hand and self._realms.resting(lane.realm) <= 0
+        ][:room]
         if not lanes:
             return
         # In hand before the fold is read: nobody changes it any more.

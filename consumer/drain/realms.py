@@ -45,12 +45,19 @@ class RealmWatch:
         self._on_state = on_state
         self._clock = clock
         self._resting_until: dict[str, float] = {}
+        self._stopped: frozenset[str] = frozenset()
         self._well: set[str] = set()
         self._locks: dict[str, asyncio.Lock] = {}
 
     def resting(self, realm: str) -> float:
         """Seconds that lanes of this realm should still rest."""
+        if realm in self._stopped:
+            return self._pause
         return max(0.0, self._resting_until.get(realm, 0.0) - self._clock())
+
+    def maintain(self, realms: frozenset[str]) -> None:
+        """An operator has stopped these realms on purpose, and no others."""
+        self._stopped = realms
 
     async def at_fault(self, realm: str) -> bool:
         """Ask the realm's control call whether it fails too, so that no user is to blame; callers at once share the answer."""

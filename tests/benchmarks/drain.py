@@ -26,6 +26,7 @@ from consumer.delivery.outcome import Delivered, Outcome, Reason
 from consumer.drain.caller import Caller
 from consumer.drain.charging import Evidence
 from consumer.drain.drainer import Drainer
+from consumer.drain.executor import CommandExecutor
 from consumer.drain.healer import Healer
 from consumer.drain.judge import Judge
 from consumer.drain.leases import LeaseKeeper
@@ -33,6 +34,7 @@ from consumer.drain.policy import DrainPolicy
 from consumer.drain.realms import RealmWatch
 from consumer.drain.turns import Turns
 from consumer.outbox.circuit_store import CircuitStore
+from consumer.outbox.command_store import CommandStore
 from consumer.outbox.database import Database
 from consumer.outbox.drain_store import DrainStore
 from consumer.outbox.lease_store import LeaseStore
@@ -155,6 +157,7 @@ async def draining(
         Turns(caller=caller, judge=judge, circuit=circuit, realms=realms, policy=policy),
         Healer(store=store, caller=caller, judge=judge, circuit=circuit, instance=instance),
         realms,
+        CommandExecutor(CommandStore(database, owner=instance)),
         policy=policy,
         instance=instance,
     )

@@ -42,6 +42,7 @@ SELECT 'realms', COUNT(*) FROM realms UNION ALL
 SELECT 'backlog', COUNT(*) FROM backlog UNION ALL
 SELECT 'housekeeping', COUNT(*) FROM housekeeping UNION ALL
 SELECT 'commands', COUNT(*) FROM commands UNION ALL
+SELECT 'maintenance', COUNT(*) FROM maintenance UNION ALL
 SELECT 'deletions', COUNT(*) FROM deletions UNION ALL
 SELECT 'audit', COUNT(*) FROM audit;
 

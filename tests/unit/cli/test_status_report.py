@@ -315,6 +315,7 @@ class TestJson:
                 "outage_critical": False,
                 "realm_faults": [],
                 "maintenance": False,
+                "stops": [],
             },
             "timestamps": {
                 "last_success": "2026-02-07T10:30:45Z",

@@ -215,7 +215,7 @@ class Instance:
             topic="t",
             kafka_group="kcsync",
         )
-        realms = RealmWatch(
+        self.realms = realms = RealmWatch(
             self._control_call,
             cast(CircuitStore, MemoryRealmStore(bench.database)),
             pause=policy.realm_pause,
