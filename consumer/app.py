@@ -108,6 +108,7 @@ def open_keycloak(settings: Settings) -> Keycloak:
         timeout_seconds=settings.keycloak_timeout.total_seconds(),
         max_calls=settings.keycloak_calls,
         ssl_context=None if ca_file is None else client_tls("KCSYNC_KEYCLOAK", ca_file=ca_file),
+        protect_role_holders=settings.protect_role_holders == "on",
     )
 
 
@@ -232,7 +233,12 @@ class Consumer:
         else:
             store = ConfinedDrainStore(database, owner=instance, confines=confines)
         caller = Caller(
-            delivery=Delivery(keycloak=keycloak, keys=keys, delete_mode=settings.delete_mode),
+            delivery=Delivery(
+                keycloak=keycloak,
+                keys=keys,
+                delete_mode=settings.delete_mode,
+                protected_users=settings.protected_users,
+            ),
             leases=self.leases,
             policy=policy,
             tracer=tracer,

@@ -85,6 +85,9 @@ def display(value: object) -> str:
             return "true" if value else "false"
         case timedelta():
             return format_duration(value)
+        case frozenset():
+            # Names of users stand in no log, and the start banner is one.
+            return f"{len(value)} listed"
         case tuple():
             return ", ".join(value)
         case _:

@@ -14,6 +14,7 @@ from pydantic import AfterValidator, BeforeValidator, Field, InstanceOf
 
 from consumer.database_address import DatabaseAddress
 from consumer.durations import parse_duration
+from producer_lib import username_key
 
 NEVER: Final = "never"
 """A retention that keeps for ever."""
@@ -68,6 +69,15 @@ def _listed(value: object) -> object:
     return names
 
 
+def _usernames(value: object) -> object:
+    if not isinstance(value, str):
+        return value
+    names = [name.strip() for name in value.split(",")]
+    if not all(names):
+        raise ValueError("it is empty or has an empty name in it")
+    return frozenset(username_key(name) for name in names)
+
+
 def _lane_policies(value: object) -> object:
     if not isinstance(value, str):
         return value
@@ -119,6 +129,7 @@ Retention = Annotated[timedelta | Literal["never"], BeforeValidator(_retention)]
 Servers = Annotated[str, AfterValidator(_servers)]
 WebAddress = Annotated[str, AfterValidator(_web_address)]
 Names = Annotated[tuple[str, ...], BeforeValidator(_listed)]
+Usernames = Annotated[frozenset[str], BeforeValidator(_usernames)]
 LanePolicies = Annotated[tuple[str, ...], BeforeValidator(_lane_policies)]
 KafkaName = Annotated[str, Field(pattern=r"^[A-Za-z0-9._-]{1,249}$")]
 Address = Annotated[InstanceOf[DatabaseAddress], BeforeValidator(_address)]

@@ -34,6 +34,7 @@ from consumer.setting_values import (
     Names,
     Retention,
     Servers,
+    Usernames,
     WebAddress,
     own_name,
     upper,
@@ -306,6 +307,19 @@ class Settings(BaseModel):
         default=5 * _MINUTE, ge=_SECOND / 10, le=_DAY, description="The longest wait between two attempts."
     )
 
+    protected_users: Usernames = Field(
+        default=frozenset(),
+        description="Users of any realm who are never touched, beside service accounts: an event about one is a dead "
+        "letter (`user_protected`), and Keycloak is not asked. Name those who must get in when all else fails.",
+        json_schema_extra={"allowed": "usernames separated by commas", "default": "nobody"},
+    )
+    protect_role_holders: Literal["on", "off"] = Field(
+        default="off",
+        description="Whether holders of realm-management roles, their own or by a role or group, are never deleted or "
+        "disabled, nor given another password or e-mail address. Keycloak shows roles only to a client that also has "
+        "view-clients of realm-management, which lets it read client secrets; without that role such changes wait. "
+        "It costs one more call per user and five minutes.",
+    )
     lane_policy: LanePolicies = Field(
         default=("user_create=hold",),
         description="What a dead letter does to its user's later changes, by kind: they go on, or wait until an operator "

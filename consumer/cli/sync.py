@@ -65,7 +65,7 @@ async def sync_once(settings: Settings, confines: Confines, *, ignore_backoff: b
         if ignore_backoff and (hurried := await waiting_heads(database, confines.lane)):
             tally = await ask(settings, database, hurried, why="sync-now --ignore-backoff")
             typer.echo(f"  {tally.done} that waited for their next attempt are due now")
-        alive = (await read_overview(database)).alive
+        alive = (await read_overview(database)).draining
         if alive:
             typer.echo(f"{len(alive)} running instances take new work at once; following them")
             state = await _follow(settings, database, sync, confines.limit)

@@ -21,6 +21,7 @@ class Operation(StrEnum):
     FIND = "user search"
     READ = "user read"
     CREDENTIALS = "credentials read"
+    ROLES = "roles read"
     CREATE = "user create"
     UPDATE = "user update"
     SET_PASSWORD = "password reset"  # noqa: S105 - a name, not a password.

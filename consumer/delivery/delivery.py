@@ -20,6 +20,7 @@ from consumer.delivery.outcome import (
     Outcome,
     Reason,
 )
+from consumer.delivery.protection import is_protected_name, refused_by_name
 from consumer.delivery.redact import mask, strings_in
 
 if TYPE_CHECKING:
@@ -42,9 +43,18 @@ class Delivery:
         keycloak: Where to.
         keys: Open sealed passwords.
         delete_mode: What a delete without a mode means.
+        protected_users: Username keys of users who are never touched, beside service accounts.
     """
 
-    def __init__(self, *, keycloak: Keycloak, keys: KeyRing, delete_mode: DeleteMode = "delete") -> None:
+    def __init__(
+        self,
+        *,
+        keycloak: Keycloak,
+        keys: KeyRing,
+        delete_mode: DeleteMode = "delete",
+        protected_users: frozenset[str] = frozenset(),
+    ) -> None:
+        self._protected_users = protected_users
         self._keycloak = keycloak
         self._keys = keys
         self._delete_mode = delete_mode
@@ -71,6 +81,8 @@ class Delivery:
             asyncio.CancelledError: The caller was cancelled; a call under way may have taken effect.
             Exception: This is a defect.
         """
+        if is_protected_name(change.username_key, self._protected_users):
+            return refused_by_name()
         handler = self._handlers.get(change.kind)
         if handler is None:
             return _local(
@@ -112,6 +124,8 @@ class Delivery:
             asyncio.CancelledError: The caller was cancelled; a call under way may have taken effect.
             Exception: This is a defect.
         """
+        if is_protected_name(known.username_key, self._protected_users):
+            return refused_by_name()
 
         async def make_equal() -> Outcome:
             return await converge(known, self._keycloak.users(known.realm), self._keys)

@@ -63,6 +63,7 @@ class Keycloak:
         max_calls: Calls under way at a time, all realms together. Further ones wait for a free slot before they start.
         control_timeout_seconds: Limit of a control call, token included.
         ssl_context: Trust and client certificate; None means the system's trust.
+        protect_role_holders: Whether holders of realm-management roles are looked up and never touched.
         clock: Monotonic seconds, for `ControlResult`.
     """
 
@@ -77,6 +78,7 @@ class Keycloak:
         max_calls: int = 16,
         control_timeout_seconds: float = CONTROL_TIMEOUT_SECONDS,
         ssl_context: ssl.SSLContext | None = None,
+        protect_role_holders: bool = False,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._timeout_seconds = timeout_seconds
@@ -102,7 +104,8 @@ class Keycloak:
             for realm in names
         }
         self._users = {
-            realm: RealmUsers(connection, realm) for realm, connection in self._connections.items()
+            realm: RealmUsers(connection, realm, protect_role_holders=protect_role_holders)
+            for realm, connection in self._connections.items()
         }
         self._control_slots = {realm: asyncio.Semaphore(1) for realm in names}
 

@@ -50,6 +50,7 @@ class Reason(StrEnum):
     USER_MISSING = "user_missing"
     NOT_APPLIED = "not_applied"
     USER_READ_ONLY = "user_read_only"
+    USER_PROTECTED = "user_protected"
 
     # About Keycloak
     CONNECTION_FAILED = "connection_failed"
@@ -72,6 +73,7 @@ class Reason(StrEnum):
 
     # About this process
     KIND_UNREGISTERED = "kind_unregistered"
+    ROLES_UNREADABLE = "roles_unreadable"
     UNKNOWN_SEALING_KEY = "unknown_sealing_key"
     PASSWORD_UNREADABLE = "password_unreadable"  # noqa: S105 - a reason code.
     INTERNAL_ERROR = "internal_error"

@@ -13,6 +13,7 @@ from urllib.parse import quote
 
 from keycloak import KeycloakConnectionError
 from keycloak.urls_patterns import (
+    URL_ADMIN_CLIENTS,
     URL_ADMIN_RESET_PASSWORD,
     URL_ADMIN_USER,
     URL_ADMIN_USER_CREDENTIALS,
@@ -23,6 +24,7 @@ from consumer.delivery.answer import Operation, parse_json
 from consumer.delivery.classify import classify_answer, classify_silence, unreadable_answer
 from consumer.delivery.connection import RealmConnection, answer_of
 from consumer.delivery.errors import CallFailed
+from consumer.delivery.protection import RoleWatch, needs_look
 from consumer.delivery.transport import NoAnswer
 
 if TYPE_CHECKING:
@@ -39,11 +41,16 @@ class RealmUsers:
     Args:
         connection: The realm's connection.
         realm: The realm.
+        protect_role_holders: Whether who may manage the realm is looked up before a call that hurts, and refused.
     """
 
-    def __init__(self, connection: RealmConnection, realm: str) -> None:
+    def __init__(
+        self, connection: RealmConnection, realm: str, *, protect_role_holders: bool = False
+    ) -> None:
         self._connection = connection
         self._realm = realm
+        self._roles = RoleWatch(self._may_manage) if protect_role_holders else None
+        self._management: str | None = None
 
     async def find(self, username_key: str, *, operation: Operation = Operation.FIND) -> str | None:
         """Return the id of the user of exactly this username, or None if there is none."""
@@ -84,6 +91,8 @@ class RealmUsers:
 
     async def update(self, user_id: str, representation: Mapping[str, Any]) -> None:
         """Write the given fields of a user. With `attributes` among them, the rest of the profile is replaced."""
+        if self._roles is not None and needs_look(representation):
+            await self._roles.check(user_id)
         await self._expect(
             Operation.UPDATE,
             204,
@@ -92,6 +101,8 @@ class RealmUsers:
 
     async def set_password(self, user_id: str, password: str, *, temporary: bool) -> None:
         """Give a user a password. `temporary` makes them choose another at the next login."""
+        if self._roles is not None:
+            await self._roles.check(user_id)
         await self._expect(
             Operation.SET_PASSWORD,
             204,
@@ -115,9 +126,42 @@ class RealmUsers:
 
     async def delete(self, user_id: str) -> None:
         """Delete a user."""
+        if self._roles is not None:
+            await self._roles.check(user_id)
         await self._expect(
             Operation.DELETE, 204, self._connection.a_raw_delete(self._path(URL_ADMIN_USER, user_id))
         )
+
+    async def _may_manage(self, user_id: str) -> bool:
+        """Whether a user holds a role of realm-management: their own, by another role, or by a group.
+
+        Keycloak shows that only to a client with `view-clients`; with `manage-users` alone, `role-mappings` of anybody
+        is an empty object (seen with 26.7.4).
+        """
+        if self._management is None:
+            self._management = await self._management_client()
+        response = await self._expect(
+            Operation.ROLES,
+            200,
+            self._connection.a_raw_get(
+                f"{self._path(URL_ADMIN_USER, user_id)}/role-mappings/clients/{quote(self._management, safe='')}/composite"
+            ),
+        )
+        match parse_json(response.content):
+            case list(roles):
+                return bool(roles)
+        raise CallFailed(unreadable_answer(Operation.ROLES, answer_of(response)))
+
+    async def _management_client(self) -> str:
+        # In the realm master, each realm's management client is named after that realm.
+        name = "master-realm" if self._realm == "master" else "realm-management"
+        response = await self._expect(
+            Operation.ROLES, 200, self._connection.a_raw_get(self._path(URL_ADMIN_CLIENTS), clientId=name)
+        )
+        match parse_json(response.content):
+            case [{"id": str(client)}]:
+                return client
+        raise CallFailed(unreadable_answer(Operation.ROLES, answer_of(response)))
 
     def _path(self, pattern: str, user_id: str = "") -> str:
         return pattern.format(**{"realm-name": quote(self._realm, safe=""), "id": quote(user_id, safe="")})
