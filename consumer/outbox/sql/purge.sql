@@ -19,10 +19,11 @@ UPDATE housekeeping SET owner = NULL, deadline = NOW(6), finished_at = NOW(6) WH
 
 -- name: expired
 -- The next entries of a state whose retention has passed, in the order of their end, locked.
--- A dead letter is kept while its lane is held or has open entries: it may be what they wait for. Index: by_state; for
--- what is kept: lane.
+-- A dead letter is kept while it holds its lane, or its lane is held or has open entries. Index: by_state; for
+-- what is kept: lane, held.
 SELECT e.entry_id, e.ended_at, e.state = 'DEAD_LETTER' AND (
     EXISTS (SELECT 1 FROM lanes l WHERE l.lane_id = e.lane_id AND l.state = 'HELD')
+    OR EXISTS (SELECT 1 FROM folds f WHERE f.held_by_entry = e.entry_id)
     OR EXISTS (SELECT 1 FROM entries o FORCE INDEX (lane) WHERE o.lane_id = e.lane_id AND o.is_open = 1)) AS kept
 FROM entries e FORCE INDEX (by_state)
 WHERE e.state = %(state)s AND e.ended_at >= %(after)s AND e.ended_at < NOW(6) - INTERVAL %(seconds)s SECOND
@@ -35,6 +36,7 @@ SELECT COUNT(*) AS n FROM entries e FORCE INDEX (by_state)
 WHERE e.state = %(state)s AND e.ended_at < NOW(6) - INTERVAL %(seconds)s SECOND
   AND (e.state <> 'DEAD_LETTER' OR NOT (
     EXISTS (SELECT 1 FROM lanes l WHERE l.lane_id = e.lane_id AND l.state = 'HELD')
+    OR EXISTS (SELECT 1 FROM folds f WHERE f.held_by_entry = e.entry_id)
     OR EXISTS (SELECT 1 FROM entries o FORCE INDEX (lane) WHERE o.lane_id = e.lane_id AND o.is_open = 1)));
 
 -- name: delete_attempts

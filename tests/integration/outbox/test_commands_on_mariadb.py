@@ -137,3 +137,27 @@ async def test_a_zombie_changes_nothing(bench: Bench, database: Database, lost: 
     assert len(written) == (not lost)
     assert bench.counts() == ({"HELD": 1, "PENDING": 2} if lost else {"PENDING": 3})
     assert bench.value("SELECT COUNT(*) FROM audit") == (not lost)
+
+
+async def test_a_dead_letter_that_holds_its_lane_is_never_purged(bench: Bench, database: Database) -> None:
+    """Not even when nothing stands behind it, and the hint of the lane was lost."""
+    entry = await held_alice(bench, database, behind=0)
+    bench.change(
+        "UPDATE entries SET state = 'DEAD_LETTER', ended_at = NOW(6) - INTERVAL 100 DAY WHERE entry_id = %s",
+        entry,
+    )
+    bench.change("UPDATE lanes SET state = 'IDLE'")
+    bench.change(
+        "INSERT INTO folds (lane_id, shard, fields, held_by_entry, held_reason) VALUES (%s, %s, '{}', %s, 'conflict')",
+        ALICE,
+        ALICE[0],
+        entry,
+    )
+
+    kept = await bench.kcsync("cleanup")
+    left = bench.value("SELECT COUNT(*) FROM entries")
+    bench.change("UPDATE folds SET held_by_entry = NULL")
+    await bench.kcsync("cleanup")
+
+    assert kept.code == 0, kept.err
+    assert (left, bench.value("SELECT COUNT(*) FROM entries")) == (1, 0)
