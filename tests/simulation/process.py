@@ -23,6 +23,7 @@ from consumer.delivery.passwords import KeyRing
 from consumer.drain.caller import Caller
 from consumer.drain.charging import Evidence
 from consumer.drain.drainer import Drainer
+from consumer.drain.executor import CommandExecutor
 from consumer.drain.healer import Healer
 from consumer.drain.judge import Judge
 from consumer.drain.leases import LeaseKeeper
@@ -34,6 +35,7 @@ from consumer.ingest.kafka import KafkaAddress, KafkaReader
 from consumer.ingest.pausing import PausePolicy, PauseReason
 from consumer.outbox.audit import AuditStore
 from consumer.outbox.circuit_store import CircuitStore
+from consumer.outbox.command_store import CommandStore
 from consumer.outbox.drain_store import DrainStore
 from consumer.outbox.errors import OutboxError
 from consumer.outbox.ingest_store import IngestStore
@@ -42,7 +44,7 @@ from tests.simulation.kafka import SimReader
 from tests.simulation.keycloak_link import SimDelivery, SimKeycloak
 from tests.simulation.outbox import Remote, SimDrainStore, SimIngestStore
 from tests.simulation.virtual_loop import Host
-from tests.unit.drain.outbox_in_memory import MemoryLeaseStore, MemoryRealmStore
+from tests.unit.drain.outbox_in_memory import MemoryCommandStore, MemoryLeaseStore, MemoryRealmStore
 
 if TYPE_CHECKING:
     from tests.simulation.world import World
@@ -65,6 +67,8 @@ DRAIN = DrainPolicy(
     sweep_interval=15.0,
     realm_pause=3.0,
     server_limit=SERVER_LIMIT,
+    # Nobody is there to release a lane.
+    holding=frozenset(),
 )
 """The defaults, some three times faster, so that a minute holds several leases, backoffs and outages."""
 CIRCUIT = CircuitPolicy(
@@ -208,6 +212,9 @@ class SimProcess:
             ),
             parts.healer(store=store, caller=caller, judge=self._judge, circuit=self.circuit, instance=name),
             watch,
+            CommandExecutor(
+                cast(CommandStore, self._remote(MemoryCommandStore(world.database, name), "commands"))
+            ),
             policy=DRAIN,
             instance=name,
             clock=clock,

@@ -211,14 +211,14 @@ QUERIES = {
         PURGE["expired"],
         expired("DEAD_LETTER", limit=100),
         {"e": "by_state", "l": "PRIMARY", "o": "lane"},
-        500,
+        700,
         expects=30_000,
     ),
     "counting dead letters past their retention": Query(
         PURGE["count_expired"],
         {"state": "DEAD_LETTER", "seconds": WEEK},
         {"e": "by_state", "o": "lane"},
-        2_500,
+        3_500,
         expects=30_000,
     ),
     "removing attempts": Query(
