@@ -375,11 +375,12 @@ def _hint_after(written: WriteBack) -> LaneHint:
             case EntryState.PENDING if settlement.delay > 0:
                 return LaneHint(lane=lane, state="WAITING", delay=settlement.delay)
             case EntryState.PENDING:
-                return LaneHint(lane=lane, state="READY", priority=settlement.head.priority)
+                return LaneHint(lane=lane, state="READY")
             case EntryState.HELD:
                 return LaneHint(lane=lane, state="HELD")
     last = written.settlements[-1].head
-    if last.is_last:
+    if last.next_priority is None:
         return LaneHint(lane=lane, state="IDLE")
     # More stands behind. It goes to the end of the queue, so that long lanes do not starve the others.
-    return LaneHint(lane=lane, state="READY", priority=last.next_priority)
+    less_urgent = last.next_priority > lane.priority
+    return LaneHint(lane=lane, state="READY", priority=last.next_priority, recount=less_urgent)

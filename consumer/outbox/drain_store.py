@@ -26,12 +26,13 @@ _UNKNOWN = Fold()
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ReadyLane:
-    """A lane that may go on, as its row says. `arrivals` is its tail when we looked."""
+    """A lane that may go on, as its row says. `arrivals` is its tail, `priority` its urgency when we looked."""
 
     lane_id: bytes
     realm: str
     username_key: str
     arrivals: int
+    priority: int
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -39,6 +40,7 @@ class Head:
     """The head of a lane: its lowest open entry, with what is known of the user.
 
     `followers` are the entries directly behind it, in order, as far as they were read; a follower has none itself.
+    `next_priority` is the most urgent of what was read behind it, and None if nothing stood there.
     """
 
     lane: ReadyLane
@@ -71,11 +73,6 @@ class Head:
     def shard(self) -> int:
         """The shard of its lane."""
         return shard_of(self.lane.lane_id)
-
-    @property
-    def is_last(self) -> bool:
-        """Whether nothing stood behind it when we looked."""
-        return self.next_priority is None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -133,12 +130,17 @@ class WriteBack:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LaneHint:
-    """Where a lane's head stands: state IDLE, READY, WAITING (for `delay` seconds) or HELD."""
+    """Where a lane's head stands: state IDLE, READY, WAITING (for `delay` seconds) or HELD.
+
+    `priority` is the most urgent of the open entries we saw. With `recount`, the entry that made the lane as urgent as
+    it was has gone, and all of its open entries are asked.
+    """
 
     lane: ReadyLane
     state: str
     delay: float | None = None
     priority: int | None = None
+    recount: bool = False
 
 
 class DrainStore:
@@ -268,17 +270,31 @@ class DrainStore:
         """Put lanes where their heads stand. Hints may be lost: the sweep reconciles them."""
         if not hints:
             return
+        counted = await self._recount([hint.lane.lane_id for hint in hints if hint.recount])
         rows = [
             {
                 "lane": hint.lane.lane_id.hex(),
                 "state": hint.state,
-                "arrivals": hint.lane.arrivals,
-                "priority": hint.priority,
+                "arrivals": arrivals,
+                "priority": priority,
+                "recounted": int(hint.lane.lane_id in counted),
                 "delay_us": None if hint.delay is None else int(hint.delay * 1e6),
             }
             for hint in sorted(hints, key=lambda hint: hint.lane.lane_id)
+            for arrivals, priority in [
+                counted.get(hint.lane.lane_id, (hint.lane.arrivals, hint.priority)),
+            ]
         ]
         await self._database.execute(_SQL["hint_lanes"], {"rows": orjson.dumps(rows).decode()})
+
+    async def _recount(self, lanes: Sequence[bytes]) -> dict[bytes, tuple[int, int]]:
+        """Tail and most urgent open entry of lanes, both of one moment."""
+        if not lanes:
+            return {}
+        rows = await self._database.fetch(_SQL["recount"], {"lanes": tuple(lanes)})
+        return {
+            row["lane_id"]: (row["arrivals"], row["priority"]) for row in rows if row["priority"] is not None
+        }
 
     async def wake(self, shards: Collection[int]) -> int:
         """Make waiting lanes ready whose time has come; how many."""
@@ -378,6 +394,7 @@ def _lane(row: Row) -> ReadyLane:
         realm=row["realm"],
         username_key=row["username_key"],
         arrivals=row["arrivals"],
+        priority=row["priority"],
     )
 
 

@@ -1,8 +1,8 @@
 -- name: ready_lanes
--- Lanes that may go on, most urgent first, oldest first. Index: ready.
+-- Lanes that may go on, those that waited longest for their priority first (docs/decisions/0020). Index: urgent.
 SELECT lane_id, shard, realm, username_key, arrivals, priority FROM lanes
 WHERE state = 'READY' AND shard IN %(shards)s AND lane_id NOT IN %(in_hand)s
-ORDER BY priority, ready_since LIMIT %(limit)s;
+ORDER BY urgent_at LIMIT %(limit)s;
 
 -- name: wake_lanes
 -- Waiting lanes whose time has come. They keep their place: what an outage cut off goes first. Index: waiting.
@@ -39,7 +39,7 @@ FROM folds WHERE lane_id IN %(lanes)s;
 
 -- name: suspects
 -- Lanes whose doubt is old enough to be healed, unless an entry of theirs is in doubt itself. Index: suspect.
-SELECT l.lane_id, l.realm, l.username_key, l.arrivals FROM folds f JOIN lanes l ON l.lane_id = f.lane_id
+SELECT l.lane_id, l.realm, l.username_key, l.arrivals, l.priority FROM folds f JOIN lanes l ON l.lane_id = f.lane_id
 WHERE f.suspect_since < NOW(6) - INTERVAL %(after)s SECOND AND f.shard IN %(shards)s
   AND NOT EXISTS (SELECT 1 FROM entries e WHERE e.lane_id = f.lane_id AND e.is_open = 1
     AND (e.maybe_applied_since IS NOT NULL OR e.claimed_at IS NOT NULL))
@@ -129,16 +129,23 @@ ON DUPLICATE KEY UPDATE user_exists = VALUES(user_exists), exists_topic_id = VAL
 INSERT INTO marks (topic_id, partition_no, log_offset, kind, lane_id) VALUES (%s, %s, %s, %s, %s)
 ON DUPLICATE KEY UPDATE marked_at = VALUES(marked_at);
 
+-- name: recount
+-- The most urgent open entry of each of these lanes, and the tail it was found with. Index: lane.
+SELECT l.lane_id, l.arrivals,
+  (SELECT MIN(e.priority) FROM entries e WHERE e.lane_id = l.lane_id AND e.is_open = 1) AS priority
+FROM lanes l WHERE l.lane_id IN %(lanes)s;
+
 -- name: hint_lanes
--- Put lanes where their head stands. Idle only if nothing arrived since we looked.
+-- Put lanes where their head stands. Idle only if nothing arrived since we looked; less urgent only then, too.
 UPDATE JSON_TABLE(%(rows)s, '$[*]' COLUMNS (
     lane VARCHAR(32) PATH '$.lane', state VARCHAR(8) PATH '$.state', arrivals BIGINT UNSIGNED PATH '$.arrivals',
-    priority INT PATH '$.priority', delay_us BIGINT PATH '$.delay_us')) j
+    priority INT PATH '$.priority', recounted INT PATH '$.recounted', delay_us BIGINT PATH '$.delay_us')) j
 STRAIGHT_JOIN lanes l ON l.lane_id = UNHEX(j.lane)
 SET l.state = IF(j.state = 'IDLE' AND l.arrivals <> j.arrivals, 'READY', j.state),
   l.ready_since = IF(j.state IN ('IDLE', 'READY'), NOW(6), l.ready_since),
-  l.due_at = NOW(6) + INTERVAL j.delay_us MICROSECOND, 
-  l.priority = IF(l.arrivals = j.arrivals, COALESCE(j.priority, l.priority), l.priority);
+  l.due_at = NOW(6) + INTERVAL j.delay_us MICROSECOND,
+  l.priority = CASE WHEN j.priority IS NULL THEN l.priority
+    WHEN j.recounted = 1 AND l.arrivals = j.arrivals THEN j.priority ELSE LEAST(l.priority, j.priority) END;
 
 -- name: asleep_lanes
 -- Lanes that sleep although they have work: idle, or held though their head is not.
@@ -152,7 +159,9 @@ WHERE e.state = 'PENDING' AND e.ended_at IS NULL AND e.entry_id > %(after)s AND 
 
 -- name: rouse_lanes
 -- Let the scheduler look at these lanes again.
-UPDATE lanes SET state = 'READY', ready_since = NOW(6) WHERE lane_id IN %(lanes)s AND state IN ('IDLE', 'HELD');
+UPDATE lanes l SET l.state = 'READY', l.ready_since = NOW(6), l.priority = COALESCE(
+    (SELECT MIN(e.priority) FROM entries e WHERE e.lane_id = l.lane_id AND e.is_open = 1), l.priority)
+WHERE l.lane_id IN %(lanes)s AND l.state IN ('IDLE', 'HELD');
 
 -- name: open_range
 -- The ids between which open entries stand. Index: by_state, its two ends (a pending entry has not ended).
