@@ -51,7 +51,15 @@ from consumer.telemetry.trouble import Trouble
 from consumer.tls import client_tls
 from consumer.version import VERSION
 
-__all__ = ["Consumer", "kafka_address", "open_database", "open_keycloak", "purge_store", "wait_for_database"]
+__all__ = [
+    "Consumer",
+    "drain_policy",
+    "kafka_address",
+    "open_database",
+    "open_keycloak",
+    "purge_store",
+    "wait_for_database",
+]
 
 _log = structlog.get_logger("kcsync")
 _GRACE = 20.0
@@ -132,6 +140,25 @@ def kafka_address(settings: Settings) -> KafkaAddress:
     )
 
 
+def drain_policy(settings: Settings) -> DrainPolicy:
+    """The drain's numbers, with those of single kinds."""
+    max_age = settings.pending_max_age
+    return DrainPolicy(
+        batch=settings.batch_size,
+        max_attempts=settings.max_attempts,
+        backoff_base=settings.backoff_base.total_seconds(),
+        backoff_factor=settings.backoff_factor,
+        backoff_cap=settings.backoff_cap.total_seconds(),
+        call_timeout=settings.keycloak_timeout.total_seconds(),
+        lease=settings.lease.total_seconds(),
+        sweep_interval=settings.sync_interval.total_seconds(),
+        server_limit=settings.server_limit.total_seconds(),
+        merge_limit=MERGE_LIMIT if settings.merge == "on" else 1,
+        pending_max_age=max_age.total_seconds() if isinstance(max_age, timedelta) else None,
+        kinds={each.kind: drain_policy(settings.of_kind(each.kind)) for each in settings.kind_overrides},
+    )
+
+
 async def wait_for_database(database: Database, on_state: Callable[[str], None]) -> None:
     """Migrate as soon as MariaDB answers; until then say why we wait, and try again with growing pauses."""
     backoff = Backoff(base=0.5, cap=15.0, uniform=random.uniform)
@@ -179,18 +206,7 @@ class Consumer:
             calls=settings.keycloak_calls,
             on_change=self._circuit_changed,
         )
-        policy = DrainPolicy(
-            batch=settings.batch_size,
-            max_attempts=settings.max_attempts,
-            backoff_base=settings.backoff_base.total_seconds(),
-            backoff_factor=settings.backoff_factor,
-            backoff_cap=settings.backoff_cap.total_seconds(),
-            call_timeout=settings.keycloak_timeout.total_seconds(),
-            lease=settings.lease.total_seconds(),
-            sweep_interval=settings.sync_interval.total_seconds(),
-            server_limit=settings.server_limit.total_seconds(),
-            merge_limit=MERGE_LIMIT if settings.merge == "on" else 1,
-        )
+        policy = drain_policy(settings)
         self._judge = Judge(circuit=self.circuit, evidence=self._evidence, policy=policy)
         self._presence = LeaseStore(
             database, owner=instance, roles=_ROLES[settings.role], version=VERSION, seconds=policy.lease

@@ -86,7 +86,7 @@ def display(value: object) -> str:
         case timedelta():
             return format_duration(value)
         case tuple():
-            return ", ".join(value)
+            return ", ".join(map(str, value))
         case _:
             return str(value)
 

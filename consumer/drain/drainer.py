@@ -39,6 +39,8 @@ _log = structlog.get_logger(__name__)
 _LOOK_EVERY = 0.25
 _WAKE_EVERY = 0.5
 _PAUSE_AFTER_FAULT = 1.0
+_PARK = 600.0
+"""Seconds after which a parked lane is looked at even if nobody let it go on."""
 
 
 @dataclass(slots=True)
@@ -90,6 +92,8 @@ class Drainer:
             gather=policy.gather,
         )
         self._in_hand: dict[bytes, ReadyLane] = {}
+        self._caps = {kind: of.batch for kind, of in policy.kinds.items() if of.batch < policy.batch}
+        self._capped: dict[bytes, str] = {}
         self._claimed: deque[Claimed | Suspect] = deque()
         self._running: set[asyncio.Task[None]] = set()
         self._hints: list[LaneHint] = []
@@ -146,6 +150,11 @@ class Drainer:
                 async with asyncio.timeout(_LOOK_EVERY):
                     await self._wake.wait()
             self._wake.clear()
+            self._turns.ages.tick(
+                self._clock(),
+                reachable=self._circuit.allowed_calls > 0,
+                at_fault=self._realms.at_fault_now,
+            )
             try:
                 await self._flush_hints()
                 if self._circuit.allowed_calls == 0:
@@ -155,6 +164,7 @@ class Drainer:
                     await self._store.wake(self._leases.shards)
                     await self._find_suspects()
                     woken_at = self._clock()
+                await self._unpark()
                 await self._claim_more()
                 self._trouble.over()
             except OutboxError as error:
@@ -184,7 +194,7 @@ class Drainer:
         finally:
             for lane in lanes:
                 if lane.lane_id not in kept:
-                    self._in_hand.pop(lane.lane_id, None)
+                    self._let_go(lane.lane_id)
         if kept or self._hints:
             # There may be more. Without either the same lanes would be found again at once.
             self._wake.set()
@@ -204,7 +214,12 @@ class Drainer:
                 self._hints.append(LaneHint(lane=lane, state="HELD"))
             elif head.due_in > 0 or resting > 0:
                 self._hints.append(LaneHint(lane=lane, state="WAITING", delay=max(head.due_in, resting)))
+            elif head.kind in self._caps and self._room_of(head.kind) <= 0:
+                # Out of the way of other kinds, which would never be found behind a thousand of this one.
+                self._hints.append(LaneHint(lane=lane, state="WAITING", delay=_PARK, parked=head.kind))
             else:
+                if head.kind in self._caps:
+                    self._capped[lane.lane_id] = head.kind
                 due.append(group_of(head, limit=self._turns.merge_limit_of(head)))
         margin = self._policy.call_timeout + self._policy.call_margin
         claims = await self._store.claim([member for group in due for member in group], margin=margin)
@@ -217,6 +232,19 @@ class Drainer:
                 self._claimed.append(Claimed(taken, token, claimed_at, claimed_clock))
                 kept.add(group[0].lane.lane_id)
         return kept
+
+    def _room_of(self, kind: str) -> int:
+        """How many more calls of a capped kind may be in hand."""
+        return self._caps[kind] - sum(other == kind for other in self._capped.values())
+
+    async def _unpark(self) -> None:
+        for kind in self._caps:
+            if (room := self._room_of(kind)) > 0:
+                await self._store.unpark(self._leases.shards, kind, limit=room)
+
+    def _let_go(self, lane: bytes) -> None:
+        self._in_hand.pop(lane, None)
+        self._capped.pop(lane, None)
 
     async def _find_suspects(self) -> None:
         """Put lanes in hand whose doubt is older than the server limit: they are healed between two calls."""
@@ -286,7 +314,7 @@ class Drainer:
     def _written(self, write_backs: Sequence[WriteBack], fenced: set[bytes]) -> None:
         """The COMMIT of these is known: their lanes are free for the next look."""
         for written in write_backs:
-            self._in_hand.pop(written.lane.lane_id, None)
+            self._let_go(written.lane.lane_id)
             if written.lane.lane_id in fenced:
                 self.counts.fenced += 1
                 continue
@@ -344,7 +372,7 @@ class Drainer:
             _log.warning("claims not handed back", entries=len(claims), reason=str(error))
         for work in waiting:
             lane = work.lane if isinstance(work, Suspect) else work.head.lane
-            self._in_hand.pop(lane.lane_id, None)
+            self._let_go(lane.lane_id)
 
     async def _sweep(self) -> None:
         while True:

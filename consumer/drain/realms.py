@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Collection
 
 import structlog
 
@@ -47,6 +47,11 @@ class RealmWatch:
         self._resting_until: dict[str, float] = {}
         self._well: set[str] = set()
         self._locks: dict[str, asyncio.Lock] = {}
+
+    @property
+    def at_fault_now(self) -> Collection[str]:
+        """Realms whose fault is not over, resting or not."""
+        return self._resting_until.keys()
 
     def resting(self, realm: str) -> float:
         """Seconds that lanes of this realm should still rest."""

@@ -40,7 +40,8 @@ class Head:
     """The head of a lane: its lowest open entry, with what is known of the user.
 
     `followers` are the entries directly behind it, in order, as far as they were read; a follower has none itself.
-    `next_priority` is the most urgent of what was read behind it, and None if nothing stood there.
+    `next_priority` is the most urgent of what was read behind it, and None if nothing stood there. `eligible` is seconds
+    since its first call, as far as it could have been delivered in them.
     """
 
     lane: ReadyLane
@@ -65,6 +66,7 @@ class Head:
     due_in: float
     claimed_at: datetime | None
     maybe_applied_since: datetime | None
+    eligible: float
     next_priority: int | None
     fold: Fold = field(repr=False)
     followers: tuple[Head, ...] = field(default=(), repr=False)
@@ -133,7 +135,8 @@ class LaneHint:
     """Where a lane's head stands: state IDLE, READY, WAITING (for `delay` seconds) or HELD.
 
     `priority` is the most urgent of the open entries we saw. With `recount`, the entry that made the lane as urgent as
-    it was has gone, and all of its open entries are asked.
+    it was has gone, and all of its open entries are asked. `parked` is a kind: the lane, WAITING, goes on as soon as one
+    more call of that kind may be made.
     """
 
     lane: ReadyLane
@@ -141,6 +144,7 @@ class LaneHint:
     delay: float | None = None
     priority: int | None = None
     recount: bool = False
+    parked: str | None = None
 
 
 class DrainStore:
@@ -286,6 +290,28 @@ class DrainStore:
             ]
         ]
         await self._database.execute(_SQL["hint_lanes"], {"rows": orjson.dumps(rows).decode()})
+        parked = [
+            {"lane": hint.lane.lane_id.hex(), "kind": hint.parked}
+            for hint in hints
+            if hint.parked is not None
+        ]
+        if parked:
+            await self._database.execute(_SQL["park_lanes"], {"rows": orjson.dumps(parked).decode()})
+
+    async def unpark(self, shards: Collection[int], kind: str, limit: int) -> int:
+        """Make lanes ready that are parked for a kind, most urgent first; how many."""
+        if not shards:
+            return 0
+
+        async def work(tx: Transaction) -> int:
+            parameters = {"kind": kind, "shards": tuple(shards), "limit": limit}
+            lanes = {"lanes": tuple(row["lane_id"] for row in await tx.fetch(_SQL["parked"], parameters))}
+            if not lanes["lanes"]:
+                return 0
+            await tx.execute(_SQL["forget_parked"], lanes)
+            return await tx.execute(_SQL["unpark_lanes"], lanes)
+
+        return await self._database.transact(work)
 
     async def _recount(self, lanes: Sequence[bytes]) -> dict[bytes, tuple[int, int]]:
         """Tail and most urgent open entry of lanes, both of one moment."""
@@ -368,6 +394,7 @@ async def _write_entries(tx: Transaction, settlements: Sequence[Settlement]) -> 
             "attempts": s.attempts,
             "calls": _calls(s),
             "openings": s.openings,
+            "eligible_us": int(s.head.eligible * 1e6),
             "charged": int(s.charged),
             "delay_us": int(s.delay * 1e6) if s.state is EntryState.PENDING else None,
             "maybe": s.maybe_applied_since and s.maybe_applied_since.isoformat(sep=" "),
@@ -427,6 +454,7 @@ def _head(lane: ReadyLane, row: Row, behind: Sequence[Row], fold: Fold) -> Head:
         due_in=max(0.0, (row["due_in_us"] or 0) / 1e6),
         claimed_at=row["claimed_at"],
         maybe_applied_since=row["maybe_applied_since"],
+        eligible=row["eligible_us"] / 1e6,
         next_priority=min((r["priority"] for r in behind), default=None),
         fold=fold,
     )

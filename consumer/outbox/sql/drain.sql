@@ -25,7 +25,7 @@ FROM lanes l WHERE l.lane_id IN %(lanes)s;
 -- name: open_entries
 -- Entries by their ids, if they are open.
 SELECT entry_id, lane_id, topic_id, partition_no, log_offset, origin, kind, source, event_id, username, priority,
-  traceparent, tracestate, data, credential, state, state_reason, attempts, calls, openings, claimed_at,
+  traceparent, tracestate, data, credential, state, state_reason, attempts, calls, openings, claimed_at, eligible_us,
   maybe_applied_since, TIMESTAMPDIFF(MICROSECOND, NOW(6), next_attempt_at) AS due_in_us,
   TIMESTAMPDIFF(MICROSECOND, charged_at, NOW(6)) AS charged_ago_us
 FROM entries WHERE entry_id IN %(entries)s AND is_open = 1 ORDER BY entry_id;
@@ -90,11 +90,11 @@ WHERE e.state = 'PENDING' AND e.claim_token = j.token;
 UPDATE JSON_TABLE(%(rows)s, '$[*]' COLUMNS (
     entry_id BIGINT UNSIGNED PATH '$.entry_id', state VARCHAR(16) PATH '$.state', reason VARCHAR(64) PATH '$.reason',
     attempts INT PATH '$.attempts', calls INT PATH '$.calls', openings INT PATH '$.openings',
-    charged INT PATH '$.charged', delay_us BIGINT PATH '$.delay_us', maybe DATETIME(6) PATH '$.maybe')) j
+    charged INT PATH '$.charged', eligible_us BIGINT UNSIGNED PATH '$.eligible_us', delay_us BIGINT PATH '$.delay_us', maybe DATETIME(6) PATH '$.maybe')) j
 STRAIGHT_JOIN entries e ON e.entry_id = j.entry_id
 SET e.maybe_applied_since = COALESCE(j.maybe, e.maybe_applied_since), e.state = j.state,
   e.state_reason = COALESCE(j.reason, e.state_reason), e.attempts = j.attempts, e.calls = j.calls,
-  e.openings = j.openings,
+  e.openings = j.openings, e.eligible_us = j.eligible_us,
   e.charged_at = IF(j.charged = 1, NOW(6), e.charged_at),
   e.next_attempt_at = NOW(6) + INTERVAL j.delay_us MICROSECOND,
   e.ended_at = IF(j.state IN ('PENDING', 'HELD'), NULL, NOW(6)),
@@ -146,6 +146,26 @@ SET l.state = IF(j.state = 'IDLE' AND l.arrivals <> j.arrivals, 'READY', j.state
   l.due_at = NOW(6) + INTERVAL j.delay_us MICROSECOND,
   l.priority = CASE WHEN j.priority IS NULL THEN l.priority
     WHEN j.recounted = 1 AND l.arrivals = j.arrivals THEN j.priority ELSE LEAST(l.priority, j.priority) END;
+
+-- name: park_lanes
+-- Remember for which kind lanes wait.
+INSERT INTO parked (lane_id, shard, kind, urgent_at)
+SELECT l.lane_id, l.shard, j.kind, l.urgent_at FROM JSON_TABLE(%(rows)s, '$[*]' COLUMNS (
+    lane VARCHAR(32) PATH '$.lane', kind VARCHAR(64) PATH '$.kind')) j
+STRAIGHT_JOIN lanes l ON l.lane_id = UNHEX(j.lane)
+ON DUPLICATE KEY UPDATE kind = VALUES(kind), urgent_at = VALUES(urgent_at);
+
+-- name: parked
+-- Lanes that wait for one kind, most urgent first. Index: next.
+SELECT lane_id FROM parked WHERE kind = %(kind)s AND shard IN %(shards)s ORDER BY urgent_at LIMIT %(limit)s;
+
+-- name: forget_parked
+-- They wait no longer.
+DELETE FROM parked WHERE lane_id IN %(lanes)s;
+
+-- name: unpark_lanes
+-- They keep their place. One that waits for its own next attempt is looked at once more than needed.
+UPDATE lanes SET state = 'READY' WHERE lane_id IN %(lanes)s AND state = 'WAITING';
 
 -- name: asleep_lanes
 -- Lanes that sleep although they have work: idle, or held though their head is not.

@@ -6,7 +6,7 @@ import asyncio
 from typing import Any
 
 from consumer.delivery.change import Change
-from consumer.delivery.outcome import Outcome
+from consumer.delivery.outcome import Blame, Defer, Failure, Outcome, Reason
 from consumer.outbox.database import Database
 from consumer.outbox.drain_store import DrainStore, LaneHint
 from tests.integration.support.batches import Writer, update
@@ -129,3 +129,48 @@ async def test_the_hot_query_reads_its_index_in_order(bench: Bench, database: Da
     )
 
     assert (plan["key"], "filesort" in plan["Extra"]) == ("urgent", False)
+
+
+async def test_a_capped_kind_keeps_to_its_cap_and_delays_no_other(bench: Bench, database: Database) -> None:
+    under_way: set[str] = set()
+    most = 0
+    go_on = asyncio.Event()
+
+    async def answer(change: Change) -> Outcome:
+        nonlocal most
+        if change.kind == "user_delete":
+            under_way.add(change.event_id)
+            most = max(most, len(under_way))
+            await go_on.wait()
+            under_way.remove(change.event_id)
+        return DELIVERED
+
+    keycloak = Played(answer=answer)
+    deletes = [
+        update(f"d{n}", f"user{n}", type="kcsync.user_delete.v1", data={}, priority=PASSWORD)
+        for n in range(200)
+    ]
+    writer = await Writer.take(database)
+    await writer.persist(deletes)
+    await writer.persist([event(f"u{n}", f"other{n}", DELETE) for n in range(100)])
+    async with draining(database, keycloak, calls=8, caps={"user_delete": 2}):
+        await until(lambda: bench.counts().get("DELIVERED") == 100, what="the others delivered")
+        assert bench.value("SELECT COUNT(*) FROM parked") > 0
+        go_on.set()
+        await until(lambda: bench.settled(300), what="everything delivered")
+
+    assert most == 2
+    assert bench.value("SELECT COUNT(*) FROM parked") == 0
+
+
+async def test_the_time_in_which_an_entry_could_have_been_delivered_is_kept(
+    bench: Bench, database: Database
+) -> None:
+    async def answer(_: Change) -> Outcome:
+        return Defer(reason=Reason.UNKNOWN_SEALING_KEY, failure=Failure(blame=Blame.LOCAL))
+
+    await (await Writer.take(database)).persist([event("1", "ada", UPDATE)])
+    async with draining(database, Played(answer=answer)):
+        await until(lambda: bench.value("SELECT calls FROM entries") >= 2, what="two calls")
+
+    assert bench.value("SELECT eligible_us FROM entries") >= 400_000

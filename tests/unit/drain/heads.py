@@ -48,6 +48,7 @@ def head(kind: str = "user_update", **changes: Any) -> Head:
         "due_in": 0.0,
         "claimed_at": None,
         "maybe_applied_since": None,
+        "eligible": 0.0,
         "next_priority": None,
         "fold": Fold(),
     }

@@ -53,6 +53,7 @@ class Entry:
     claimed_at: datetime | None = None
     claim_token: int | None = None
     maybe_applied_since: datetime | None = None
+    eligible: float = 0.0
     recorded: list[Attempt] = field(default_factory=list)
     position: Position | None = None
 
@@ -70,6 +71,7 @@ class Lane:
     arrivals: int = 0
     state: str = "READY"
     due_at: float = 0.0
+    parked: str | None = None
     priority: int = 10
     ready_since: float = 0.0
 
@@ -269,6 +271,7 @@ class MemoryDrainStore:
             arrived = hint.state == "IDLE" and row.arrivals != hint.lane.arrivals
             row.state = "READY" if arrived else hint.state
             row.due_at = db.clock() + (hint.delay or 0.0)
+            row.parked = hint.parked
             if hint.recount:
                 lane = hint.lane.lane_id
                 open_ones = [e.priority for e in db.entries.values() if e.lane_id == lane and e.is_open]
@@ -291,6 +294,19 @@ class MemoryDrainStore:
         for row in woken:
             row.state = "READY"
         return len(woken)
+
+    async def unpark(self, shards: Collection[int], kind: str, limit: int) -> int:
+        db = self.database
+        await db.reach("unpark")
+        parked = [
+            row
+            for lane, row in db.lanes.items()
+            if row.state == "WAITING" and row.parked == kind and shard_of(lane) in shards
+        ]
+        parked = sorted(parked, key=lambda row: row.urgent_at)[:limit]
+        for row in parked:
+            row.state = "READY"
+        return len(parked)
 
     async def sweep(self, shards: Collection[int]) -> int:
         db = self.database
@@ -341,6 +357,7 @@ class MemoryDrainStore:
             due_in=max(0.0, entry.due_at - db.clock()),
             claimed_at=entry.claimed_at,
             maybe_applied_since=entry.maybe_applied_since,
+            eligible=entry.eligible,
             next_priority=min((other.priority for other in behind), default=None),
             fold=db.folds.get(lane.lane_id, Fold()),
         )
@@ -354,6 +371,7 @@ class MemoryDrainStore:
         entry.charged_at = db.clock() if settlement.charged else entry.charged_at
         entry.due_at = db.clock() + settlement.delay
         entry.maybe_applied_since = settlement.maybe_applied_since or entry.maybe_applied_since
+        entry.eligible = head.eligible
         entry.claimed_at = entry.claim_token = None
         if settlement.attempt is not None:
             entry.calls = head.calls + 1
