@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import random
-from collections.abc import AsyncIterator, Callable, Coroutine
+from collections.abc import AsyncIterator, Callable, Coroutine, Mapping
 from contextlib import asynccontextmanager
 from datetime import timedelta
 from typing import Any
@@ -33,6 +33,7 @@ from consumer.ingest.backlog import BacklogWatch, Marks
 from consumer.ingest.ingest import Ingest, IngestPolicy
 from consumer.ingest.kafka import KafkaAddress
 from consumer.ingest.pausing import PausePolicy, PauseReason
+from consumer.kinds import Kind
 from consumer.outbox.audit import AuditStore
 from consumer.outbox.backlog_store import BacklogStore
 from consumer.outbox.circuit_store import CircuitStore
@@ -182,7 +183,14 @@ class Consumer:
     """
 
     def __init__(
-        self, settings: Settings, database: Database, keycloak: Keycloak, keys: KeyRing, *, tracer: Tracer
+        self,
+        settings: Settings,
+        database: Database,
+        keycloak: Keycloak,
+        keys: KeyRing,
+        *,
+        kinds: Mapping[str, Kind],
+        tracer: Tracer,
     ) -> None:
         self._settings = settings
         self._database = database
@@ -219,7 +227,12 @@ class Consumer:
         )
         store = DrainStore(database, owner=instance)
         caller = Caller(
-            delivery=Delivery(keycloak=keycloak, keys=keys, delete_mode=settings.delete_mode),
+            delivery=Delivery(
+                keycloak=keycloak,
+                keys=keys,
+                delete_mode=settings.delete_mode,
+                custom={name: kind.handler for name, kind in kinds.items()},
+            ),
             leases=self.leases,
             policy=policy,
             tracer=tracer,
@@ -245,6 +258,7 @@ class Consumer:
                 batch=settings.ingest_batch,
                 realms=frozenset(settings.keycloak_realms),
                 pause=PausePolicy(settings.pause_policy),
+                custom={name: kind.contract for name, kind in kinds.items()},
             ),
             seal=lambda plaintext, context: _seal(keys, plaintext, context),
             tracer=tracer,

@@ -19,7 +19,7 @@ from consumer.cli.checks import checks_exit_code, render_checks
 from consumer.cli.exit_codes import ExitCode, exit_code_table
 from consumer.cli.read_status import read_status
 from consumer.cli.run_checks import run_checks
-from consumer.cli.session import database_of, fail, load_settings, run
+from consumer.cli.session import database_of, fail, kinds_of, load_settings, run
 from consumer.cli.status_report import exit_code, render_text, to_json
 from consumer.delivery.keycloak import Keycloak
 from consumer.delivery.passwords import KeyRing
@@ -115,6 +115,7 @@ def version() -> None:
 
 async def _start(settings: Settings) -> ExitCode:
     keys = KeyRing.load(settings.keys_dir)
+    kinds = kinds_of(settings)
     stop = asyncio.Event()
     _stop_on_signals(stop)
     tracing = configure_tracing(os.environ, service_version=VERSION, instance=settings.instance)
@@ -133,7 +134,7 @@ async def _start(settings: Settings) -> ExitCode:
         try:
             if not settings.offline_mode_allowed and settings.role != "ingest":
                 await _require_keycloak(settings, keycloak)
-            await Consumer(settings, database, keycloak, keys, tracer=tracing.tracer).run(stop)
+            await Consumer(settings, database, keycloak, keys, kinds=kinds, tracer=tracing.tracer).run(stop)
         finally:
             await keycloak.aclose()
             await asyncio.to_thread(tracing.shutdown, _SHUTDOWN)
@@ -195,9 +196,10 @@ async def _sync_now(settings: Settings) -> ExitCode:
             typer.echo(f"Processed {max(0, processed - left)} sync items, {left} pending")
             return ExitCode.PARTIAL if left else ExitCode.HEALTHY
         keys = KeyRing.load(settings.keys_dir)
+        kinds = kinds_of(settings)
         keycloak = open_keycloak(settings)
         tracing = configure_tracing(os.environ, service_version=VERSION, instance=settings.instance)
-        consumer = Consumer(settings, database, keycloak, keys, tracer=tracing.tracer)
+        consumer = Consumer(settings, database, keycloak, keys, kinds=kinds, tracer=tracing.tracer)
         try:
             async with consumer.draining():
                 while consumer.circuit.state is CircuitState.CLOSED and not consumer.drainer.quiet:

@@ -15,6 +15,7 @@ from consumer.outbox.lane import lane_id
 from consumer.outbox.rows import EntryState, NewEntry, Position
 from producer_lib import (
     MAX_EVENT_BYTES,
+    CustomKind,
     InvalidEvent,
     NewerSchema,
     Recognised,
@@ -29,7 +30,9 @@ from producer_lib import (
 __all__ = ["PRIORITY", "Poison", "Record", "decode"]
 
 PRIORITY: Mapping[str, int] = {"password_change": 1, "user_create": 3, "user_update": 5, "user_delete": 10}
-"""Which lane goes next, by the kind of its most urgent entry (from the polling service). Others: 5."""
+"""Which lane goes next, by the kind of its most urgent entry (from the polling service). Unknown kinds: 5."""
+
+_NO_KINDS: Mapping[str, CustomKind] = {}
 
 _BINARY_MODE = "ce_"
 
@@ -57,7 +60,9 @@ class Poison:
     lane_id: bytes | None = None
 
 
-def decode(record: Record, realms: Collection[str]) -> NewEntry | Poison:
+def decode(
+    record: Record, realms: Collection[str], custom: Mapping[str, CustomKind] = _NO_KINDS
+) -> NewEntry | Poison:
     """Read one record.
 
     A newer schema or a kind nobody has registered becomes a HELD entry, so that a rolling upgrade loses nothing.
@@ -65,6 +70,7 @@ def decode(record: Record, realms: Collection[str]) -> NewEntry | Poison:
     Args:
         record: the record.
         realms: the realms we serve; an event of another one is refused.
+        custom: the kinds that other packages bring, by name.
     """
     if record.value is None:
         return _poison(record, realms, "tombstone", "the record has no value")
@@ -80,6 +86,13 @@ def decode(record: Record, realms: Collection[str]) -> NewEntry | Poison:
             case NewerSchema():
                 check_envelope(event)
                 state, reason = EntryState.HELD, "schema_newer"
+            case UnregisteredKind(kind=kind, version=version) if kind in custom:
+                check_envelope(event)
+                if version <= custom[kind].version:
+                    custom[kind].check(event)
+                    state, reason = EntryState.PENDING, None
+                else:
+                    state, reason = EntryState.HELD, "schema_newer"
             case UnregisteredKind():
                 check_envelope(event)
                 state, reason = EntryState.HELD, "kind_unregistered"
@@ -89,14 +102,20 @@ def decode(record: Record, realms: Collection[str]) -> NewEntry | Poison:
             # No lane: the key names a user of that realm, not of ours.
             detail = "realm is none of those this consumer serves"
             return Poison(record=record, reason="realm_unknown", detail=detail)
-        return _entry(record, event, recognition, state, reason)
+        priority = custom[recognition.kind].priority if recognition.kind in custom else None
+        return _entry(record, event, recognition, state, reason, priority)
     except InvalidEvent as error:
         reason = "not_json" if error.field == "event" else "invalid"
         return _poison(record, realms, reason, str(error)[:1024])
 
 
 def _entry(
-    record: Record, event: dict[str, Any], known: _Known, state: EntryState, reason: str | None
+    record: Record,
+    event: dict[str, Any],
+    known: _Known,
+    state: EntryState,
+    reason: str | None,
+    priority: int | None,
 ) -> NewEntry:
     subject, realm = event["subject"], event["realm"]
     key = username_key(subject)
@@ -130,7 +149,7 @@ def _entry(
         ),
         tenant=event.get("tenant"),
         # JSON Schema takes 3.0 for a whole number.
-        priority=int(event.get("priority") or PRIORITY.get(known.kind, 5)),
+        priority=int(event.get("priority") or priority or PRIORITY.get(known.kind, 5)),
         event_time=datetime.fromisoformat(event["time"]).astimezone(UTC).replace(tzinfo=None),
         traceparent=trace if trace is not None and len(trace) <= 55 else None,
         tracestate=state_header if state_header is not None and len(state_header) <= 512 else None,
