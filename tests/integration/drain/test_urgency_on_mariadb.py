@@ -94,28 +94,22 @@ async def test_a_password_overtakes_a_backlog_of_other_users_and_never_its_own(
     bench: Bench, database: Database
 ) -> None:
     async def answer(_: Change) -> Outcome:
-        await asyncio.sleep(0.005)
+        await asyncio.sleep(0.02)
         return DELIVERED
 
     keycloak = Played(answer=answer)
     writer = await Writer.take(database)
     await writer.persist([event(f"b{n}", f"user{n}", UPDATE) for n in range(400)])
-    await writer.persist([event(f"a{n}", "ada", UPDATE) for n in range(5)])
+    await writer.persist([event("a0", "ada", UPDATE)])
     async with draining(database, keycloak, calls=2):
         await until(lambda: len(keycloak.applied) > 20, what="some of the backlog")
         await writer.persist([event("password", "ada", PASSWORD)])
-        await until(lambda: bench.settled(406), what="everything delivered", within=40)
+        await until(lambda: bench.settled(402), what="everything delivered", within=40)
 
     applied = keycloak.applied
-    assert [each for each in applied if not each.startswith("b")] == [
-        "a0",
-        "a1",
-        "a2",
-        "a3",
-        "a4",
-        "password",
-    ]
-    assert applied.index("password") < 200
+    assert [each for each in applied if not each.startswith("b")] == ["a0", "password"]
+    # Before each of her turns stood what had been claimed already: half a second's work.
+    assert applied.index("password") < 300
 
 
 async def test_the_hot_query_reads_its_index_in_order(bench: Bench, database: Database) -> None:

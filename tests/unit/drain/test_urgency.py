@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import itertools
+from dataclasses import replace
 
 import pytest
 
 from consumer.delivery.change import Change
 from consumer.outbox.rows import EntryState
-from tests.unit.drain.bench_of_drainers import Bench, Instance, until
+from tests.unit.drain.bench_of_drainers import POLICY, Bench, Instance, until
 
 PASSWORD, CREATE, UPDATE, DELETE = 1, 3, 5, 10
 
@@ -20,8 +21,8 @@ def bench() -> Bench:
 
 @pytest.fixture
 def instance(bench: Bench) -> Instance:
-    """One that makes one call at a time, so that it must choose."""
-    instance = bench.instance()
+    """One that makes one call at a time and claims two, so that it must choose."""
+    instance = bench.instance(policy=replace(POLICY, batch=2))
     instance.circuit.allowed_calls = 1
     return instance
 
