@@ -27,12 +27,14 @@ from consumer.drain.judge import Judge
 from consumer.drain.leases import LeaseKeeper
 from consumer.drain.policy import MERGE_LIMIT, DrainPolicy
 from consumer.drain.realms import RealmWatch
+from consumer.drain.release import Releaser
 from consumer.drain.turns import Turns
 from consumer.durations import format_duration
 from consumer.ingest.backlog import BacklogWatch, Marks
 from consumer.ingest.ingest import Ingest, IngestPolicy
 from consumer.ingest.kafka import KafkaAddress
 from consumer.ingest.pausing import PausePolicy, PauseReason
+from consumer.ingest.reread import known_versions, reread
 from consumer.kinds import Kind
 from consumer.outbox.audit import AuditStore
 from consumer.outbox.backlog_store import BacklogStore
@@ -45,6 +47,7 @@ from consumer.outbox.lease_store import LeaseStore
 from consumer.outbox.migrate import migrate
 from consumer.outbox.overview import queue_counts
 from consumer.outbox.purge import PurgeStore, Retention
+from consumer.outbox.unknown_store import UnknownStore
 from consumer.retry import Backoff
 from consumer.settings import Settings
 from consumer.summary import Progress, ingest_line, summary_line
@@ -250,6 +253,17 @@ class Consumer:
             policy=policy,
             instance=instance,
         )
+        custom = {name: kind.contract for name, kind in kinds.items()}
+        self._releaser = Releaser(
+            store=UnknownStore(database, owner=instance),
+            leases=self.leases,
+            versions=known_versions(custom),
+            reread=lambda entry: reread(
+                entry, lambda sealed, context: keys.open(orjson.loads(sealed), context), custom
+            ),
+            interval=policy.sweep_interval,
+            on_released=self.drainer.notify,
+        )
         self.ingest = Ingest(
             kafka_address(settings),
             IngestStore(database, group=settings.kafka_group, writer=instance),
@@ -258,7 +272,7 @@ class Consumer:
                 batch=settings.ingest_batch,
                 realms=frozenset(settings.keycloak_realms),
                 pause=PausePolicy(settings.pause_policy),
-                custom={name: kind.contract for name, kind in kinds.items()},
+                custom=custom,
             ),
             seal=lambda plaintext, context: _seal(keys, plaintext, context),
             tracer=tracer,
@@ -292,6 +306,7 @@ class Consumer:
                     tasks.create_task(self.circuit.run()),
                     tasks.create_task(self.leases.run()),
                     tasks.create_task(self.drainer.run()),
+                    tasks.create_task(self._releaser.run()),
                 ]
             if role != "drain":
                 ingest = tasks.create_task(self.ingest.run())

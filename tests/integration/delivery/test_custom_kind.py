@@ -105,3 +105,42 @@ async def test_kcsync_test_lists_it_and_says_what_is_wrong_with_it(
     started = await bench.kcsync("start", **installed)
     assert started.code == 2
     assert "cannot be loaded" in started.err
+
+
+async def test_what_was_held_for_want_of_the_package_goes_on_when_it_is_installed(
+    bench: Bench, observer: Observer, installed: dict[str, str]
+) -> None:
+    """Ingested by a consumer without the package; released, in order, by one that has it."""
+    username = f"{bench.name}-ada"
+    before = await bench.started()
+    async with bench.producer() as producer:
+        await producer.publish_many(
+            [
+                UserCreate(username=username),
+                CustomChange(of=BADGE, username=username, data={"badge": "gold"}),
+                UserUpdate(username=username, email=f"{username}@example.org"),
+            ]
+        )
+    await bench.send(
+        record(event(bench, "tin", type="kcsync.shop_badge.v1", data={"badge": "tin"}), key=b"tin")
+    )
+    await until(
+        lambda: bench.counts() == {"DELIVERED": 1, "HELD": 2, "PENDING": 1}, what="both held", within=60
+    )
+    await before.stop()
+
+    await bench.started(**installed)
+
+    await until(
+        lambda: bench.counts() == {"DELIVERED": 3, "DEAD_LETTER": 1}, what="everything settled", within=60
+    )
+    user = await observer.user(bench.realm, username)
+    assert user is not None
+    assert (user["attributes"], user["email"]) == ({"badge": ["gold"]}, f"{username}@example.org")
+    assert (
+        bench.rows("SELECT event_id, state_reason FROM entries WHERE state = 'DEAD_LETTER'")[0][
+            "state_reason"
+        ]
+        == "invalid_data"
+    )
+    assert bench.value("SELECT COUNT(*) FROM marks WHERE kind = 'dead'") == 1
