@@ -95,11 +95,9 @@ class Turns:
     async def _step(self, claimed: Claimed, reading: float) -> WriteBack | None:
         judged = await self.judge.judge(claimed.head)
         waited = self.ages.since_last_call(claimed.head.entry_id, claimed.token, reading)
-        head = replace(
-            claimed.head,
-            attempts=claimed.head.attempts + (judged is True),
-            eligible=claimed.head.eligible + waited,
-        )
+        head = claimed.head
+        if judged or waited:
+            head = replace(head, attempts=head.attempts + bool(judged), eligible=head.eligible + waited)
         policy = self.policy.of(head.kind)
         used_up = head.attempts >= policy.max_attempts
         too_old = policy.pending_max_age is not None and head.eligible >= policy.pending_max_age
