@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import random
-from collections.abc import AsyncIterator, Callable, Coroutine
+from collections.abc import AsyncIterator, Callable, Coroutine, Mapping
 from contextlib import asynccontextmanager
 from datetime import timedelta
 from typing import Any
@@ -31,12 +31,15 @@ from consumer.drain.leases import LeaseKeeper
 from consumer.drain.maintenance import MaintenanceWatch
 from consumer.drain.policy import MERGE_LIMIT, DrainPolicy
 from consumer.drain.realms import RealmWatch
+from consumer.drain.release import Releaser
 from consumer.drain.turns import Turns
 from consumer.durations import format_duration
 from consumer.ingest.backlog import BacklogWatch, Marks
 from consumer.ingest.ingest import Ingest, IngestPolicy
 from consumer.ingest.kafka import KafkaAddress
 from consumer.ingest.pausing import PausePolicy, PauseReason
+from consumer.ingest.reread import known_versions, reread
+from consumer.kinds import Kind
 from consumer.outbox.audit import AuditStore
 from consumer.outbox.backlog_store import BacklogStore
 from consumer.outbox.circuit_store import CircuitStore
@@ -52,6 +55,7 @@ from consumer.outbox.migrate import migrate
 from consumer.outbox.overview import queue_counts
 from consumer.outbox.purge import PurgeStore, Retention
 from consumer.outbox.sync_store import ConfinedDrainStore, Confines
+from consumer.outbox.unknown_store import UnknownStore
 from consumer.retry import Backoff
 from consumer.setting_values import holding_kinds
 from consumer.settings import Settings
@@ -62,6 +66,7 @@ from consumer.version import VERSION
 
 __all__ = [
     "Consumer",
+    "drain_policy",
     "guard_policy",
     "kafka_address",
     "open_database",
@@ -150,6 +155,29 @@ def kafka_address(settings: Settings) -> KafkaAddress:
     )
 
 
+def drain_policy(settings: Settings, *, confined: bool = False) -> DrainPolicy:
+    """The drain's numbers, with those of single kinds.
+
+    Confined to a number of entries, a drain must not take in more of them by merging.
+    """
+    max_age = settings.pending_max_age
+    return DrainPolicy(
+        batch=settings.batch_size,
+        max_attempts=settings.max_attempts,
+        backoff_base=settings.backoff_base.total_seconds(),
+        backoff_factor=settings.backoff_factor,
+        backoff_cap=settings.backoff_cap.total_seconds(),
+        call_timeout=settings.keycloak_timeout.total_seconds(),
+        lease=settings.lease.total_seconds(),
+        sweep_interval=settings.sync_interval.total_seconds(),
+        server_limit=settings.server_limit.total_seconds(),
+        merge_limit=MERGE_LIMIT if settings.merge == "on" and not confined else 1,
+        holding=holding_kinds(settings.lane_policy),
+        pending_max_age=max_age.total_seconds() if isinstance(max_age, timedelta) else None,
+        kinds={each.kind: drain_policy(settings.of_kind(each.kind)) for each in settings.kind_overrides},
+    )
+
+
 async def wait_for_database(database: Database, on_state: Callable[[str], None]) -> None:
     """Migrate as soon as MariaDB answers; until then say why we wait, and try again with growing pauses."""
     backoff = Backoff(base=0.5, cap=15.0, uniform=random.uniform)
@@ -179,6 +207,7 @@ class Consumer:
         keycloak: Keycloak,
         keys: KeyRing,
         *,
+        kinds: Mapping[str, Kind],
         tracer: Tracer,
         confines: Confines | None = None,
     ) -> None:
@@ -204,20 +233,7 @@ class Consumer:
             calls=settings.keycloak_calls,
             on_change=self._circuit_changed,
         )
-        policy = DrainPolicy(
-            batch=settings.batch_size,
-            max_attempts=settings.max_attempts,
-            backoff_base=settings.backoff_base.total_seconds(),
-            backoff_factor=settings.backoff_factor,
-            backoff_cap=settings.backoff_cap.total_seconds(),
-            call_timeout=settings.keycloak_timeout.total_seconds(),
-            lease=settings.lease.total_seconds(),
-            sweep_interval=settings.sync_interval.total_seconds(),
-            server_limit=settings.server_limit.total_seconds(),
-            # Confined to a number of entries, a drain must not take in more of them.
-            merge_limit=MERGE_LIMIT if settings.merge == "on" and not (confines and confines.limit) else 1,
-            holding=holding_kinds(settings.lane_policy),
-        )
+        policy = drain_policy(settings, confined=confines is not None and confines.limit is not None)
         self._judge = Judge(circuit=self.circuit, evidence=self._evidence, policy=policy)
         self._presence = LeaseStore(
             database, owner=instance, roles=_ROLES[settings.role], version=VERSION, seconds=policy.lease
@@ -238,6 +254,7 @@ class Consumer:
                 keys=keys,
                 delete_mode=settings.delete_mode,
                 protected_users=settings.protected_users,
+                custom={name: kind.handler for name, kind in kinds.items()},
             ),
             leases=self.leases,
             policy=policy,
@@ -261,6 +278,17 @@ class Consumer:
             instance=instance,
             admissions=_admissions(settings, database),
         )
+        custom = {name: kind.contract for name, kind in kinds.items()}
+        self._releaser = Releaser(
+            store=UnknownStore(database, owner=instance),
+            leases=self.leases,
+            versions=known_versions(custom),
+            reread=lambda entry: reread(
+                entry, lambda sealed, context: keys.open(orjson.loads(sealed), context), custom
+            ),
+            interval=policy.sweep_interval,
+            on_released=self.drainer.notify,
+        )
         self.ingest = Ingest(
             kafka_address(settings),
             IngestStore(database, group=settings.kafka_group, writer=instance),
@@ -269,6 +297,7 @@ class Consumer:
                 batch=settings.ingest_batch,
                 realms=frozenset(settings.keycloak_realms),
                 pause=PausePolicy(settings.pause_policy),
+                custom=custom,
             ),
             seal=lambda plaintext, context: _seal(keys, plaintext, context),
             tracer=tracer,
@@ -307,6 +336,7 @@ class Consumer:
                     tasks.create_task(self.circuit.run()),
                     tasks.create_task(self.leases.run()),
                     tasks.create_task(self.drainer.run()),
+                    tasks.create_task(self._releaser.run()),
                 ]
             if role != "drain":
                 ingest = tasks.create_task(self.ingest.run())

@@ -89,7 +89,7 @@ def display(value: object) -> str:
             # Names of users stand in no log, and the start banner is one.
             return f"{len(value)} listed"
         case tuple():
-            return ", ".join(value)
+            return ", ".join(map(str, value))
         case _:
             return str(value)
 

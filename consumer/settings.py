@@ -23,7 +23,9 @@ from pydantic import (
 
 from consumer.database_address import FORM
 from consumer.durations import format_duration
-from consumer.environment import SettingsError, read_variables
+from consumer.environment import PREFIX, SettingsError, read_variables
+from consumer.kind_overrides import FORM as OVERRIDES_FORM
+from consumer.kind_overrides import KindOverrides
 from consumer.setting_texts import ContradictionError, display, is_secret, problems_in, variable_of
 from consumer.setting_values import (
     RETENTIONS,
@@ -306,7 +308,21 @@ class Settings(BaseModel):
     backoff_cap: Duration = Field(
         default=5 * _MINUTE, ge=_SECOND / 10, le=_DAY, description="The longest wait between two attempts."
     )
-
+    pending_max_age: Retention = Field(
+        default=7 * _DAY,
+        description="An entry that could have been delivered for so long since its first call, and was not, becomes a "
+        "dead letter `too_old`. Only its time at the head of its user's queue counts while Keycloak was there and its "
+        "realm was not at fault, so neither an outage nor a long queue makes an entry old. What may have been applied "
+        "is read back first.",
+        json_schema_extra={"allowed": RETENTIONS},
+    )
+    kind_overrides: KindOverrides = Field(
+        default=(),
+        description="Settings that differ for some kinds, such as `user_delete.max_attempts=10, "
+        "user_create.backoff_base=2s`. `batch_size` of a kind is the most calls of that kind that one instance has "
+        "claimed or under way at once; what is beyond it waits aside, and delays no other kind.",
+        json_schema_extra={"allowed": OVERRIDES_FORM, "default": "none"},
+    )
     protected_users: Usernames = Field(
         default=frozenset(),
         description="Users of any realm who are never touched, beside service accounts: an event about one is a dead "
@@ -472,6 +488,18 @@ class Settings(BaseModel):
         """Give every setting as a person reads it, in the order above, with secrets masked."""
         return {field: display(getattr(self, field)) for field in type(self).model_fields}
 
+    def of_kind(self, kind: str) -> Self:
+        """Give the settings as they are for one kind of event.
+
+        Raises:
+            ValidationError: An override is no value of its setting; never once the settings have been loaded.
+        """
+        own = {each.setting: each.value for each in self.kind_overrides if each.kind == kind}
+        if not own:
+            return self
+        shared = {field: getattr(self, field) for field in type(self).model_fields}
+        return type(self).model_validate({**shared, **own, "kind_overrides": ()})
+
     @model_validator(mode="before")
     @classmethod
     def _take_from_profile(cls, values: Any) -> Any:
@@ -495,6 +523,9 @@ class Settings(BaseModel):
             *self._contradictions_of_kafka(),
             *self._contradictions_of_database(),
         ]
+        # With the shared settings right, what is wrong with a kind's is wrong with its overrides.
+        if not found:
+            found = self._contradictions_of_kinds()
         if found:
             raise ContradictionError(found)
         return self
@@ -545,6 +576,22 @@ class Settings(BaseModel):
                     "immediately",
                 )
             )
+        return found
+
+    def _contradictions_of_kinds(self) -> list[tuple[str, str, str]]:
+        found = []
+        for kind in sorted({each.kind for each in self.kind_overrides}):
+            texts = {
+                variable_of(each.setting): each.value for each in self.kind_overrides if each.kind == kind
+            }
+            try:
+                self.of_kind(kind)
+            except ValidationError as error:
+                for details in error.errors():
+                    for problem in problems_in(details, type(self).model_fields, texts):
+                        setting = problem.variable.removeprefix(PREFIX).lower()
+                        reason = f"{kind}.{setting}: {problem.reason}"
+                        found.append(("kind_overrides", reason, problem.allowed or ""))
         return found
 
     def _contradictions_of_kafka(self) -> list[tuple[str, str, str]]:

@@ -1,6 +1,7 @@
 """Publishes changes of users to kcsync, which applies them to Keycloak in order.
 
-An application needs a `Producer` and the changes: `UserCreate`, `UserUpdate`, `PasswordChange`, `UserDelete`. What it may
+An application needs a `Producer` and the changes: `UserCreate`, `UserUpdate`, `PasswordChange`, `UserDelete`, and
+`CustomChange` for kinds that other packages bring. What it may
 have to catch is in the picture of `producer_lib._errors`; all of it is a `ProducerError`. The rest is the contract itself, for
 those who read the topic or write to it in their own way.
 """
@@ -16,12 +17,15 @@ from producer_lib._contract import (
     UnregisteredKind,
     check_envelope,
     check_event,
+    event_type,
     kinds,
     parse_event,
     recognise,
 )
+from producer_lib._custom import CustomChange, CustomKind
 from producer_lib._errors import (
     InvalidEvent,
+    InvalidKind,
     InvalidSealingKey,
     KafkaUnreachable,
     PartlyPublished,
@@ -42,7 +46,10 @@ from producer_lib._username import username_key
 __all__ = [
     "MAX_EVENT_BYTES",
     "SEALING_ALG",
+    "CustomChange",
+    "CustomKind",
     "InvalidEvent",
+    "InvalidKind",
     "InvalidSealingKey",
     "KafkaUnreachable",
     "NewerSchema",
@@ -69,6 +76,7 @@ __all__ = [
     "UserUpdate",
     "check_envelope",
     "check_event",
+    "event_type",
     "kinds",
     "parse_event",
     "recognise",

@@ -142,13 +142,11 @@ _ENVELOPE: Final = frozenset(item.name for item in fields(UserChange))
 def as_event(
     change: UserChange, *, source: str, realm: str, password: SealedPassword | None
 ) -> dict[str, Any]:
-    """Return the CloudEvents message of a change. A password in clear never enters it.
+    """Return the CloudEvents message of a change of our own kinds. A password in clear never enters it.
 
     Raises:
         InvalidEvent: `time` is no datetime with an offset.
     """
-    if not isinstance(change.time, datetime) or change.time.tzinfo is None:
-        raise InvalidEvent("time", "must be a datetime with an offset: datetime.now(UTC), not datetime.now()")
     data = {
         item.name: value
         for item in fields(change)
@@ -165,12 +163,25 @@ def as_event(
         data["password"] = {
             "sealed": {"kid": password.kid, "alg": password.alg, "ciphertext": password.ciphertext}
         }
+    return as_message(change, type_=event_type(change.kind), data=data, source=source, realm=realm)
+
+
+def as_message(
+    change: UserChange, *, type_: str, data: Mapping[str, Any], source: str, realm: str
+) -> dict[str, Any]:
+    """Return the CloudEvents message of a change of any kind.
+
+    Raises:
+        InvalidEvent: `time` is no datetime with an offset.
+    """
+    if not isinstance(change.time, datetime) or change.time.tzinfo is None:
+        raise InvalidEvent("time", "must be a datetime with an offset: datetime.now(UTC), not datetime.now()")
     extensions = {"tenant": change.tenant, "priority": change.priority}
     return {
         "specversion": "1.0",
         "id": change.event_id,
         "source": source,
-        "type": event_type(change.kind),
+        "type": type_,
         "subject": change.username,
         "time": change.time.isoformat(),
         "datacontenttype": "application/json",

@@ -125,7 +125,7 @@ def check_event(event: dict[str, Any]) -> None:
     if check is None:
         reason = "is missing" if name is None else "must be one of " + ", ".join(sorted(_VALIDATORS))
         raise InvalidEvent("type", reason)
-    _validate(check, event)
+    validate(check, event)
 
 
 def check_envelope(event: dict[str, Any]) -> None:
@@ -134,10 +134,15 @@ def check_envelope(event: dict[str, Any]) -> None:
     Raises:
         InvalidEvent: The first field that breaks the contract, and why.
     """
-    _validate(_ENVELOPE, event)
+    validate(_ENVELOPE, event)
 
 
-def _validate(check: jsonschema_rs.Validator, event: dict[str, Any]) -> None:
+def validate(check: jsonschema_rs.Validator, event: dict[str, Any]) -> None:
+    """Check an event with a compiled schema, and its username.
+
+    Raises:
+        InvalidEvent: The first field that breaks the contract, and why.
+    """
     problem: InvalidEvent | None = None
     try:
         check.validate(event)

@@ -2,6 +2,7 @@
 
 * ProducerError
   x InvalidEvent          the event breaks the contract; nothing was sent
+  x InvalidKind           a custom kind cannot be one
   x InvalidSealingKey     the text or bytes are no sealing key
   x SealingKeyMissing     a password in clear, and no key to seal it with; nothing was sent
   x KafkaUnreachable      no connection; nothing was sent
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "InvalidEvent",
+    "InvalidKind",
     "InvalidSealingKey",
     "KafkaUnreachable",
     "PartlyPublished",
@@ -62,6 +64,20 @@ class InvalidEvent(ProducerError):
     def __init__(self, field: str, reason: str) -> None:
         super().__init__(f"{field} {reason}")
         self.field = field
+        self.reason = reason
+
+
+class InvalidKind(ProducerError):
+    """A custom kind cannot be one.
+
+    Attributes:
+        kind: Its name.
+        reason: Why.
+    """
+
+    def __init__(self, kind: str, reason: str) -> None:
+        super().__init__(f"The kind {kind!r} cannot be used: {reason}.")
+        self.kind = kind
         self.reason = reason
 
 

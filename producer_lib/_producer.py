@@ -18,8 +18,9 @@ from aiokafka.errors import (
 )
 
 from producer_lib import _tracing
-from producer_lib._changes import UserChange, as_event
+from producer_lib._changes import UserChange, as_event, as_message
 from producer_lib._contract import CONTENT_TYPE, MAX_EVENT_BYTES, check_event
+from producer_lib._custom import CustomChange
 from producer_lib._errors import (
     InvalidEvent,
     PartlyPublished,
@@ -228,8 +229,16 @@ class Producer:
         if realm is None:
             raise InvalidEvent("realm", "is missing: give it to the Producer or to the event")
         key = username_key(change.username)
-        event = as_event(change, source=self._source, realm=realm, password=self._sealed(change, realm, key))
-        check_event(event)
+        if isinstance(change, CustomChange):
+            event = as_message(
+                change, type_=change.of.type, data=dict(change.data), source=self._source, realm=realm
+            )
+            change.of.check(event)
+        else:
+            event = as_event(
+                change, source=self._source, realm=realm, password=self._sealed(change, realm, key)
+            )
+            check_event(event)
         if len(orjson.dumps(event)) + _TRACE_ROOM > MAX_EVENT_BYTES:
             raise InvalidEvent("event", f"must have {MAX_EVENT_BYTES - _TRACE_ROOM:,} bytes or fewer as JSON")
         return _Ready(key=key.encode(), event=event)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Final
 from jsonschema_rs import ValidationErrorKind as Kind
 
 from producer_lib._errors import InvalidEvent
-from producer_lib._schemas import description
+from producer_lib._schemas import CUSTOM, description
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -21,6 +21,8 @@ _TYPES: Final = {
     "array": "a list",
     "boolean": "true or false",
     "integer": "a whole number",
+    "null": "null",
+    "number": "a number",
     "object": "an object",
     "string": "a text",
 }
@@ -60,6 +62,11 @@ def _dotted(path: Sequence[str | int]) -> str:
     return text.removeprefix(".") or "event"
 
 
+def _is_custom(error: jsonschema_rs.ValidationError) -> bool:
+    """Whether the schema that is broken is a custom kind's: what its keywords mean there is not known here."""
+    return (error.absolute_keyword_location or "").startswith(CUSTOM)
+
+
 def _reason(error: jsonschema_rs.ValidationError) -> str:  # noqa: C901, PLR0912 - one line for each keyword
     match error.kind:
         case Kind.Required():
@@ -91,7 +98,9 @@ def _reason(error: jsonschema_rs.ValidationError) -> str:  # noqa: C901, PLR0912
         case Kind.MaxProperties(limit=limit):
             return f"must have {limit} names or fewer"
         case Kind.Format(format=name):
-            return _FORMATS[name]
+            return _FORMATS.get(name, f"must have the format {name}")
+        case Kind.PropertyNames() | Kind.FalseSchema() if _is_custom(error):
+            return f"breaks the schema's `{error.kind.name}`"
         case Kind.PropertyNames(error=inner) if isinstance(inner.kind, Kind.Not):
             return "must not name email, firstName, lastName or username: they have fields of their own"
         case Kind.PropertyNames():
@@ -99,7 +108,7 @@ def _reason(error: jsonschema_rs.ValidationError) -> str:  # noqa: C901, PLR0912
         case Kind.FalseSchema():
             return "must not stand beside name: give either name or its parts"
         case Kind.Pattern():
-            assert error.absolute_keyword_location is not None
-            return description(error.absolute_keyword_location)
+            said = description(error.absolute_keyword_location or "")
+            return said or "breaks the schema's `pattern`"
         case kind:
             return f"breaks the schema's `{kind.name}`"

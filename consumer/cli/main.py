@@ -22,7 +22,7 @@ from consumer.cli.exit_codes import ExitCode, exit_code_table
 from consumer.cli.held import held, which_of
 from consumer.cli.read_status import read_status
 from consumer.cli.run_checks import run_checks
-from consumer.cli.session import database_of, fail, load_settings, run, run_quietly
+from consumer.cli.session import database_of, fail, kinds_of, load_settings, run, run_quietly
 from consumer.cli.status_report import exit_code, render_text, to_json
 from consumer.cli.sync import sync_once
 from consumer.delivery.keycloak import Keycloak
@@ -168,6 +168,7 @@ def version() -> None:
 
 async def _start(settings: Settings) -> ExitCode:
     keys = KeyRing.load(settings.keys_dir)
+    kinds = kinds_of(settings)
     stop = asyncio.Event()
     _stop_on_signals(stop)
     tracing = configure_tracing(os.environ, service_version=VERSION, instance=settings.instance)
@@ -186,7 +187,7 @@ async def _start(settings: Settings) -> ExitCode:
         try:
             if not settings.offline_mode_allowed and settings.role != "ingest":
                 await _require_keycloak(settings, keycloak)
-            await Consumer(settings, database, keycloak, keys, tracer=tracing.tracer).run(stop)
+            await Consumer(settings, database, keycloak, keys, kinds=kinds, tracer=tracing.tracer).run(stop)
         finally:
             await keycloak.aclose()
             await asyncio.to_thread(tracing.shutdown, _SHUTDOWN)

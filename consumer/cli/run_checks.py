@@ -8,17 +8,20 @@ from datetime import timedelta
 from consumer.app import kafka_address, open_keycloak
 from consumer.cli.checks import Check, CheckGroup
 from consumer.cli.exit_codes import ExitCode
+from consumer.cli.session import kinds_of
 from consumer.delivery.errors import KeyFolderError
 from consumer.delivery.keycloak import Keycloak
 from consumer.delivery.outcome import Blame
 from consumer.delivery.passwords import KeyRing
 from consumer.ingest.kafka import KafkaUnavailable, end_offsets
+from consumer.kinds import KindRefused
 from consumer.outbox.database import Database
 from consumer.outbox.errors import DatabaseUnavailable, OutboxError, SchemaMismatch, ServerUnsupported
 from consumer.outbox.migrate import check_schema
 from consumer.outbox.overview import table_counts
 from consumer.outbox.server import check_server
 from consumer.settings import Settings
+from producer_lib import event_type, kinds
 
 __all__ = ["run_checks"]
 
@@ -39,6 +42,7 @@ async def run_checks(settings: Settings, database: Database) -> list[CheckGroup]
     """Look at everything; one thing that is wrong does not keep the others from being looked at."""
     return [
         _configuration(settings),
+        _kinds(settings),
         await _availability(settings),
         await _tables(database),
     ]
@@ -54,6 +58,16 @@ def _configuration(settings: Settings) -> CheckGroup:
     else:
         checks.append(Check("sealing keys", ", ".join(sorted(keys.kids))))
     return CheckGroup("Configuration", tuple(checks))
+
+
+def _kinds(settings: Settings) -> CheckGroup:
+    own = [Check(kind, event_type(kind)) for kind in sorted(kinds())]
+    try:
+        custom = kinds_of(settings)
+    except KindRefused as error:
+        return CheckGroup("Kinds", (*own, Check("custom kinds", "refused", ExitCode.USAGE, str(error))))
+    found = [Check(name, f"{kind.contract.type} (custom)") for name, kind in sorted(custom.items())]
+    return CheckGroup("Kinds", (*own, *found))
 
 
 async def _availability(settings: Settings) -> CheckGroup:

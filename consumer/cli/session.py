@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
-from collections.abc import AsyncIterator, Coroutine
+from collections.abc import AsyncIterator, Coroutine, Mapping
 from contextlib import asynccontextmanager
 from datetime import timedelta
 from typing import Any, NoReturn
@@ -15,6 +15,7 @@ from consumer.app import open_database
 from consumer.cli.exit_codes import ExitCode
 from consumer.delivery.errors import KeyFolderError
 from consumer.environment import SettingsError
+from consumer.kinds import Kind, KindRefused, check_overrides, load_kinds
 from consumer.outbox.database import Database
 from consumer.outbox.errors import DatabaseUnavailable, OutboxError, SchemaMismatch, ServerUnsupported
 from consumer.setting_texts import variable_of
@@ -23,7 +24,7 @@ from consumer.telemetry.logs import configure_logging
 from consumer.telemetry.tracing import TracingError
 from consumer.tls import TlsFileError
 
-__all__ = ["database_of", "fail", "load_settings", "run", "run_quietly"]
+__all__ = ["database_of", "fail", "kinds_of", "load_settings", "run", "run_quietly"]
 
 _SHUTDOWN = timedelta(seconds=5)
 _INTERRUPTED = 128 + 2
@@ -48,11 +49,29 @@ def load_settings(**options: str | None) -> Settings:
         fail(str(error), ExitCode.USAGE)
 
 
+def kinds_of(settings: Settings) -> Mapping[str, Kind]:
+    """The kinds that installed packages bring.
+
+    Raises:
+        KindRefused: one cannot be used, or an override is of a kind that nobody brings.
+    """
+    kinds = load_kinds()
+    check_overrides(settings.kind_overrides, kinds)
+    return kinds
+
+
 def run(command: Coroutine[Any, Any, ExitCode]) -> NoReturn:
     """Run a command to its exit code; what a person can mend becomes one line instead of a traceback."""
     try:
         code = asyncio.run(command)
-    except* (SchemaMismatch, ServerUnsupported, KeyFolderError, TlsFileError, TracingError) as group:
+    except* (
+        SchemaMismatch,
+        ServerUnsupported,
+        KeyFolderError,
+        KindRefused,
+        TlsFileError,
+        TracingError,
+    ) as group:
         fail(_first(group), ExitCode.USAGE)
     except* DatabaseUnavailable as group:
         fail(_first(group), ExitCode.UNREACHABLE)

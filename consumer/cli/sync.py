@@ -13,7 +13,7 @@ from consumer.app import Consumer, open_keycloak
 from consumer.circuit.breaker import CircuitState
 from consumer.cli.asking import ask
 from consumer.cli.exit_codes import ExitCode
-from consumer.cli.session import database_of, fail
+from consumer.cli.session import database_of, fail, kinds_of
 from consumer.delivery.passwords import KeyRing
 from consumer.outbox.circuit_store import CircuitStore
 from consumer.outbox.database import Database
@@ -121,9 +121,12 @@ async def _follow(settings: Settings, database: Database, sync: Sync, limit: int
 async def _drain(settings: Settings, database: Database, confines: Confines) -> CircuitState:
     """Take the leases and deliver what is due, each user's changes as far as they go now."""
     keys = KeyRing.load(settings.keys_dir)
+    kinds = kinds_of(settings)
     keycloak = open_keycloak(settings)
     tracing = configure_tracing(os.environ, service_version=VERSION, instance=settings.instance)
-    consumer = Consumer(settings, database, keycloak, keys, tracer=tracing.tracer, confines=confines)
+    consumer = Consumer(
+        settings, database, keycloak, keys, kinds=kinds, tracer=tracing.tracer, confines=confines
+    )
     try:
         async with consumer.draining():
             while consumer.circuit.refusal is None and not consumer.drainer.quiet:

@@ -20,7 +20,7 @@ class Change:
 
     Attributes:
         event_id: The event's id.
-        kind: `user_create`, `user_update`, `password_change` or `user_delete`.
+        kind: `user_create`, `user_update`, `password_change`, `user_delete`, or one that another package brings.
         realm: The realm the user lives in.
         username: The username as the event wrote it.
         username_key: The username as Keycloak stores it.

@@ -19,12 +19,13 @@ from consumer.delivery.outcome import (
     Failure,
     Outcome,
     Reason,
+    Retry,
 )
 from consumer.delivery.protection import is_protected_name, refused_by_name
 from consumer.delivery.redact import mask, strings_in
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable
+    from collections.abc import Awaitable, Callable, Mapping
 
     from consumer.delivery.change import Change
     from consumer.delivery.handlers.handler import Handler
@@ -44,6 +45,7 @@ class Delivery:
         keys: Open sealed passwords.
         delete_mode: What a delete without a mode means.
         protected_users: Username keys of users who are never touched, beside service accounts.
+        custom: Handlers of the kinds that other packages bring.
     """
 
     def __init__(
@@ -53,12 +55,15 @@ class Delivery:
         keys: KeyRing,
         delete_mode: DeleteMode = "delete",
         protected_users: frozenset[str] = frozenset(),
+        custom: Mapping[str, Handler] | None = None,
     ) -> None:
         self._protected_users = protected_users
         self._keycloak = keycloak
         self._keys = keys
         self._delete_mode = delete_mode
+        self._custom = dict(custom or {})
         self._handlers: dict[str, Handler] = {
+            **self._custom,
             "password_change": PasswordHandler(keys),
             "user_create": CreateHandler(keys),
             "user_delete": DeleteHandler(delete_mode),
@@ -97,6 +102,8 @@ class Delivery:
     async def read_back(self, change: Change, before_call: Callable[[], None]) -> Outcome:
         """Say whether a change whose answer was lost has taken effect; nothing is written.
 
+        What a custom kind left cannot be read back: it is repeated, which leaves the same.
+
         Returns:
             `Delivered` if it has, `DeadLetter` with the reason `not_applied` if not; otherwise why that cannot be said.
 
@@ -105,6 +112,12 @@ class Delivery:
             asyncio.CancelledError: The caller was cancelled.
             Exception: This is a defect.
         """
+        if change.kind in self._custom:
+            repeated = await self.deliver(change, before_call)
+            if isinstance(repeated, Retry) and repeated.failure.blame is Blame.USER:
+                # A definite answer, and no attempt is left.
+                return DeadLetter(reason=repeated.reason, failure=repeated.failure)
+            return repeated
         deletes = change.kind == "user_delete" and change.data.get("mode", self._delete_mode) == "delete"
 
         async def look() -> Outcome:

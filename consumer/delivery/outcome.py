@@ -12,11 +12,12 @@ taken effect all the same.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import StrEnum
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
     from datetime import datetime
 
 DETAIL_LIMIT = 2048
@@ -122,12 +123,15 @@ class Delivered:
         user_id: Keycloak's id of the user, or None if it is gone.
         existed: Whether Keycloak had the user before.
         credential_date: Keycloak's own date of the password, if it was read anyway (UTC).
+        wrote: What the handler of a custom kind set of the user, as the data of a `user_update` would say it. It is
+            kept, and written again where a user is healed or restored. Handlers of our own kinds leave it out.
     """
 
     reason: Reason
     user_id: str | None
     existed: bool
     credential_date: datetime | None = None
+    wrote: Mapping[str, Any] | None = field(default=None, repr=False)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -11,7 +11,7 @@ import asyncio
 import contextlib
 import time
 from collections import deque
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 
@@ -42,6 +42,8 @@ _LOOK_EVERY = 0.25
 _WAKE_EVERY = 0.5
 _ASK_EVERY = 0.5
 _PAUSE_AFTER_FAULT = 1.0
+_PARK = 600.0
+"""Seconds after which a parked lane is looked at even if nobody let it go on."""
 
 
 @dataclass(slots=True)
@@ -97,6 +99,8 @@ class Drainer:
             gather=policy.gather,
         )
         self._in_hand: dict[bytes, ReadyLane] = {}
+        self._caps = {kind: of.batch for kind, of in policy.kinds.items() if of.batch < policy.batch}
+        self._capped: dict[bytes, str] = {}
         self._claimed: deque[Claimed | Suspect] = deque()
         self._running: set[asyncio.Task[None]] = set()
         self._hints: list[LaneHint] = []
@@ -155,6 +159,11 @@ class Drainer:
                 async with asyncio.timeout(_LOOK_EVERY):
                     await self._wake.wait()
             self._wake.clear()
+            self._turns.ages.tick(
+                self._clock(),
+                reachable=self._circuit.allowed_calls > 0,
+                at_fault=self._realms.at_fault_now,
+            )
             try:
                 await self._flush_hints()
                 if self._circuit.allowed_calls == 0:
@@ -167,6 +176,7 @@ class Drainer:
                     await self._store.wake(self._leases.shards)
                     await self._find_suspects()
                     woken_at = self._clock()
+                await self._unpark()
                 await self._claim_more()
                 self._trouble.over()
             except OutboxError as error:
@@ -198,7 +208,7 @@ class Drainer:
         finally:
             for lane in lanes:
                 if lane.lane_id not in kept:
-                    self._in_hand.pop(lane.lane_id, None)
+                    self._let_go(lane.lane_id)
         if kept or self._hints:
             # There may be more. Without either the same lanes would be found again at once.
             self._wake.set()
@@ -218,19 +228,33 @@ class Drainer:
                 self._hints.append(LaneHint(lane=lane, state="HELD"))
             elif head.due_in > 0 or resting > 0:
                 self._hints.append(LaneHint(lane=lane, state="WAITING", delay=max(head.due_in, resting)))
+            elif head.kind in self._caps and self._room_of(head.kind) <= 0:
+                # Out of the way of other kinds, which would never be found behind a thousand of this one.
+                self._hints.append(LaneHint(lane=lane, state="WAITING", delay=_PARK, parked=head.kind))
             else:
+                if head.kind in self._caps:
+                    self._capped[lane.lane_id] = head.kind
                 due.append(group_of(head, limit=self._turns.merge_limit_of(head)))
         refused = await self._refused(due)
-        held = [group[0] for group in due if group[0].entry_id in refused]
-        due = [group for group in due if group[0].entry_id not in refused]
+        kept = self._hold([group[0] for group in due], refused)
+        return kept | await self._claim_groups([g for g in due if g[0].entry_id not in refused])
+
+    def _hold(self, heads: Sequence[Head], refused: Mapping[int, str]) -> set[bytes]:
+        """Write down why heads are held; the lanes that stay in hand for it."""
+        kept = set()
+        for head in heads:
+            token = self._leases.shards.get(head.shard)
+            if head.entry_id in refused and token is not None:
+                self._writer.add(held_back(head, token=token, reason=refused[head.entry_id]))
+                kept.add(head.lane.lane_id)
+        return kept
+
+    async def _claim_groups(self, due: Sequence[tuple[Head, ...]]) -> set[bytes]:
+        """Claim what is due; the lanes that stay in hand until their calls are recorded."""
         margin = self._policy.call_timeout + self._policy.call_margin
         claims = await self._store.claim([member for group in due for member in group], margin=margin)
         claimed_clock = self._clock()
         kept = set()
-        for head in held:
-            if (token := self._leases.shards.get(head.shard)) is not None:
-                self._writer.add(held_back(head, token=token, reason=refused[head.entry_id]))
-                kept.add(head.lane.lane_id)
         for group in due:
             if all(member.entry_id in claims for member in group):
                 token, claimed_at = claims[group[0].entry_id]
@@ -269,6 +293,19 @@ class Drainer:
             self._asked_at = float("-inf")
             self._wake.set()
             await self._flush_hints()
+
+    def _room_of(self, kind: str) -> int:
+        """How many more calls of a capped kind may be in hand."""
+        return self._caps[kind] - sum(other == kind for other in self._capped.values())
+
+    async def _unpark(self) -> None:
+        for kind in self._caps:
+            if (room := self._room_of(kind)) > 0:
+                await self._store.unpark(self._leases.shards, kind, limit=room)
+
+    def _let_go(self, lane: bytes) -> None:
+        self._in_hand.pop(lane, None)
+        self._capped.pop(lane, None)
 
     async def _find_suspects(self) -> None:
         """Put lanes in hand whose doubt is older than the server limit: they are healed between two calls."""
@@ -342,7 +379,7 @@ class Drainer:
     def _written(self, write_backs: Sequence[WriteBack], fenced: set[bytes]) -> None:
         """The COMMIT of these is known: their lanes are free for the next look."""
         for written in write_backs:
-            self._in_hand.pop(written.lane.lane_id, None)
+            self._let_go(written.lane.lane_id)
             if written.lane.lane_id in fenced:
                 self.counts.fenced += 1
                 continue
@@ -403,7 +440,7 @@ class Drainer:
             _log.warning("claims not handed back", entries=len(claims), reason=str(error))
         for work in waiting:
             lane = work.lane if isinstance(work, Suspect) else work.head.lane
-            self._in_hand.pop(lane.lane_id, None)
+            self._let_go(lane.lane_id)
 
     async def _sweep(self) -> None:
         while True:
@@ -436,11 +473,12 @@ def _hint_after(written: WriteBack) -> LaneHint:
             case EntryState.PENDING if settlement.delay > 0:
                 return LaneHint(lane=lane, state="WAITING", delay=settlement.delay)
             case EntryState.PENDING:
-                return LaneHint(lane=lane, state="READY", priority=settlement.head.priority)
+                return LaneHint(lane=lane, state="READY")
             case EntryState.HELD:
                 return LaneHint(lane=lane, state="HELD")
     last = written.settlements[-1].head
-    if last.is_last:
+    if last.next_priority is None:
         return LaneHint(lane=lane, state="IDLE")
     # More stands behind. It goes to the end of the queue, so that long lanes do not starve the others.
-    return LaneHint(lane=lane, state="READY", priority=last.next_priority)
+    less_urgent = last.next_priority > lane.priority
+    return LaneHint(lane=lane, state="READY", priority=last.next_priority, recount=less_urgent)

@@ -63,6 +63,15 @@ def group_of(head: Head, *, limit: int) -> tuple[Head, ...]:
 
 def merged(group: Sequence[Head]) -> Merged:
     """Say in one change what the group's entries say one after the other."""
+    head = group[0]
+    if head.kind not in _TAKES_IN:
+        # Always alone; what the data of a custom kind means is its handler's to know.
+        return Merged(
+            kind=head.kind,
+            data=head.data,
+            credential=head.credential,
+            credential_event_id=head.event_id,
+        )
     data: dict[str, Any] = {}
     attributes: dict[str, Any] = {}
     password = None

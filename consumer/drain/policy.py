@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from typing import Final
 
 __all__ = ["MERGE_LIMIT", "DrainPolicy"]
@@ -16,7 +17,8 @@ class DrainPolicy:
     """How the drain behaves. Spans are seconds.
 
     Attributes:
-        batch: the most entries claimed at once; a claimed entry that was not called is handed back.
+        batch: the most entries claimed at once; a claimed entry that was not called is handed back. Of a kind: the most
+            calls claimed or under way at once, a merge group being one.
         max_attempts: charged failures after which an entry is a dead letter.
         backoff_base: the wait after the first failure, before jitter.
         backoff_factor: what each further wait is multiplied by.
@@ -34,6 +36,9 @@ class DrainPolicy:
         gather: how long results are gathered for one write-back while calls are under way.
         realm_pause: how long lanes of a realm whose configuration is at fault rest before it is asked again.
         holding: kinds whose dead letters hold their lane until an operator ends the hold.
+        pending_max_age: an entry that could have been delivered for so long is given up; None: never.
+        kinds: other numbers for single kinds; of these count `batch`, `max_attempts`, the backoff and
+            `pending_max_age`.
     """
 
     batch: int = 100
@@ -54,3 +59,9 @@ class DrainPolicy:
     gather: float = 0.02
     realm_pause: float = 30.0
     holding: frozenset[str] = frozenset({"user_create"})
+    pending_max_age: float | None = 604_800.0
+    kinds: Mapping[str, DrainPolicy] = field(default_factory=dict)
+
+    def of(self, kind: str) -> DrainPolicy:
+        """The numbers of a kind."""
+        return self.kinds.get(kind, self)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Collection
 
 import structlog
 
@@ -48,6 +48,11 @@ class RealmWatch:
         self._stopped: frozenset[str] = frozenset()
         self._well: set[str] = set()
         self._locks: dict[str, asyncio.Lock] = {}
+
+    @property
+    def at_fault_now(self) -> Collection[str]:
+        """Realms whose fault is not over, resting or not, and those in maintenance."""
+        return self._resting_until.keys() | self._stopped
 
     def resting(self, realm: str) -> float:
         """Seconds that lanes of this realm should still rest."""

@@ -13,6 +13,7 @@ from consumer.drain.policy import DrainPolicy
 from consumer.outbox.drain_store import Attempt, Head, Settlement, WriteBack
 from consumer.outbox.fold import Applied, Credential, Fold, fields_of
 from consumer.outbox.rows import EntryState
+from producer_lib import kinds
 
 __all__ = [
     "DELETED_BY",
@@ -222,7 +223,14 @@ def fold_after(head: Head, outcome: Delivered) -> Fold:
     """The lane's sum with this delivery in it."""
     date = outcome.credential_date
     credential_date = None if date is None else date.replace(tzinfo=None)
-    if head.kind == "user_delete":
+    if head.kind not in kinds():
+        # Of a custom kind only its handler knows what it wrote.
+        if not outcome.wrote:
+            return replace(head.fold, user_id=outcome.user_id or head.fold.user_id)
+        applied = Applied(
+            position=head.position, exists=True, fields=_fields(outcome.wrote), user_id=outcome.user_id
+        )
+    elif head.kind == "user_delete":
         gone = outcome.user_id is None
         applied = Applied(
             position=head.position,
@@ -245,12 +253,17 @@ def fold_after(head: Head, outcome: Delivered) -> Fold:
     return head.fold.join(applied)
 
 
-def _written(head: Head, outcome: Delivered) -> dict[str, Any]:
-    """The fields that this delivery set in Keycloak."""
-    fields = fields_of(data_of(head))
+def _fields(data: Mapping[str, Any]) -> dict[str, Any]:
+    fields = fields_of(data)
     if "name" in fields:
         # Keycloak has no such field; kept as one, it would contradict a later first or last name.
         fields["first_name"], fields["last_name"] = split_name(fields.pop("name"))
+    return fields
+
+
+def _written(head: Head, outcome: Delivered) -> dict[str, Any]:
+    """The fields that this delivery set in Keycloak."""
+    fields = _fields(data_of(head))
     if head.credential is not None:
         fields.setdefault("temporary", False)
     if head.kind == "user_create" and not outcome.existed:

@@ -6,11 +6,13 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from typing import TypeGuard
 
 from consumer.circuit.keeper import CircuitKeeper
 from consumer.delivery.errors import LeaseTooShort
 from consumer.delivery.outcome import Blame, DeadLetter, Defer, Delivered, NotDelivered, Outcome, Retry
+from consumer.drain.ages import Ages
 from consumer.drain.caller import Caller
 from consumer.drain.holds import hold_after
 from consumer.drain.judge import Begun, Judge
@@ -26,6 +28,7 @@ from consumer.drain.settle import (
     wait_for_read_back,
 )
 from consumer.outbox.drain_store import Head, WriteBack
+from consumer.outbox.rows import EntryState
 from consumer.retry import retry_delay
 
 __all__ = ["Claimed", "Turns"]
@@ -59,6 +62,7 @@ class Turns:
         realms: tell a realm's fault from a user's.
         policy: the drain's numbers.
         clock: seconds that never go back.
+        ages: tell how long an entry could have been delivered.
     """
 
     caller: Caller
@@ -67,6 +71,7 @@ class Turns:
     realms: RealmWatch
     policy: DrainPolicy
     clock: Callable[[], float] = time.monotonic
+    ages: Ages = field(default_factory=Ages)
     _called_singly: dict[bytes, int] = field(default_factory=dict)
 
     async def take(self, claimed: Claimed) -> WriteBack | None:
@@ -75,18 +80,29 @@ class Turns:
         Returns:
             What is to be written; None if no call may be made now, and the claim is to be handed back.
         """
+        reading = self.ages.reading(claimed.head.lane.realm)
         try:
-            write_back = await self._step(claimed)
+            write_back = await self._step(claimed, reading)
         except LeaseTooShort:
             return None
         if write_back is None:
             return None
+        if write_back.settlements[0].state is EntryState.PENDING:
+            self.ages.called(claimed.head.entry_id, claimed.token, reading)
+        else:
+            self.ages.forget(claimed.head.entry_id)
         return hold_after(leave_others(write_back, claimed.group), self.policy.holding)
 
-    async def _step(self, claimed: Claimed) -> WriteBack | None:
+    async def _step(self, claimed: Claimed, reading: float) -> WriteBack | None:
         judged = await self.judge.judge(claimed.head)
-        head = replace(claimed.head, attempts=claimed.head.attempts + 1) if judged else claimed.head
-        exhausted = head.attempts >= self.policy.max_attempts
+        waited = self.ages.since_last_call(claimed.head.entry_id, claimed.token, reading)
+        head = claimed.head
+        if judged or waited:
+            head = replace(head, attempts=head.attempts + bool(judged), eligible=head.eligible + waited)
+        policy = self.policy.of(head.kind)
+        used_up = head.attempts >= policy.max_attempts
+        too_old = policy.pending_max_age is not None and head.eligible >= policy.pending_max_age
+        exhausted = used_up or too_old
         left = self._doubt_left(claimed)
         # What may have been applied stays the head: it is not given up before Keycloak has been read.
         needs_call = head.maybe_applied_since is not None or not exhausted
@@ -94,6 +110,8 @@ class Turns:
             # It opened while we asked whose fault the last failure was: handed back with the others, and judged again.
             return None
         reason = self.judge.reason_of_last(head.entry_id) or head.state_reason or "attempts_exhausted"
+        if too_old and not used_up:
+            reason = "too_old"
         if not needs_call:
             self.judge.forget(head.entry_id)
             return dead(head, token=claimed.token, reason=reason, judged=judged)
@@ -130,7 +148,7 @@ class Turns:
         if len(group) > 1 and _refused(outcome):
             self._call_singly(group)
             return split_apart(group, outcome, call)
-        return settle(group, outcome, call, self.policy, self._delay)
+        return settle(group, outcome, call, self.policy, partial(self._delay, head.kind))
 
     async def _last_look(
         self, head: Head, claimed: Claimed, *, reason: str, judged: bool | None
@@ -143,7 +161,7 @@ class Turns:
         if isinstance(found, DeadLetter):
             return dead(head, token=claimed.token, reason=reason, judged=judged)
         call = self._ended(claimed, begun, started_at, None, self.judge.openings(head, found), judged=judged)
-        return settle((head,), found, call, self.policy, self._delay)
+        return settle((head,), found, call, self.policy, partial(self._delay, head.kind))
 
     def _ended(
         self,
@@ -188,8 +206,8 @@ class Turns:
         self.judge.blame_user(head, outcome.reason)
         return Retry(reason=outcome.reason, failure=failure)
 
-    def _delay(self, failures: int) -> float:
-        policy = self.policy
+    def _delay(self, kind: str, failures: int) -> float:
+        policy = self.policy.of(kind)
         return retry_delay(
             failures,
             base=policy.backoff_base,

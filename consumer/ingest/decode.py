@@ -15,6 +15,7 @@ from consumer.outbox.lane import lane_id
 from consumer.outbox.rows import EntryState, NewEntry, Position
 from producer_lib import (
     MAX_EVENT_BYTES,
+    CustomKind,
     InvalidEvent,
     NewerSchema,
     Recognised,
@@ -26,10 +27,12 @@ from producer_lib import (
     username_key,
 )
 
-__all__ = ["PRIORITY", "Poison", "Record", "decode"]
+__all__ = ["PRIORITY", "Poison", "Record", "assess", "decode", "split_password"]
 
 PRIORITY: Mapping[str, int] = {"password_change": 1, "user_create": 3, "user_update": 5, "user_delete": 10}
-"""Which lane goes next, by the kind of its most urgent entry (from the polling service). Others: 5."""
+"""Which lane goes next, by the kind of its most urgent entry (from the polling service). Unknown kinds: 5."""
+
+_NO_KINDS: Mapping[str, CustomKind] = {}
 
 _BINARY_MODE = "ce_"
 
@@ -57,7 +60,9 @@ class Poison:
     lane_id: bytes | None = None
 
 
-def decode(record: Record, realms: Collection[str]) -> NewEntry | Poison:
+def decode(
+    record: Record, realms: Collection[str], custom: Mapping[str, CustomKind] = _NO_KINDS
+) -> NewEntry | Poison:
     """Read one record.
 
     A newer schema or a kind nobody has registered becomes a HELD entry, so that a rolling upgrade loses nothing.
@@ -65,6 +70,7 @@ def decode(record: Record, realms: Collection[str]) -> NewEntry | Poison:
     Args:
         record: the record.
         realms: the realms we serve; an event of another one is refused.
+        custom: the kinds that other packages bring, by name.
     """
     if record.value is None:
         return _poison(record, realms, "tombstone", "the record has no value")
@@ -72,41 +78,76 @@ def decode(record: Record, realms: Collection[str]) -> NewEntry | Poison:
         return _poison(record, realms, "too_large", f"the value has more than {MAX_EVENT_BYTES:,} bytes")
     try:
         event = _event(record)
-        recognition = recognise(event)
-        match recognition:
-            case Recognised():
-                check_event(event)
-                state, reason = EntryState.PENDING, None
-            case NewerSchema():
-                check_envelope(event)
-                state, reason = EntryState.HELD, "schema_newer"
-            case UnregisteredKind():
-                check_envelope(event)
-                state, reason = EntryState.HELD, "kind_unregistered"
-            case _:
-                return _poison(record, realms, "foreign_type", "type is not kcsync.<kind>.v<version>")
+        assessed = assess(event, custom)
+        if assessed is None:
+            return _poison(record, realms, "foreign_type", "type is not kcsync.<kind>.v<version>")
+        recognition, state, reason = assessed
         if event["realm"] not in realms:
             # No lane: the key names a user of that realm, not of ours.
             detail = "realm is none of those this consumer serves"
             return Poison(record=record, reason="realm_unknown", detail=detail)
-        return _entry(record, event, recognition, state, reason)
+        priority = custom[recognition.kind].priority if recognition.kind in custom else None
+        return _entry(record, event, recognition, state, reason, priority)
     except InvalidEvent as error:
         reason = "not_json" if error.field == "event" else "invalid"
         return _poison(record, realms, reason, str(error)[:1024])
 
 
+def assess(
+    event: dict[str, Any], custom: Mapping[str, CustomKind]
+) -> tuple[_Known, EntryState, str | None] | None:
+    """What an event claims to be, and the state and reason of its entry; None if it is no event of ours.
+
+    Raises:
+        InvalidEvent: It breaks the schema of what it claims to be.
+    """
+    recognition = recognise(event)
+    match recognition:
+        case Recognised():
+            check_event(event)
+            return recognition, EntryState.PENDING, None
+        case NewerSchema():
+            check_envelope(event)
+            return recognition, EntryState.HELD, "schema_newer"
+        case UnregisteredKind(kind=kind, version=version) if kind in custom:
+            check_envelope(event)
+            if version > custom[kind].version:
+                return recognition, EntryState.HELD, "schema_newer"
+            custom[kind].check(event)
+            return recognition, EntryState.PENDING, None
+        case UnregisteredKind():
+            check_envelope(event)
+            return recognition, EntryState.HELD, "kind_unregistered"
+        case _:
+            return None
+
+
+def split_password(data: dict[str, Any]) -> tuple[dict[str, Any], bytes | None]:
+    """Part the data of an event that was checked into what it says and the sealed password, which is kept apart."""
+    if "password" not in data:
+        return data, None
+    rest = {name: value for name, value in data.items() if name != "password"}
+    return rest, orjson.dumps(data["password"]["sealed"])
+
+
 def _entry(
-    record: Record, event: dict[str, Any], known: _Known, state: EntryState, reason: str | None
+    record: Record,
+    event: dict[str, Any],
+    known: _Known,
+    state: EntryState,
+    reason: str | None,
+    priority: int | None,
 ) -> NewEntry:
     subject, realm = event["subject"], event["realm"]
     key = username_key(subject)
     data = event["data"]
     sealed_apart = "password" in data
-    rest = {name: value for name, value in data.items() if name != "password"} if sealed_apart else data
     credential = None
-    if sealed_apart and state is EntryState.PENDING:
-        credential = orjson.dumps(data["password"]["sealed"])
+    if state is EntryState.PENDING:
+        rest, credential = split_password(data)
         data = rest
+    else:
+        rest = {name: value for name, value in data.items() if name != "password"} if sealed_apart else data
     # Sorted, so that the same content has the same hash.
     said = _dump(rest)
     source, event_id = event["source"], event["id"]
@@ -130,7 +171,7 @@ def _entry(
         ),
         tenant=event.get("tenant"),
         # JSON Schema takes 3.0 for a whole number.
-        priority=int(event.get("priority") or PRIORITY.get(known.kind, 5)),
+        priority=int(event.get("priority") or priority or PRIORITY.get(known.kind, 5)),
         event_time=datetime.fromisoformat(event["time"]).astimezone(UTC).replace(tzinfo=None),
         traceparent=trace if trace is not None and len(trace) <= 55 else None,
         tracestate=state_header if state_header is not None and len(state_header) <= 512 else None,

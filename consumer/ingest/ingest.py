@@ -8,7 +8,7 @@ import hashlib
 import random
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 import structlog
 from aiokafka.partitioner import murmur2
@@ -28,6 +28,7 @@ from consumer.outbox.rows import FLOWS, NewEntry, PartitionProgress, PauseNote, 
 from consumer.retry import Backoff
 from consumer.telemetry.propagation import TraceContext
 from consumer.telemetry.spans import MOST_LINKS, poll_span
+from producer_lib import CustomKind
 
 __all__ = ["Ingest", "IngestPolicy"]
 
@@ -40,11 +41,19 @@ _DECODE_AT_ONCE = 16
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class IngestPolicy:
-    """How much at once. `batch`: records in one transaction. `realms`: whose events are taken. `pause`: when not."""
+    """How much at once, and of what.
+
+    Attributes:
+        batch: records in one transaction.
+        realms: whose events are taken.
+        pause: when nothing is taken.
+        custom: the kinds that other packages bring, by name.
+    """
 
     batch: int
     realms: frozenset[str]
     pause: PausePolicy
+    custom: Mapping[str, CustomKind] = field(default_factory=dict)
 
 
 @dataclass(slots=True)
@@ -291,7 +300,9 @@ class Ingest:
                 continue
             for at in range(0, len(records), _DECODE_AT_ONCE):
                 piece = records[at : at + _DECODE_AT_ONCE]
-                decoded += [(record, decode(record, self._policy.realms)) for record in piece]
+                decoded += [
+                    (record, decode(record, self._policy.realms, self._policy.custom)) for record in piece
+                ]
                 # The batch before this one is being written: let its next statement go out.
                 await asyncio.sleep(0)
             last = records[-1]

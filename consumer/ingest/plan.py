@@ -9,7 +9,7 @@ from consumer.ingest.decode import Poison, Record
 from consumer.outbox.ingest_store import BatchRows
 from consumer.outbox.rows import Duplicate, EntryState, NewEntry, PartitionProgress, PoisonRow, Position, Seen
 
-__all__ = ["plan_batch", "progress_of"]
+__all__ = ["held_context", "plan_batch", "progress_of"]
 
 Seal = Callable[[bytes, bytes], tuple[str, bytes]]
 """Seals bytes to our own key, bound to a context; the key's id and the sealed bytes."""
@@ -75,8 +75,13 @@ def _kept(entry: NewEntry, seal: Seal) -> NewEntry:
     """What this version cannot read may hold anything, a password in clear too: it is kept sealed to our own key."""
     if entry.state is not EntryState.HELD:
         return entry
-    _, sealed = seal(entry.data, _context("held", entry.position))
+    _, sealed = seal(entry.data, held_context(entry.position))
     return replace(entry, data=sealed)
+
+
+def held_context(position: Position) -> bytes:
+    """What the data of a held entry is bound to."""
+    return _context("held", position)
 
 
 def _context(purpose: str, position: Position) -> bytes:

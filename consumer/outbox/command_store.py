@@ -10,7 +10,7 @@ from enum import StrEnum
 import orjson
 
 from consumer.outbox.database import Database, Transaction
-from consumer.outbox.drain_store import ReadyLane
+from consumer.outbox.drain_store import ReadyLane, lane_of
 from consumer.outbox.lane import shard_of
 from consumer.outbox.rows import EntryState
 from consumer.outbox.statements import load_statements
@@ -183,12 +183,7 @@ class CommandStore:
         return [
             Command(
                 command_id=row["command_id"],
-                lane=ReadyLane(
-                    lane_id=row["lane_id"],
-                    realm=row["realm"],
-                    username_key=row["username_key"],
-                    arrivals=row["arrivals"],
-                ),
+                lane=lane_of(row),
                 action=Action(row["action"]),
                 entry_id=row["entry_id"],
                 seen_state=EntryState(row["seen_state"]),

@@ -16,7 +16,7 @@ from consumer.outbox.lane import shard_of
 from consumer.outbox.rows import EntryState, Position
 from consumer.outbox.statements import load_statements
 
-__all__ = ["Attempt", "DrainStore", "Head", "LaneHint", "ReadyLane", "Settlement", "WriteBack"]
+__all__ = ["Attempt", "DrainStore", "Head", "LaneHint", "ReadyLane", "Settlement", "WriteBack", "lane_of"]
 
 _SQL = load_statements("drain")
 _LEASES = load_statements("leases")
@@ -26,12 +26,13 @@ _UNKNOWN = Fold()
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ReadyLane:
-    """A lane that may go on, as its row says. `arrivals` is its tail when we looked."""
+    """A lane that may go on, as its row says. `arrivals` is its tail, `priority` its urgency when we looked."""
 
     lane_id: bytes
     realm: str
     username_key: str
     arrivals: int
+    priority: int
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -39,6 +40,8 @@ class Head:
     """The head of a lane: its lowest open entry, with what is known of the user.
 
     `followers` are the entries directly behind it, in order, as far as they were read; a follower has none itself.
+    `next_priority` is the most urgent of what was read behind it, and None if nothing stood there. `eligible` is seconds
+    since its first call, as far as it could have been delivered in them.
     """
 
     lane: ReadyLane
@@ -63,6 +66,7 @@ class Head:
     due_in: float
     claimed_at: datetime | None
     maybe_applied_since: datetime | None
+    eligible: float
     next_priority: int | None
     fold: Fold = field(repr=False)
     followers: tuple[Head, ...] = field(default=(), repr=False)
@@ -71,11 +75,6 @@ class Head:
     def shard(self) -> int:
         """The shard of its lane."""
         return shard_of(self.lane.lane_id)
-
-    @property
-    def is_last(self) -> bool:
-        """Whether nothing stood behind it when we looked."""
-        return self.next_priority is None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -133,12 +132,19 @@ class WriteBack:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LaneHint:
-    """Where a lane's head stands: state IDLE, READY, WAITING (for `delay` seconds) or HELD."""
+    """Where a lane's head stands: state IDLE, READY, WAITING (for `delay` seconds) or HELD.
+
+    `priority` is the most urgent of the open entries we saw. With `recount`, the entry that made the lane as urgent as
+    it was has gone, and all of its open entries are asked. `parked` is a kind: the lane, WAITING, goes on as soon as one
+    more call of that kind may be made.
+    """
 
     lane: ReadyLane
     state: str
     delay: float | None = None
     priority: int | None = None
+    recount: bool = False
+    parked: str | None = None
 
 
 class DrainStore:
@@ -156,7 +162,7 @@ class DrainStore:
             return []
         parameters = {"shards": tuple(shards), "limit": limit, "in_hand": tuple(in_hand) or (b"",)}
         rows = await self._database.fetch(_SQL["ready_lanes"], parameters)
-        return [_lane(row) for row in rows]
+        return [lane_of(row) for row in rows]
 
     async def heads(self, lanes: Sequence[ReadyLane], *, depth: int = 1) -> list[Head]:
         """The heads of these lanes, each with up to `depth - 1` followers; a lane without open entries has none."""
@@ -196,7 +202,7 @@ class DrainStore:
         if not shards:
             return []
         parameters = {"shards": tuple(shards), "after": after, "limit": limit}
-        return [_lane(row) for row in await self._database.fetch(_SQL["suspects"], parameters)]
+        return [lane_of(row) for row in await self._database.fetch(_SQL["suspects"], parameters)]
 
     async def still_suspect(
         self, lanes: Collection[ReadyLane], *, after: float
@@ -268,17 +274,53 @@ class DrainStore:
         """Put lanes where their heads stand. Hints may be lost: the sweep reconciles them."""
         if not hints:
             return
+        counted = await self._recount([hint.lane.lane_id for hint in hints if hint.recount])
         rows = [
             {
                 "lane": hint.lane.lane_id.hex(),
                 "state": hint.state,
-                "arrivals": hint.lane.arrivals,
-                "priority": hint.priority,
+                "arrivals": arrivals,
+                "priority": priority,
+                "recounted": int(hint.lane.lane_id in counted),
                 "delay_us": None if hint.delay is None else int(hint.delay * 1e6),
             }
             for hint in sorted(hints, key=lambda hint: hint.lane.lane_id)
+            for arrivals, priority in [
+                counted.get(hint.lane.lane_id, (hint.lane.arrivals, hint.priority)),
+            ]
         ]
         await self._database.execute(_SQL["hint_lanes"], {"rows": orjson.dumps(rows).decode()})
+        parked = [
+            {"lane": hint.lane.lane_id.hex(), "kind": hint.parked}
+            for hint in hints
+            if hint.parked is not None
+        ]
+        if parked:
+            await self._database.execute(_SQL["park_lanes"], {"rows": orjson.dumps(parked).decode()})
+
+    async def unpark(self, shards: Collection[int], kind: str, limit: int) -> int:
+        """Make lanes ready that are parked for a kind, most urgent first; how many."""
+        if not shards:
+            return 0
+
+        async def work(tx: Transaction) -> int:
+            parameters = {"kind": kind, "shards": tuple(shards), "limit": limit}
+            lanes = {"lanes": tuple(row["lane_id"] for row in await tx.fetch(_SQL["parked"], parameters))}
+            if not lanes["lanes"]:
+                return 0
+            await tx.execute(_SQL["forget_parked"], lanes)
+            return await tx.execute(_SQL["unpark_lanes"], lanes)
+
+        return await self._database.transact(work)
+
+    async def _recount(self, lanes: Sequence[bytes]) -> dict[bytes, tuple[int, int]]:
+        """Tail and most urgent open entry of lanes, both of one moment."""
+        if not lanes:
+            return {}
+        rows = await self._database.fetch(_SQL["recount"], {"lanes": tuple(lanes)})
+        return {
+            row["lane_id"]: (row["arrivals"], row["priority"]) for row in rows if row["priority"] is not None
+        }
 
     async def wake(self, shards: Collection[int]) -> int:
         """Make waiting lanes ready whose time has come; how many."""
@@ -352,6 +394,7 @@ async def _write_entries(tx: Transaction, settlements: Sequence[Settlement]) -> 
             "attempts": s.attempts,
             "calls": _calls(s),
             "openings": s.openings,
+            "eligible_us": int(s.head.eligible * 1e6),
             "charged": int(s.charged),
             "delay_us": int(s.delay * 1e6) if s.state is EntryState.PENDING else None,
             "maybe": s.maybe_applied_since and s.maybe_applied_since.isoformat(sep=" "),
@@ -372,12 +415,14 @@ def _calls(settlement: Settlement) -> int:
     return settlement.head.calls + (settlement.attempt is not None)
 
 
-def _lane(row: Row) -> ReadyLane:
+def lane_of(row: Row) -> ReadyLane:
+    """A lane as a row shows it."""
     return ReadyLane(
         lane_id=row["lane_id"],
         realm=row["realm"],
         username_key=row["username_key"],
         arrivals=row["arrivals"],
+        priority=row["priority"],
     )
 
 
@@ -410,6 +455,7 @@ def _head(lane: ReadyLane, row: Row, behind: Sequence[Row], fold: Fold) -> Head:
         due_in=max(0.0, (row["due_in_us"] or 0) / 1e6),
         claimed_at=row["claimed_at"],
         maybe_applied_since=row["maybe_applied_since"],
+        eligible=row["eligible_us"] / 1e6,
         next_priority=min((r["priority"] for r in behind), default=None),
         fold=fold,
     )

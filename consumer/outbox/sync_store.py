@@ -8,7 +8,7 @@ from datetime import datetime
 
 from consumer.outbox.command_store import Action, Order
 from consumer.outbox.database import Database, Row, Transaction
-from consumer.outbox.drain_store import DrainStore, ReadyLane
+from consumer.outbox.drain_store import DrainStore, ReadyLane, lane_of
 from consumer.outbox.rows import EntryState
 from consumer.outbox.statements import load_statements
 
@@ -138,15 +138,7 @@ class ConfinedDrainStore(DrainStore):
         else:
             parameters = {"lane": self._lane, "shards": tuple(shards)}
             rows = await self._database.fetch(_SQL["lane_if_ready"], parameters)
-            lanes = [
-                ReadyLane(
-                    lane_id=row["lane_id"],
-                    realm=row["realm"],
-                    username_key=row["username_key"],
-                    arrivals=row["arrivals"],
-                )
-                for row in rows
-            ]
+            lanes = [lane_of(row) for row in rows]
         if self._left is not None:
             self._left -= len(lanes)
         return lanes

@@ -1,8 +1,8 @@
 -- name: ready_lanes
--- Lanes that may go on, most urgent first, oldest first. Index: ready.
+-- Lanes that may go on, those that waited longest for their priority first (docs/decisions/0020). Index: urgent.
 SELECT lane_id, shard, realm, username_key, arrivals, priority FROM lanes
 WHERE state = 'READY' AND shard IN %(shards)s AND lane_id NOT IN %(in_hand)s
-ORDER BY priority, ready_since LIMIT %(limit)s;
+ORDER BY urgent_at LIMIT %(limit)s;
 
 -- name: wake_lanes
 -- Waiting lanes whose time has come. They keep their place: what an outage cut off goes first. Index: waiting.
@@ -25,7 +25,7 @@ FROM lanes l WHERE l.lane_id IN %(lanes)s;
 -- name: open_entries
 -- Entries by their ids, if they are open.
 SELECT entry_id, lane_id, topic_id, partition_no, log_offset, origin, kind, source, event_id, username, priority,
-  traceparent, tracestate, data, credential, state, state_reason, attempts, calls, openings, claimed_at,
+  traceparent, tracestate, data, credential, state, state_reason, attempts, calls, openings, claimed_at, eligible_us,
   maybe_applied_since, TIMESTAMPDIFF(MICROSECOND, NOW(6), next_attempt_at) AS due_in_us,
   TIMESTAMPDIFF(MICROSECOND, charged_at, NOW(6)) AS charged_ago_us
 FROM entries WHERE entry_id IN %(entries)s AND is_open = 1 ORDER BY entry_id;
@@ -39,7 +39,7 @@ FROM folds WHERE lane_id IN %(lanes)s;
 
 -- name: suspects
 -- Lanes whose doubt is old enough to be healed, unless an entry of theirs is in doubt itself. Index: suspect.
-SELECT l.lane_id, l.realm, l.username_key, l.arrivals FROM folds f JOIN lanes l ON l.lane_id = f.lane_id
+SELECT l.lane_id, l.realm, l.username_key, l.arrivals, l.priority FROM folds f JOIN lanes l ON l.lane_id = f.lane_id
 WHERE f.suspect_since < NOW(6) - INTERVAL %(after)s SECOND AND f.shard IN %(shards)s
   AND NOT EXISTS (SELECT 1 FROM entries e WHERE e.lane_id = f.lane_id AND e.is_open = 1
     AND (e.maybe_applied_since IS NOT NULL OR e.claimed_at IS NOT NULL))
@@ -90,11 +90,11 @@ WHERE e.state = 'PENDING' AND e.claim_token = j.token;
 UPDATE JSON_TABLE(%(rows)s, '$[*]' COLUMNS (
     entry_id BIGINT UNSIGNED PATH '$.entry_id', state VARCHAR(16) PATH '$.state', reason VARCHAR(64) PATH '$.reason',
     attempts INT PATH '$.attempts', calls INT PATH '$.calls', openings INT PATH '$.openings',
-    charged INT PATH '$.charged', delay_us BIGINT PATH '$.delay_us', maybe DATETIME(6) PATH '$.maybe')) j
+    charged INT PATH '$.charged', eligible_us BIGINT UNSIGNED PATH '$.eligible_us', delay_us BIGINT PATH '$.delay_us', maybe DATETIME(6) PATH '$.maybe')) j
 STRAIGHT_JOIN entries e ON e.entry_id = j.entry_id
 SET e.maybe_applied_since = COALESCE(j.maybe, e.maybe_applied_since), e.state = j.state,
   e.state_reason = COALESCE(j.reason, e.state_reason), e.attempts = j.attempts, e.calls = j.calls,
-  e.openings = j.openings,
+  e.openings = j.openings, e.eligible_us = j.eligible_us,
   e.charged_at = IF(j.charged = 1, NOW(6), e.charged_at),
   e.next_attempt_at = NOW(6) + INTERVAL j.delay_us MICROSECOND,
   e.ended_at = IF(j.state IN ('PENDING', 'HELD'), NULL, NOW(6)),
@@ -130,16 +130,43 @@ ON DUPLICATE KEY UPDATE user_exists = VALUES(user_exists), exists_topic_id = VAL
 INSERT INTO marks (topic_id, partition_no, log_offset, kind, lane_id) VALUES (%s, %s, %s, %s, %s)
 ON DUPLICATE KEY UPDATE marked_at = VALUES(marked_at);
 
+-- name: recount
+-- The most urgent open entry of each of these lanes, and the tail it was found with. Index: lane.
+SELECT l.lane_id, l.arrivals,
+  (SELECT MIN(e.priority) FROM entries e WHERE e.lane_id = l.lane_id AND e.is_open = 1) AS priority
+FROM lanes l WHERE l.lane_id IN %(lanes)s;
+
 -- name: hint_lanes
--- Put lanes where their head stands. Idle only if nothing arrived since we looked.
+-- Put lanes where their head stands. Idle only if nothing arrived since we looked; less urgent only then, too.
 UPDATE JSON_TABLE(%(rows)s, '$[*]' COLUMNS (
     lane VARCHAR(32) PATH '$.lane', state VARCHAR(8) PATH '$.state', arrivals BIGINT UNSIGNED PATH '$.arrivals',
-    priority INT PATH '$.priority', delay_us BIGINT PATH '$.delay_us')) j
+    priority INT PATH '$.priority', recounted INT PATH '$.recounted', delay_us BIGINT PATH '$.delay_us')) j
 STRAIGHT_JOIN lanes l ON l.lane_id = UNHEX(j.lane)
 SET l.state = IF(j.state = 'IDLE' AND l.arrivals <> j.arrivals, 'READY', j.state),
   l.ready_since = IF(j.state IN ('IDLE', 'READY'), NOW(6), l.ready_since),
-  l.due_at = NOW(6) + INTERVAL j.delay_us MICROSECOND, 
-  l.priority = IF(l.arrivals = j.arrivals, COALESCE(j.priority, l.priority), l.priority);
+  l.due_at = NOW(6) + INTERVAL j.delay_us MICROSECOND,
+  l.priority = CASE WHEN j.priority IS NULL THEN l.priority
+    WHEN j.recounted = 1 AND l.arrivals = j.arrivals THEN j.priority ELSE LEAST(l.priority, j.priority) END;
+
+-- name: park_lanes
+-- Remember for which kind lanes wait.
+INSERT INTO parked (lane_id, shard, kind, urgent_at)
+SELECT l.lane_id, l.shard, j.kind, l.urgent_at FROM JSON_TABLE(%(rows)s, '$[*]' COLUMNS (
+    lane VARCHAR(32) PATH '$.lane', kind VARCHAR(64) PATH '$.kind')) j
+STRAIGHT_JOIN lanes l ON l.lane_id = UNHEX(j.lane)
+ON DUPLICATE KEY UPDATE kind = VALUES(kind), urgent_at = VALUES(urgent_at);
+
+-- name: parked
+-- Lanes that wait for one kind, most urgent first. Index: next.
+SELECT lane_id FROM parked WHERE kind = %(kind)s AND shard IN %(shards)s ORDER BY urgent_at LIMIT %(limit)s;
+
+-- name: forget_parked
+-- They wait no longer.
+DELETE FROM parked WHERE lane_id IN %(lanes)s;
+
+-- name: unpark_lanes
+-- They keep their place. One that waits for its own next attempt is looked at once more than needed.
+UPDATE lanes SET state = 'READY' WHERE lane_id IN %(lanes)s AND state = 'WAITING';
 
 -- name: asleep_lanes
 -- Lanes that sleep although they have work: idle, or held though their head is not.
@@ -153,7 +180,9 @@ WHERE e.state = 'PENDING' AND e.ended_at IS NULL AND e.entry_id > %(after)s AND 
 
 -- name: rouse_lanes
 -- Let the scheduler look at these lanes again.
-UPDATE lanes SET state = 'READY', ready_since = NOW(6) WHERE lane_id IN %(lanes)s AND state IN ('IDLE', 'HELD');
+UPDATE lanes l SET l.state = 'READY', l.ready_since = NOW(6), l.priority = COALESCE(
+    (SELECT MIN(e.priority) FROM entries e WHERE e.lane_id = l.lane_id AND e.is_open = 1), l.priority)
+WHERE l.lane_id IN %(lanes)s AND l.state IN ('IDLE', 'HELD');
 
 -- name: open_range
 -- The ids between which open entries stand. Index: by_state, its two ends (a pending entry has not ended).

@@ -3,7 +3,7 @@
 SELECT NOW(6) AS since, COALESCE((SELECT MAX(entry_id) FROM entries), 0) AS tail;
 
 -- name: due_lanes
--- Users with changes up to the tail that may go on now, counted up to a limit. Indexes: ready, lane.
+-- Users with changes up to the tail that may go on now, counted up to a limit. Indexes: urgent, lane.
 SELECT COUNT(*) AS n FROM (
   SELECT 1 FROM lanes l WHERE l.state = 'READY' AND (%(lane)s IS NULL OR l.lane_id = %(lane)s) AND EXISTS (
     SELECT 1 FROM entries e WHERE e.lane_id = l.lane_id AND e.is_open = 1 AND e.entry_id <= %(tail)s)
@@ -32,5 +32,5 @@ LIMIT %(limit)s;
 
 -- name: lane_if_ready
 -- One lane, if it may go on.
-SELECT lane_id, realm, username_key, arrivals FROM lanes
+SELECT lane_id, realm, username_key, arrivals, priority FROM lanes
 WHERE lane_id = %(lane)s AND state = 'READY' AND shard IN %(shards)s;

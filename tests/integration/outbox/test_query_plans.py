@@ -59,6 +59,7 @@ ENTRY_ROWS = json.dumps(
             "attempts": 0,
             "calls": 1,
             "openings": 0,
+            "eligible_us": 0,
             "charged": 0,
             "delay_us": 0,
         }
@@ -109,14 +110,14 @@ QUERIES = {
     "ready lanes of all shards": Query(
         DRAIN["ready_lanes"],
         {"shards": ALL_SHARDS, "limit": 100, "in_hand": LANES},
-        {"lanes": "ready"},
+        {"lanes": "urgent"},
         150,
         expects=5_000,
     ),
     "ready lanes of some shards": Query(
         DRAIN["ready_lanes"],
         {"shards": SOME_SHARDS, "limit": 100, "in_hand": LANES},
-        {"lanes": "ready"},
+        {"lanes": "urgent"},
         3_000,
         expects=5_000,
     ),
@@ -155,7 +156,19 @@ QUERIES = {
         250,
     ),
     "hinting lanes": Query(DRAIN["hint_lanes"], {"rows": LANE_ROWS}, {"l": "PRIMARY"}, 500),
-    "rousing lanes": Query(DRAIN["rouse_lanes"], {"lanes": LANES}, {"lanes": "PRIMARY"}, 150),
+    # The index holds the priorities, so that a hot lane is counted without its entries.
+    "rousing lanes": Query(
+        DRAIN["rouse_lanes"], {"lanes": LANES}, {"l": "PRIMARY", "e": "lane"}, 60_000, expects=60_000
+    ),
+    "recounting lanes": Query(
+        DRAIN["recount"], {"lanes": LANES}, {"l": "PRIMARY", "e": "lane"}, 60_000, expects=60_000
+    ),
+    "parked lanes": Query(
+        DRAIN["parked"],
+        {"kind": "user_create", "shards": ALL_SHARDS, "limit": 10},
+        {"parked": "next"},
+        50,
+    ),
     # The sweep: ends of the range, and one piece of it. A piece touches its open entries and their lanes, and the head
     # of lanes that are held.
     "range of the sweep": Query(DRAIN["open_range"], (), {}, 5),

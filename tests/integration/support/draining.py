@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import cast
 
 from opentelemetry.trace import NoOpTracer
@@ -75,8 +75,9 @@ async def draining(
     sweep: float = 1.0,
     renewing: bool = True,
     admissions: Sequence[Admission] = (),
+    caps: Mapping[str, int] | None = None,
 ) -> AsyncIterator[DrainUnderTest]:
-    """Drain inside the block. Without `renewing`, leases are taken once and left to end."""
+    """Drain inside the block. Without `renewing`, leases are taken once and left to end. `caps` are by kind."""
 
     async def control() -> ControlAnswer:
         return ControlAnswer(available=True, detail="")
@@ -96,6 +97,7 @@ async def draining(
     policy = DrainPolicy(
         call_timeout=call_timeout, lease=lease, sweep_interval=sweep, merge_limit=1, server_limit=1.0
     )
+    policy = replace(policy, kinds={kind: replace(policy, batch=cap) for kind, cap in (caps or {}).items()})
     leases = LeaseKeeper(
         LeaseStore(database, owner=instance, roles="drain", version="0", seconds=lease),
         instance=instance,

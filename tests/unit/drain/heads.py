@@ -17,7 +17,7 @@ ENDED_AT = datetime(2026, 11, 21, 22, 33, 46)  # noqa: DTZ001 - naive UTC, as st
 STARTED_AT = datetime(2026, 11, 21, 22, 33, 45)  # noqa: DTZ001 - naive UTC, as stored
 EARLIER = datetime(2026, 11, 21, 22, 0, 0)  # noqa: DTZ001 - naive UTC, as stored
 
-LANE = ReadyLane(lane_id=lane_id("shop", "alice"), realm="shop", username_key="alice", arrivals=7)
+LANE = ReadyLane(lane_id=lane_id("shop", "alice"), realm="shop", username_key="alice", arrivals=7, priority=5)
 
 
 def position(offset: int = 42) -> Position:
@@ -48,6 +48,7 @@ def head(kind: str = "user_update", **changes: Any) -> Head:
         "due_in": 0.0,
         "claimed_at": None,
         "maybe_applied_since": None,
+        "eligible": 0.0,
         "next_priority": None,
         "fold": Fold(),
     }

@@ -43,6 +43,7 @@ class Entry:
     event_id: str
     data: dict[str, Any]
     credential: bytes | None
+    priority: int = 5
     state: EntryState = EntryState.PENDING
     reason: str | None = None
     attempts: int = 0
@@ -53,6 +54,7 @@ class Entry:
     claimed_at: datetime | None = None
     claim_token: int | None = None
     maybe_applied_since: datetime | None = None
+    eligible: float = 0.0
     recorded: list[Attempt] = field(default_factory=list)
     position: Position | None = None
 
@@ -70,6 +72,14 @@ class Lane:
     arrivals: int = 0
     state: str = "READY"
     due_at: float = 0.0
+    parked: str | None = None
+    priority: int = 10
+    ready_since: float = 0.0
+
+    @property
+    def urgent_at(self) -> float:
+        """As the column of that name."""
+        return self.ready_since + 600 * self.priority
 
 
 @dataclass(slots=True)
@@ -126,11 +136,25 @@ class MemoryDatabase:
         for name, value in changes.items():
             setattr(entry, name, value)
         self.entries[number] = entry
-        row = self.lanes.setdefault(lane, Lane(realm=realm, username_key=username))
+        row = self.lanes.setdefault(
+            lane,
+            Lane(realm=realm, username_key=username, priority=entry.priority, ready_since=self.clock()),
+        )
         row.arrivals += 1
         if row.state == "IDLE":
-            row.state = "READY"
+            row.state, row.priority, row.ready_since = "READY", entry.priority, self.clock()
+        row.priority = min(row.priority, entry.priority)
         return entry
+
+    def ready_lane(self, lane: bytes) -> ReadyLane:
+        row = self.lanes[lane]
+        return ReadyLane(
+            lane_id=lane,
+            realm=row.realm,
+            username_key=row.username_key,
+            arrivals=row.arrivals,
+            priority=row.priority,
+        )
 
     def now(self) -> datetime:
         return EPOCH + timedelta(seconds=self.clock())
@@ -140,9 +164,7 @@ class MemoryDatabase:
         row = self.lanes[entry.lane_id]
         command = Command(
             command_id=len(self.commands) + 1,
-            lane=ReadyLane(
-                lane_id=entry.lane_id, realm=row.realm, username_key=row.username_key, arrivals=row.arrivals
-            ),
+            lane=self.ready_lane(entry.lane_id),
             action=action,
             entry_id=entry.entry_id,
             seen_state=seen or entry.state,
@@ -178,11 +200,12 @@ class MemoryDrainStore:
         db = self.database
         await db.reach("ready_lanes")
         ready = [
-            ReadyLane(lane_id=lane, realm=row.realm, username_key=row.username_key, arrivals=row.arrivals)
+            lane
             for lane, row in db.lanes.items()
             if row.state == "READY" and shard_of(lane) in shards and lane not in in_hand
         ]
-        return ready[:limit]
+        ready.sort(key=lambda lane: db.lanes[lane].urgent_at)
+        return [db.ready_lane(lane) for lane in ready[:limit]]
 
     async def heads(self, lanes: Sequence[ReadyLane], *, depth: int = 1) -> list[Head]:
         await self.database.reach("heads")
@@ -192,8 +215,8 @@ class MemoryDrainStore:
         db = self.database
         await db.reach("suspects")
         return [
-            ReadyLane(lane_id=lane, realm=row.realm, username_key=row.username_key, arrivals=row.arrivals)
-            for lane, row in db.lanes.items()
+            db.ready_lane(lane)
+            for lane in db.lanes
             if shard_of(lane) in shards and self._is_suspect(lane, after)
         ][:limit]
 
@@ -277,8 +300,16 @@ class MemoryDrainStore:
             arrived = hint.state == "IDLE" and row.arrivals != hint.lane.arrivals
             row.state = "READY" if arrived else hint.state
             row.due_at = db.clock() + (hint.delay or 0.0)
+            row.parked = hint.parked
+            if hint.recount:
+                lane = hint.lane.lane_id
+                open_ones = [e.priority for e in db.entries.values() if e.lane_id == lane and e.is_open]
+                row.priority = min(open_ones, default=row.priority)
+            elif hint.priority is not None:
+                row.priority = min(row.priority, hint.priority)
             if row.state == "READY":
-                # To the end of the queue, as `ready_since` has it.
+                row.ready_since = db.clock()
+                # To the end of the queue, as `ready_since` has it where the clock stands still.
                 db.lanes[hint.lane.lane_id] = db.lanes.pop(hint.lane.lane_id)
 
     async def wake(self, shards: Collection[int]) -> int:
@@ -292,6 +323,19 @@ class MemoryDrainStore:
         for row in woken:
             row.state = "READY"
         return len(woken)
+
+    async def unpark(self, shards: Collection[int], kind: str, limit: int) -> int:
+        db = self.database
+        await db.reach("unpark")
+        parked = [
+            row
+            for lane, row in db.lanes.items()
+            if row.state == "WAITING" and row.parked == kind and shard_of(lane) in shards
+        ]
+        parked = sorted(parked, key=lambda row: row.urgent_at)[:limit]
+        for row in parked:
+            row.state = "READY"
+        return len(parked)
 
     async def sweep(self, shards: Collection[int]) -> int:
         db = self.database
@@ -312,14 +356,14 @@ class MemoryDrainStore:
         if not waiting:
             return None
         head, *followers = (
-            self._head(lane, entry, is_last=entry is waiting[-1]) for entry in waiting[:depth]
+            self._head(lane, entry, waiting[at + 1 :]) for at, entry in enumerate(waiting[:depth])
         )
         return replace(head, followers=tuple(followers))
 
     def _open_entries(self, lane: bytes) -> list[Entry]:
         return [e for e in self.database.entries.values() if e.lane_id == lane and e.is_open]
 
-    def _head(self, lane: ReadyLane, entry: Entry, *, is_last: bool) -> Head:
+    def _head(self, lane: ReadyLane, entry: Entry, behind: Sequence[Entry]) -> Head:
         db = self.database
         return Head(
             lane=lane,
@@ -330,7 +374,7 @@ class MemoryDrainStore:
             source="/accounts",
             event_id=entry.event_id,
             username=lane.username_key,
-            priority=5,
+            priority=entry.priority,
             traceparent=None,
             tracestate=None,
             data=entry.data,
@@ -344,7 +388,8 @@ class MemoryDrainStore:
             due_in=max(0.0, entry.due_at - db.clock()),
             claimed_at=entry.claimed_at,
             maybe_applied_since=entry.maybe_applied_since,
-            next_priority=None if is_last else 5,
+            eligible=entry.eligible,
+            next_priority=min((other.priority for other in behind), default=None),
             fold=db.folds.get(lane.lane_id, Fold()),
         )
 
@@ -357,6 +402,7 @@ class MemoryDrainStore:
         entry.charged_at = db.clock() if settlement.charged else entry.charged_at
         entry.due_at = db.clock() + settlement.delay
         entry.maybe_applied_since = settlement.maybe_applied_since or entry.maybe_applied_since
+        entry.eligible = head.eligible
         entry.claimed_at = entry.claim_token = None
         if settlement.attempt is not None:
             entry.calls = head.calls + 1

@@ -41,7 +41,7 @@ class Desk:
 
     def _add(self, number: int) -> int:
         entry = self.database.add(f"user-{number}", claim_token=5, claimed_at=self.database.now())
-        lane = ReadyLane(lane_id=entry.lane_id, realm="shop", username_key="u", arrivals=1)
+        lane = ReadyLane(lane_id=entry.lane_id, realm="shop", username_key="u", arrivals=1, priority=5)
         of = head(entry_id=entry.entry_id, lane=lane)
         self.writer.add(settle((of,), delivered(), call(token=5), DrainPolicy(), float))
         return entry.entry_id

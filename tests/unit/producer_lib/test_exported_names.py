@@ -7,7 +7,10 @@ def test_the_public_names_are_exactly_these() -> None:
     assert producer_lib.__all__ == [
         "MAX_EVENT_BYTES",
         "SEALING_ALG",
+        "CustomChange",
+        "CustomKind",
         "InvalidEvent",
+        "InvalidKind",
         "InvalidSealingKey",
         "KafkaUnreachable",
         "NewerSchema",
@@ -34,6 +37,7 @@ def test_the_public_names_are_exactly_these() -> None:
         "UserUpdate",
         "check_envelope",
         "check_event",
+        "event_type",
         "kinds",
         "parse_event",
         "recognise",
@@ -56,5 +60,5 @@ def test_every_error_is_a_producer_error() -> None:
         if isinstance(value := getattr(producer_lib, name), type) and issubclass(value, Exception)
     ]
 
-    assert len(errors) == 12
+    assert len(errors) == 13
     assert all(issubclass(error, producer_lib.ProducerError) for error in errors)
