@@ -47,6 +47,8 @@ def consumer_environment(
         # It doubles with each probe that fails: Keycloak is asked 3, 9, 21 and 45 s after the opening.
         KCSYNC_COOLDOWN="3s",
         KCSYNC_SERVER_LIMIT="5s",
+        # Every user is new: the guard knows too few of them yet for a share of them to mean anything.
+        KCSYNC_DELETION_PERCENT="100",
         KCSYNC_HEALTH_CACHE="1s",
         OTEL_TRACES_EXPORTER="zipkin",
         OTEL_EXPORTER_ZIPKIN_ENDPOINT=f"{endpoints.zipkin_url}/api/v2/spans",
