@@ -44,9 +44,15 @@ async def at_work(bench: Bench) -> None:
 
 
 async def all_delivered(bench: Bench, published: int, within: float = 120.0) -> None:
-    await until(
-        lambda: bench.settled(published), what=f"all {published} delivered ({bench.counts()})", within=within
-    )
+    try:
+        await until(lambda: bench.settled(published), what=f"all {published} delivered", within=within)
+    except AssertionError as error:
+        left = bench.rows(
+            "SELECT state, kind, state_reason, COUNT(*) AS n FROM entries WHERE state <> 'DELIVERED' GROUP BY 1, 2, 3"
+        )
+        lanes = bench.rows("SELECT state, COUNT(*) AS n FROM lanes GROUP BY state")
+        circuit = bench.rows("SELECT state, reason, openings, retry_at FROM circuits")
+        raise AssertionError(f"{error}: {bench.counts()}, {left}, {lanes}, {circuit}") from None
 
 
 async def test_killed_at_random_moments_it_ends_as_if_nothing_had_happened(bench: Bench) -> None:
