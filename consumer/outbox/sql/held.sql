@@ -1,10 +1,12 @@
 -- name: held_entries
--- Entries that are held, oldest first, with what stands behind each. Index: by_state; for what stands behind: lane.
+-- Entries that are held, oldest first, with what stands behind each. Index: by_state, in the order of its ids (a held
+-- entry has not ended), or lane; for what stands behind: lane. Without the hint MariaDB 11.4 walks all entries.
 SELECT e.entry_id, e.lane_id, l.realm, e.username, e.kind, e.event_id, e.state, e.state_reason AS reason,
   e.ingested_at AS since, TIMESTAMPDIFF(MICROSECOND, e.ingested_at, NOW(6)) / 1e6 AS seconds, l.arrivals,
   (SELECT COUNT(*) FROM entries b WHERE b.lane_id = e.lane_id AND b.is_open = 1 AND b.entry_id > e.entry_id) AS behind
-FROM entries e JOIN lanes l ON l.lane_id = e.lane_id
-WHERE e.state = 'HELD' AND (%(lane)s IS NULL OR e.lane_id = %(lane)s) AND (%(realm)s IS NULL OR l.realm = %(realm)s)
+FROM entries e FORCE INDEX (by_state, lane) JOIN lanes l ON l.lane_id = e.lane_id
+WHERE e.state = 'HELD' AND e.ended_at IS NULL AND e.is_open = 1
+  AND (%(lane)s IS NULL OR e.lane_id = %(lane)s) AND (%(realm)s IS NULL OR l.realm = %(realm)s)
   AND (%(event_id)s IS NULL OR e.event_id = %(event_id)s) AND (%(reason)s IS NULL OR e.state_reason = %(reason)s)
 ORDER BY e.entry_id LIMIT %(limit)s;
 

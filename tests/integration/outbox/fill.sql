@@ -30,9 +30,9 @@ INSERT INTO attempts (entry_id, n, started_at, ended_at, outcome, reason, charge
 SELECT entry_id, 1, NOW(6), NOW(6), 'DELIVERED', 'updated', IF(entry_id % 50 = 0, NULL, 0), 'first' FROM entries
 WHERE is_open = 0;
 
--- A hundred users or so are in doubt, and wait to be healed.
-INSERT INTO folds (lane_id, shard, fields, suspect_since, suspect_kind)
-SELECT lane_id, shard, '{}', IF(home_partition = 0 AND username_key LIKE '%77', NOW(6) - INTERVAL 5 MINUTE, NULL), 'timeout'
+-- Most users are known to exist. A hundred or so are in doubt, and wait to be healed.
+INSERT INTO folds (lane_id, shard, user_exists, fields, suspect_since, suspect_kind)
+SELECT lane_id, shard, IF(username_key LIKE '%9', NULL, 1), '{}', IF(home_partition = 0 AND username_key LIKE '%77', NOW(6) - INTERVAL 5 MINUTE, NULL), 'timeout'
 FROM lanes;
 
 INSERT INTO ledger (event_hash, topic_id, partition_no, log_offset, content_hash)
@@ -44,6 +44,24 @@ SELECT 1, seq % 3, seq, IF(seq % 20 = 0, 'poison', 'dead') FROM seq_1_to_20000;
 INSERT INTO poison (topic_id, partition_no, log_offset, reason, detail, kid, sealed, received_at)
 SELECT 1, seq % 3, seq, 'not_json', '', 'key', '', NOW(6) - INTERVAL seq * 3 MINUTE FROM seq_1_to_20000;
 
+-- Twenty lanes wait behind a dead letter.
+UPDATE folds f JOIN (SELECT lane_id, MIN(entry_id) AS entry_id FROM entries WHERE state = 'DEAD_LETTER'
+  GROUP BY lane_id ORDER BY entry_id LIMIT 20) d ON d.lane_id = f.lane_id
+SET f.held_by_entry = d.entry_id, f.held_reason = 'email_taken';
+
+-- A week of commands: 20,000 answered, 200 a request; the last 400 are not, and one of them is about
+-- the lane that is long.
+INSERT INTO commands (request, lane_id, shard, action, entry_id, seen_state, seen_arrivals, actor, answer, answered_at)
+SELECT UNHEX(MD5(FLOOR((seq - 1) / 200))), UNHEX(MD5(lane)), CONV(LEFT(MD5(lane), 2), 16, 10), 'release', 110000 + seq,
+  'HELD', 4, 'somebody', IF(seq > 20000, NULL, 'DONE'), IF(seq > 20000, NULL, NOW(6) - INTERVAL (20000 - seq) * 33 SECOND)
+FROM (SELECT seq, IF(seq = 20001, 1, seq) AS lane FROM seq_1_to_20400) asked;
+
+-- Two days of deletions, a few hundred of them of the last hour.
+INSERT INTO deletions (entry_id, realm, reserved_at, allowed_by)
+SELECT seq, IF(seq % 5 = 0, 'staff', 'customers'), NOW(6) - INTERVAL (20000 - CAST(seq AS SIGNED)) * 10 SECOND,
+  IF(seq % 7 = 0, 'somebody', NULL) FROM seq_1_to_20000;
+
 UPDATE leases SET owner = 'first', token = 1, deadline = NOW(6) + INTERVAL 1 HOUR;
 
-ANALYZE TABLE entries, lanes, folds, attempts, ledger, marks, poison, leases;
+ANALYZE TABLE entries, lanes, folds, attempts, ledger, marks, poison, leases, commands,
+  deletions;

@@ -12,7 +12,7 @@ import json
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 from uuid import uuid4
@@ -29,11 +29,17 @@ from consumer.outbox.migrate import migrate
 from consumer.outbox.statements import load_statements
 
 BACKLOG = load_statements("backlog")
+COMMAND = load_statements("command")
+DELETION = load_statements("deletion")
 DRAIN = load_statements("drain")
+HELD = load_statements("held")
 INGEST = load_statements("ingest")
 LEASES = load_statements("leases")
+MAINTENANCE = load_statements("maintenance")
 OVERVIEW = load_statements("overview")
 PURGE = load_statements("purge")
+SYNC = load_statements("sync")
+UNKNOWN = load_statements("unknown")
 
 ALL = 150_000
 ENDED = 110_000
@@ -100,9 +106,26 @@ def entries_of(statement: str) -> Query:
     )
 
 
+LONG_AGO = datetime(1970, 1, 1)  # noqa: DTZ001 - as the statements take it
+
+
 def expired(state: str, *, limit: int = 1000, seconds: int = WEEK) -> dict[str, Any]:
-    after = datetime(1970, 1, 1)  # noqa: DTZ001 - as the statement takes it
-    return {"state": state, "seconds": seconds, "limit": limit, "after": after, "after_id": 0}
+    return {"state": state, "seconds": seconds, "limit": limit, "after": LONG_AGO, "after_id": 0}
+
+
+def held_by(limit: int = 100, **only: Any) -> dict[str, Any]:
+    return {"lane": None, "realm": None, "event_id": None, "reason": None, "limit": limit, **only}
+
+
+COMMANDS = tuple(range(20_001, 20_101))
+"""Ids of commands that wait for an answer."""
+COMMAND_ROWS = json.dumps([{"command_id": each, "answer": "DONE", "detail": ""} for each in COMMANDS])
+CHANGE_ROWS = json.dumps([{"entry_id": each, "state": "PENDING", "reason": "released"} for each in OPEN])
+PARK_ROWS = json.dumps([{"lane": each.hex(), "kind": "user_create"} for each in LANES])
+KNOWN = json.dumps([{"kind": "user_update", "version": 1}, {"kind": "user_create", "version": 1}])
+REQUEST = hashlib.md5(b"3", usedforsecurity=False).digest()
+WAITING_LANE = lane(700)
+"""A lane that is ready, with a handful of entries."""
 
 
 QUERIES = {
@@ -216,6 +239,124 @@ QUERIES = {
         110,
         expects=2_000,
     ),
+    # Commands: asked for by many, looked for by every drainer.
+    "commands that wait": Query(
+        COMMAND["waiting"],
+        {"shards": SOME_SHARDS, "limit": 100},
+        {"commands": "waiting", "c": "PRIMARY", "l": "PRIMARY"},
+        1_000,
+    ),
+    "what commands are about, one of them a hot lane": Query(
+        COMMAND["found"],
+        {"commands": COMMANDS},
+        {"c": "PRIMARY", "l": "PRIMARY", "e": "PRIMARY", "f": "PRIMARY", "h": "lane"},
+        1_000,
+        expects=60_000,
+    ),
+    "entries as commands want them": Query(
+        COMMAND["change_entries"], {"rows": CHANGE_ROWS}, {"e": "PRIMARY"}, 500
+    ),
+    "marks of what was dropped": Query(COMMAND["mark_dead"], {"entries": OPEN}, {"entries": "PRIMARY"}, 500),
+    "ending holds": Query(COMMAND["end_holds"], {"lanes": LANES}, {"folds": "PRIMARY"}, 250),
+    "answering commands": Query(
+        COMMAND["answer"], {"rows": COMMAND_ROWS, "owner": "first"}, {"c": "PRIMARY"}, 500
+    ),
+    "what became of a request": Query(COMMAND["answers"], {"request": REQUEST}, {"commands": "request"}, 500),
+    "shards of a request": Query(
+        COMMAND["shards_waiting"], {"request": REQUEST}, {"commands": "request"}, 250
+    ),
+    "forgetting answers": Query(COMMAND["forget_answered"], (), {"commands": "answered"}, 2_500),
+    # The guard, before every delete.
+    "deletes with a place": Query(
+        DELETION["let_through"], {"entries": tuple(range(1, 101))}, {"deletions": "PRIMARY"}, 150
+    ),
+    "places of the last hour": Query(DELETION["used"], {"realm": "customers"}, {"deletions": "recent"}, 400),
+    "users of a realm, counted up to a limit": Query(
+        DELETION["users"],
+        {"realm": "customers", "limit": 500},
+        {"l": "user", "f": "PRIMARY"},
+        2_000,
+        expects=50_000,
+    ),
+    "forgetting places": Query(
+        DELETION["forget"], {"realm": "staff"}, {"deletions": "recent", "e": "PRIMARY"}, 10_000
+    ),
+    # What is held, and why.
+    "held entries": Query(
+        HELD["held_entries"], held_by(), {"e": "by_state", "l": "PRIMARY", "b": "lane"}, 1_000, expects=5_000
+    ),
+    "held entries of one lane": Query(
+        HELD["held_entries"], held_by(lane=lane(1109)), {"l": "PRIMARY", "b": "lane"}, 500, expects=5_000
+    ),
+    "held lanes": Query(
+        HELD["held_lanes"],
+        held_by(),
+        {"f": "held", "l": "PRIMARY", "e": "PRIMARY", "b": "lane"},
+        500,
+    ),
+    "held entries that may be known now": Query(
+        UNKNOWN["known_now"],
+        {"known": KNOWN, "shards": SOME_SHARDS, "after": 0, "limit": 100},
+        {"e": "by_state"},
+        5_000,
+        expects=5_000,
+    ),
+    "held by reason": Query(HELD["held_counts"], (), {"entries": "by_state"}, 5_000, expects=5_000),
+    "held lanes counted": Query(HELD["held_lane_count"], (), {"folds": "held"}, 50),
+    # Sync on demand, asked again and again while somebody looks on.
+    "tail of a sync": Query(SYNC["mark"], (), {}, 5),
+    "due lanes": Query(
+        SYNC["due_lanes"],
+        {"lane": None, "tail": ALL, "limit": 500},
+        {"l": "waiting", "e": "lane"},
+        2_000,
+        expects=60_000,
+    ),
+    "one lane, if due": Query(
+        SYNC["due_lanes"],
+        {"lane": WAITING_LANE, "tail": ALL, "limit": 500},
+        {"l": "PRIMARY", "e": "lane"},
+        20,
+    ),
+    "what has ended in the last minutes": Query(
+        SYNC["ended"],
+        {"lane": None, "tail": ALL, "since": datetime.now(UTC).replace(tzinfo=None) - timedelta(hours=3)},
+        {"entries": "by_state"},
+        3_000,
+        expects=5_000,
+    ),
+    "what has ended in one lane": Query(
+        SYNC["ended"],
+        {"lane": WAITING_LANE, "tail": ALL, "since": LONG_AGO},
+        {"entries": "lane"},
+        50,
+    ),
+    "what is still open": Query(
+        SYNC["still_open"], {"lane": None, "tail": ALL}, {"entries": "by_state"}, 42_000, expects=ALL
+    ),
+    "what is still open in one lane": Query(
+        SYNC["still_open"], {"lane": WAITING_LANE, "tail": ALL}, {"entries": "lane"}, 50
+    ),
+    "heads of waiting lanes": Query(
+        SYNC["waiting_heads"],
+        {"lane": None, "limit": 100_000},
+        {"l": "waiting", "e": "PRIMARY", "h": "lane"},
+        10_000,
+        expects=60_000,
+    ),
+    "the head of one waiting lane": Query(
+        SYNC["waiting_heads"], {"lane": lane(707), "limit": 100_000}, {"l": "PRIMARY", "h": "lane"}, 30
+    ),
+    "one lane, if ready": Query(
+        SYNC["lane_if_ready"], {"lane": WAITING_LANE, "shards": ALL_SHARDS}, {"lanes": "PRIMARY"}, 5
+    ),
+    # Maintenance of a realm: its waiting lanes, among all that wait.
+    "rousing a realm": Query(
+        MAINTENANCE["rouse"], {"realm": "staff"}, {"lanes": "waiting"}, 3_000, expects=5_000
+    ),
+    # Lanes that wait for their kind.
+    "parking lanes": Query(DRAIN["park_lanes"], {"rows": PARK_ROWS}, {"l": "PRIMARY"}, 500),
+    "unparking lanes": Query(DRAIN["unpark_lanes"], {"lanes": LANES}, {"lanes": "PRIMARY"}, 250),
     # Housekeeping: a thousand at a time, by ranges.
     "delivered past their retention": Query(
         PURGE["expired"], expired("DELIVERED"), {"e": "by_state"}, 2_100, expects=ALL
