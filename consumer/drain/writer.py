@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import random
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 import structlog
 
 from consumer.outbox.drain_store import DrainStore, WriteBack
 from consumer.outbox.errors import CommitUnknown, DatabaseUnavailable
+from consumer.outbox.rows import EntryState
 from consumer.retry import Backoff
 
 __all__ = ["Writer"]
@@ -84,7 +85,7 @@ class Writer:
                 fenced |= await self._store.settle(left, instance=self._instance)
                 break
             except CommitUnknown:
-                # What was committed is no longer claimed; only the rest is written again.
+                # Only what was not committed is written again.
                 left = await self._unrecorded(left, backoff)
             except DatabaseUnavailable as error:
                 _log.warning("results wait for the database", results=len(left), reason=str(error))
@@ -95,16 +96,28 @@ class Writer:
         return fenced
 
     async def _unrecorded(self, write_backs: Sequence[WriteBack], backoff: Backoff) -> list[WriteBack]:
-        claims = {s.head.entry_id: each.token for each in write_backs for s in each.settlements}
+        entries = [s.head.entry_id for each in write_backs for s in each.settlements[:1]]
         while True:
             try:
-                claimed = await self._store.still_claimed(claims)
+                pending = await self._store.still_pending(entries)
             except (DatabaseUnavailable, CommitUnknown):
                 await asyncio.sleep(backoff.next_delay())
                 continue
-            # Entries of a lane were written together or not at all; a fold alone can be written twice.
-            return [
-                each
-                for each in write_backs
-                if not each.settlements or each.settlements[0].head.entry_id in claimed
-            ]
+            return [each for each in write_backs if not _recorded(each, pending)]
+
+
+def _recorded(write_back: WriteBack, pending: Mapping[int, int | None]) -> bool:
+    """Tell from the entries that are still pending, with their claims, whether this was committed.
+
+    Entries of a lane were written together or not at all, so the first tells for all. What is another owner's by now
+    is written again in vain: it is fenced.
+    """
+    if not write_back.settlements:
+        # A fold alone can be written twice.
+        return False
+    first = write_back.settlements[0]
+    if first.head.entry_id not in pending:
+        return True
+    # What stays pending was claimed, and writing it ended the claim. What does not would not be pending: a head that
+    # was held back never had a claim.
+    return first.state is EntryState.PENDING and pending[first.head.entry_id] != write_back.token

@@ -236,12 +236,15 @@ class DrainStore:
         rows = await self._database.transact(work)
         return {row["entry_id"]: (row["claim_token"], row["claimed_at"]) for row in rows}
 
-    async def still_claimed(self, claims: Mapping[int, int]) -> set[int]:
-        """Which of these entries are still claimed under the given token: nothing was recorded of them since."""
-        if not claims:
-            return set()
-        rows = await self._database.fetch(_SQL["unrecorded"], {"entries": tuple(claims)})
-        return {row["entry_id"] for row in rows if row["claim_token"] == claims[row["entry_id"]]}
+    async def still_pending(self, entries: Collection[int]) -> dict[int, int | None]:
+        """Which of these entries are pending still, each with the token it is claimed under (None: it is not).
+
+        Waits for a write-back that is committing.
+        """
+        if not entries:
+            return {}
+        rows = await self._database.fetch(_SQL["still_pending"], {"entries": tuple(entries)})
+        return {row["entry_id"]: row["claim_token"] for row in rows}
 
     async def hand_back(self, claims: Collection[tuple[int, int]]) -> None:
         """Take back claims (entry, token) for which no call was made, unless another owner has claimed since."""

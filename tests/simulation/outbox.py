@@ -41,7 +41,7 @@ __all__ = ["Remote", "SimDatabase", "SimDrainStore", "SimIngestStore", "WatchedT
 _NOWHERE = Context()
 """The context of what happens on a server: it belongs to no host, and goes on whatever becomes of the caller."""
 
-_LOCKING = frozenset({"settle", "claim", "hand_back", "still_claimed", "acquire", "renew", "release"})
+_LOCKING = frozenset({"settle", "claim", "hand_back", "still_pending", "acquire", "renew", "release"})
 """Operations that wait for the rows of a write-back whose COMMIT is late."""
 _LONG = frozenset({"read_watermark", "take_partition", "persist"})
 """Operations that may wait for locks, or hold them for a while."""

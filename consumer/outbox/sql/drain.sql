@@ -72,10 +72,9 @@ WHERE e.entry_id IN %(entries)s AND e.state = 'PENDING'
 SELECT e.entry_id, e.claim_token, e.claimed_at FROM entries e JOIN leases l ON l.shard = e.shard
 WHERE e.entry_id IN %(entries)s AND e.state = 'PENDING' AND e.claim_token = l.token AND l.owner = %(owner)s;
 
--- name: unrecorded
--- Which of these entries are claimed still, whoever owns their shard today. Waits for a write-back still committing.
-SELECT entry_id, claim_token FROM entries
-WHERE entry_id IN %(entries)s AND state = 'PENDING' AND claim_token IS NOT NULL LOCK IN SHARE MODE;
+-- name: still_pending
+-- Which of these entries are pending still, whoever owns their shard today. Waits for a write-back still committing.
+SELECT entry_id, claim_token FROM entries WHERE entry_id IN %(entries)s AND state = 'PENDING' LOCK IN SHARE MODE;
 
 -- name: unclaim
 -- Entries handed back before any call: as if they had never been claimed.

@@ -91,7 +91,7 @@ async def test_a_shard_lost_and_won_again_fences_what_was_claimed_before(
     token = claims[head.entry_id][0]
     assert await store.settle([delivered(head, token)], instance="same") == {head.lane.lane_id}
     # Nothing was recorded of that claim; to write it again is refused again.
-    assert await store.still_claimed({head.entry_id: token}) == {head.entry_id}
+    assert await store.still_pending([head.entry_id]) == {head.entry_id: token}
     assert bench.counts() == {"PENDING": 1}
 
 
@@ -228,7 +228,7 @@ async def test_a_write_back_cut_at_commit_is_known_by_its_claim(
                 await store.settle([settlement], instance="first")
 
             claim = {head.entry_id: claims[head.entry_id][0]}
-            assert await store.still_claimed(claim) == (set() if committed else {head.entry_id})
+            assert await store.still_pending([head.entry_id]) == ({} if committed else claim)
             if not committed:
                 assert await store.settle([settlement], instance="first") == set()
         finally:
@@ -238,11 +238,11 @@ async def test_a_write_back_cut_at_commit_is_known_by_its_claim(
     assert bench.counts() == {"DELIVERED": 1}
 
 
-async def test_what_is_still_claimed_is_said_when_a_late_commit_is_through(database: Database) -> None:
+async def test_what_is_still_pending_is_said_when_a_late_commit_is_through(database: Database) -> None:
     await (await Writer.take(database)).persist([update("1", "ada")])
     store = await own_everything(database, "a")
     (head,) = await heads_of(store)
-    token, _ = (await store.claim([head], margin=3))[head.entry_id]
+    await store.claim([head], margin=3)
     written, commit = asyncio.Event(), asyncio.Event()
 
     async def write_back(tx: Transaction) -> None:
@@ -253,13 +253,13 @@ async def test_what_is_still_claimed_is_said_when_a_late_commit_is_through(datab
     late = asyncio.create_task(database.transact(write_back))
     await written.wait()
     # Its owner has lost the connection at COMMIT, and asks what became of it.
-    asked = asyncio.create_task(store.still_claimed({head.entry_id: token}))
+    asked = asyncio.create_task(store.still_pending([head.entry_id]))
     answered, _ = await asyncio.wait({asked}, timeout=0.5)
     commit.set()
     await late
 
     assert answered == set()
-    assert await asked == set()
+    assert await asked == {}
 
 
 async def test_who_stands_still_in_a_transaction_does_not_keep_its_leases(

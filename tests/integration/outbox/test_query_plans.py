@@ -165,7 +165,7 @@ QUERIES = {
     "lanes in hand still in doubt": Query(
         DRAIN["still_suspect"], {"lanes": LANES[1:], "after": 60}, {"f": "PRIMARY", "e": "lane"}, 1_000
     ),
-    "unrecorded": Query(DRAIN["unrecorded"], {"entries": OPEN}, {"entries": "PRIMARY"}, 150),
+    "pending still": Query(DRAIN["still_pending"], {"entries": OPEN}, {"entries": "PRIMARY"}, 150),
     "folds": Query(DRAIN["folds"], {"lanes": LANES}, {"folds": "PRIMARY"}, 150),
     "keeping doubt": entries_of("keep_doubt"),
     "claim": entries_of("claim"),

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import itertools
 from collections import defaultdict, deque
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from typing import Any
@@ -258,13 +258,13 @@ class MemoryDrainStore:
         db.leave("claim")
         return claims
 
-    async def still_claimed(self, claims: Mapping[int, int]) -> set[int]:
+    async def still_pending(self, entries: Collection[int]) -> dict[int, int | None]:
         db = self.database
-        await db.reach("still_claimed")
+        await db.reach("still_pending")
         return {
-            number
-            for number, token in claims.items()
-            if (entry := db.entries[number]).state is EntryState.PENDING and entry.claim_token == token
+            number: entry.claim_token
+            for number in entries
+            if (entry := db.entries[number]).state is EntryState.PENDING
         }
 
     async def hand_back(self, claims: Collection[tuple[int, int]]) -> None:

@@ -7,13 +7,15 @@ from typing import cast
 
 import pytest
 
+from consumer.delivery.outcome import Outcome
+from consumer.drain.admission import held_back
 from consumer.drain.policy import DrainPolicy
 from consumer.drain.settle import settle
 from consumer.drain.writer import Writer
 from consumer.outbox.drain_store import DrainStore, ReadyLane, WriteBack
 from consumer.outbox.errors import CommitUnknown, DatabaseUnavailable
 from consumer.outbox.rows import EntryState
-from tests.unit.drain.heads import call, delivered, head
+from tests.unit.drain.heads import CONFLICT, call, delivered, head
 from tests.unit.drain.outbox_in_memory import Clock, MemoryDatabase, MemoryDrainStore
 
 
@@ -39,11 +41,22 @@ class Desk:
         """Results of so many deliveries; the ids of their entries."""
         return [self._add(number) for number in range(count)]
 
-    def _add(self, number: int) -> int:
+    def add_refused(self) -> int:
+        """The result of a call that is tried again later; the id of its entry."""
+        return self._add(0, CONFLICT)
+
+    def _add(self, number: int, outcome: Outcome | None = None) -> int:
         entry = self.database.add(f"user-{number}", claim_token=5, claimed_at=self.database.now())
         lane = ReadyLane(lane_id=entry.lane_id, realm="shop", username_key="u", arrivals=1, priority=5)
         of = head(entry_id=entry.entry_id, lane=lane)
-        self.writer.add(settle((of,), delivered(), call(token=5), DrainPolicy(), float))
+        self.writer.add(settle((of,), outcome or delivered(), call(token=5), DrainPolicy(), float))
+        return entry.entry_id
+
+    def add_held_back(self) -> int:
+        """A head that was not admitted, and so never claimed; the id of its entry."""
+        entry = self.database.add("user-held")
+        lane = ReadyLane(lane_id=entry.lane_id, realm="shop", username_key="u", arrivals=1, priority=5)
+        self.writer.add(held_back(head(entry_id=entry.entry_id, lane=lane), token=5, reason="deletion_guard"))
         return entry.entry_id
 
     def _written(self, group: Sequence[WriteBack], fenced: set[bytes]) -> None:
@@ -132,7 +145,7 @@ async def test_a_lost_commit_that_had_succeeded_is_not_written_again() -> None:
 async def test_a_lost_commit_that_had_failed_is_written_again() -> None:
     desk = Desk()
     desk.database.faults["settle"].append(CommitUnknown())
-    desk.database.faults["still_claimed"].extend([DatabaseUnavailable(), CommitUnknown()])
+    desk.database.faults["still_pending"].extend([DatabaseUnavailable(), CommitUnknown()])
     entries = desk.add(3)
 
     async with desk.open():
@@ -153,6 +166,38 @@ async def test_after_a_lost_commit_only_what_was_not_recorded_is_written_again()
 
     assert desk.database.settled == [rest]
     assert desk.states(rest) == {EntryState.DELIVERED}
+
+
+@pytest.mark.parametrize("committed", [True, False])
+async def test_a_head_that_was_held_back_is_written_once_whatever_became_of_a_lost_commit(
+    *, committed: bool
+) -> None:
+    desk = Desk()
+    faults = desk.database.faults_after if committed else desk.database.faults
+    faults["settle"].append(CommitUnknown())
+    held = desk.add_held_back()
+    called = desk.add(1)
+
+    async with desk.open():
+        await desk.writer.drained()
+
+    # The store in memory refuses a second write; there was none.
+    assert desk.database.settled == [[held, *called]]
+    assert desk.states([held]) == {EntryState.HELD}
+    assert desk.states(called) == {EntryState.DELIVERED}
+
+
+async def test_after_a_lost_commit_an_attempt_that_was_recorded_is_not_written_again() -> None:
+    """Its entry is pending again, but not claimed any more: that tells it from one that was not recorded."""
+    desk = Desk()
+    desk.database.faults_after["settle"].append(CommitUnknown())
+    entry = desk.add_refused()
+
+    async with desk.open():
+        await desk.writer.drained()
+
+    assert desk.database.settled == [[entry]]
+    assert desk.states([entry]) == {EntryState.PENDING}
 
 
 async def test_what_was_fenced_is_told() -> None:
