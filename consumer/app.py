@@ -6,6 +6,7 @@ import asyncio
 import random
 from collections.abc import AsyncIterator, Callable, Coroutine, Mapping
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from datetime import timedelta
 from typing import Any
 
@@ -118,18 +119,20 @@ def open_keycloak(settings: Settings) -> Keycloak:
 
 
 def purge_store(database: Database, settings: Settings) -> PurgeStore:
-    """Housekeeping by the settings' retention."""
+    """Housekeeping by the settings' retention, with that of single kinds."""
+    kinds = {each.kind: _retention(settings.of_kind(each.kind)) for each in settings.kind_overrides}
+    return PurgeStore(database, owner=settings.instance, retention=replace(_retention(settings), kinds=kinds))
 
-    def seconds(retention: timedelta | str) -> float | None:
-        return retention.total_seconds() if isinstance(retention, timedelta) else None
 
-    return PurgeStore(
-        database,
-        owner=settings.instance,
-        retention=Retention(
-            delivered=seconds(settings.delivered_retention),
-            dead_letter=seconds(settings.dead_letter_retention),
-        ),
+def _retention(settings: Settings) -> Retention:
+    """How long entries stay, whatever their kind."""
+
+    def seconds(value: timedelta | str) -> float | None:
+        return value.total_seconds() if isinstance(value, timedelta) else None
+
+    return Retention(
+        delivered=seconds(settings.delivered_retention),
+        dead_letter=seconds(settings.dead_letter_retention),
     )
 
 

@@ -17,6 +17,8 @@ OVERRIDABLE: Final = (
     "backoff_factor",
     "backoff_cap",
     "pending_max_age",
+    "delivered_retention",
+    "dead_letter_retention",
 )
 FORM: Final = (
     f"<kind>.<setting>=<value>, several separated by commas; the settings are {', '.join(OVERRIDABLE)}"

@@ -448,7 +448,8 @@ class Settings(BaseModel):
     dead_letter_retention: Retention = Field(
         default=30 * _DAY,
         description="How long a dead letter stays after it died, and a poison record after it came: how long somebody "
-        "has to look at it. A dead letter that others of its user wait behind is kept longer.",
+        "has to look at it. A dead letter that others of its user wait behind is kept longer. A retention of "
+        "one kind is of its entries alone.",
         json_schema_extra={"allowed": RETENTIONS},
     )
 

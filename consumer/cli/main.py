@@ -17,6 +17,7 @@ from consumer.app import Consumer, open_keycloak, purge_store, wait_for_database
 from consumer.cli.asking import actor
 from consumer.cli.banner import start_banner
 from consumer.cli.checks import checks_exit_code, render_checks
+from consumer.cli.cleanup_report import cleanup_lines
 from consumer.cli.deletes import allow_deletes, show_deletes
 from consumer.cli.exit_codes import ExitCode, exit_code_table
 from consumer.cli.held import held, which_of
@@ -30,9 +31,7 @@ from consumer.delivery.passwords import KeyRing
 from consumer.outbox.maintenance_store import EVERY_REALM, MaintenanceStore
 from consumer.outbox.migrate import check_schema
 from consumer.outbox.migrate import migrate as migrate_schema
-from consumer.outbox.purge import Purged
 from consumer.outbox.sync_store import Confines
-from consumer.setting_values import NEVER
 from consumer.settings import Settings
 from consumer.telemetry.logs import configure_logging
 from consumer.telemetry.tracing import configure_tracing
@@ -258,19 +257,8 @@ async def _cleanup(settings: Settings, *, dry_run: bool) -> ExitCode:
     if removed is None:
         typer.echo("Another process is cleaning up at this moment; nothing was done here.")
         return ExitCode.PARTIAL
-    shown = settings.masked()
-    ages = {
-        Purged.DELIVERED: shown["delivered_retention"],
-        Purged.SUPERSEDED: shown["delivered_retention"],
-        Purged.DEAD_LETTER: shown["dead_letter_retention"],
-        Purged.POISON: shown["dead_letter_retention"],
-        Purged.INSTANCE: "24h",
-    }
-    for what, age in ages.items():
-        if age == NEVER:
-            typer.echo(f"Kept all {what} (retention: never)")
-        else:
-            typer.echo(f"{'Would remove' if dry_run else 'Removed'} {removed[what]} {what} (>{age})")
+    for line in cleanup_lines(removed, settings, dry_run=dry_run):
+        typer.echo(line)
     typer.echo("Kept ledger, marks, folds and audit: they make replays safe and say who did what.")
     typer.echo("Cleanup complete.")
     return ExitCode.HEALTHY

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass, field
 from datetime import datetime
 from enum import StrEnum
 from functools import partial
@@ -48,10 +48,64 @@ class Retention:
     Attributes:
         delivered: DELIVERED and SUPERSEDED entries, since they ended.
         dead_letter: DEAD_LETTER entries since they died, and poison since it was received.
+        kinds: kinds whose entries stay for another time.
     """
 
     delivered: float | None
     dead_letter: float | None
+    kinds: Mapping[str, Retention] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Pass:
+    """Entries of one state that stay for one time: those of `kinds`, or with `only` False of all others."""
+
+    what: Purged
+    state: EntryState
+    seconds: float
+    kinds: tuple[str, ...]
+    only: bool
+
+    @property
+    def parameters(self) -> dict[str, object]:
+        # An empty list is no SQL; no kind is called "".
+        return {
+            "state": self.state.value,
+            "seconds": self.seconds,
+            "kinds": self.kinds or ("",),
+            "only": int(self.only),
+        }
+
+
+def _delivered(retention: Retention) -> float | None:
+    return retention.delivered
+
+
+def _dead_letter(retention: Retention) -> float | None:
+    return retention.dead_letter
+
+
+def _passes(retention: Retention) -> list[_Pass]:
+    """What a purge goes through: all kinds but those with a retention of their own, then each of these.
+
+    By index only state and age are found, so a pass walks over entries that are not its own: those that stay longer than
+    their neighbours, at each purge.
+    """
+    found = []
+    for what, state, stays in (
+        (Purged.DELIVERED, EntryState.DELIVERED, _delivered),
+        (Purged.SUPERSEDED, EntryState.SUPERSEDED, _delivered),
+        (Purged.DEAD_LETTER, EntryState.DEAD_LETTER, _dead_letter),
+    ):
+        usual = stays(retention)
+        own = {kind: stays(each) for kind, each in retention.kinds.items() if stays(each) != usual}
+        for seconds, kinds, only in (
+            (usual, tuple(own), False),
+            *((seconds, (kind,), True) for kind, seconds in own.items()),
+        ):
+            if seconds is not None:
+                found.append(_Pass(what=what, state=state, seconds=seconds, kinds=kinds, only=only))
+    return found
 
 
 class PurgeStore:
@@ -72,25 +126,15 @@ class PurgeStore:
         self._database = database
         self._owner = {"owner": owner, "seconds": _LEASE}
         self._poison = retention.dead_letter
-        self._entries = [
-            (what, state, seconds)
-            for what, state, seconds in (
-                (Purged.DELIVERED, EntryState.DELIVERED, retention.delivered),
-                (Purged.SUPERSEDED, EntryState.SUPERSEDED, retention.delivered),
-                (Purged.DEAD_LETTER, EntryState.DEAD_LETTER, retention.dead_letter),
-            )
-            if seconds is not None
-        ]
+        self._passes = _passes(retention)
 
     async def count(self) -> dict[Purged, int]:
         """How much a purge would remove now."""
 
         async def work(tx: Transaction) -> dict[Purged, int]:
             found = dict.fromkeys(Purged, 0)
-            for what, state, seconds in self._entries:
-                found[what] = await _number(
-                    tx, _SQL["count_expired"], {"state": state.value, "seconds": seconds}
-                )
+            for each in self._passes:
+                found[each.what] += await _number(tx, _SQL["count_expired"], each.parameters)
             if self._poison is not None:
                 found[Purged.POISON] = await _number(tx, _SQL["count_poison"], {"seconds": self._poison})
             found[Purged.INSTANCE] = await _number(tx, _SQL["count_silent_instances"], {})
@@ -117,11 +161,11 @@ class PurgeStore:
             return None
         removed = dict.fromkeys(Purged, 0)
         try:
-            for what, state, seconds in self._entries:
+            for each in self._passes:
                 after: tuple[datetime, int] | None = (_BEGINNING, 0)
                 while after is not None:
-                    rows, after = await self._piece(partial(_remove_entries, state, seconds, after))
-                    removed[what] += rows
+                    rows, after = await self._piece(partial(_remove_entries, each, after))
+                    removed[each.what] += rows
             while self._poison is not None and (
                 rows := await self._piece(partial(_remove_poison, self._poison))
             ):
@@ -153,24 +197,16 @@ class _ChoreLostError(Exception):
 
 
 async def _remove_entries(
-    state: EntryState, seconds: float, after: tuple[datetime, int], tx: Transaction
+    of: _Pass, after: tuple[datetime, int], tx: Transaction
 ) -> tuple[int, tuple[datetime, int] | None]:
-    """Remove the next entries of a state; how many, and where to go on (None: that was all)."""
+    """Remove the next entries of a pass; how many, and where to go on (None: that was all)."""
     ended_at, entry_id = after
-    rows = await tx.fetch(
-        _SQL["expired"],
-        {
-            "state": state.value,
-            "seconds": seconds,
-            "after": ended_at,
-            "after_id": entry_id,
-            "limit": _PIECE,
-        },
-    )
+    where = {"after": ended_at, "after_id": entry_id, "limit": _PIECE}
+    rows = await tx.fetch(_SQL["expired"], of.parameters | where)
     removed = 0
     if entries := tuple(row["entry_id"] for row in rows if not row["kept"]):
         await tx.execute(_SQL["delete_attempts"], {"entries": entries})
-        removed = await tx.execute(_SQL["delete_entries"], {"entries": entries, "state": state.value})
+        removed = await tx.execute(_SQL["delete_entries"], {"entries": entries, "state": of.state.value})
     return removed, (rows[-1]["ended_at"], rows[-1]["entry_id"]) if rows else None
 
 

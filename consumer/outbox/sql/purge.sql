@@ -18,10 +18,11 @@ WHERE chore = 'purge' AND owner = %(owner)s AND deadline > NOW(6);
 UPDATE housekeeping SET owner = NULL, deadline = NOW(6), finished_at = NOW(6) WHERE chore = 'purge' AND owner = %(owner)s;
 
 -- name: expired
--- The next entries of a state whose retention has passed, in the order of their end, locked.
+-- The next entries of a state whose retention has passed, in the order of their end, locked. `only` 1 is a pass for
+-- these kinds, 0 one for all others; what is not of the pass is kept, so that a piece is bounded whatever stands there.
 -- A dead letter is kept while it holds its lane, or its lane is held or has open entries. Index: by_state; for
 -- what is kept: lane, held.
-SELECT e.entry_id, e.ended_at, e.state = 'DEAD_LETTER' AND (
+SELECT e.entry_id, e.ended_at, (e.kind IN %(kinds)s) <> %(only)s OR e.state = 'DEAD_LETTER' AND (
     EXISTS (SELECT 1 FROM lanes l WHERE l.lane_id = e.lane_id AND l.state = 'HELD')
     OR EXISTS (SELECT 1 FROM folds f WHERE f.held_by_entry = e.entry_id)
     OR EXISTS (SELECT 1 FROM entries o FORCE INDEX (lane) WHERE o.lane_id = e.lane_id AND o.is_open = 1)) AS kept
@@ -34,6 +35,7 @@ ORDER BY e.ended_at, e.entry_id LIMIT %(limit)s FOR UPDATE SKIP LOCKED;
 -- How many there are, for a dry run. Index: by_state; for what is kept: lane.
 SELECT COUNT(*) AS n FROM entries e FORCE INDEX (by_state)
 WHERE e.state = %(state)s AND e.ended_at < NOW(6) - INTERVAL %(seconds)s SECOND
+  AND (e.kind IN %(kinds)s) = %(only)s
   AND (e.state <> 'DEAD_LETTER' OR NOT (
     EXISTS (SELECT 1 FROM lanes l WHERE l.lane_id = e.lane_id AND l.state = 'HELD')
     OR EXISTS (SELECT 1 FROM folds f WHERE f.held_by_entry = e.entry_id)

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import asyncio
 import time
+from collections.abc import Mapping
 
 import pytest
 
@@ -21,10 +22,10 @@ def house(
     *,
     delivered: float | None = 7 * DAY,
     dead_letter: float | None = 30 * DAY,
+    kinds: Mapping[str, Retention] | None = None,
 ) -> PurgeStore:
-    return PurgeStore(
-        database, owner=owner, retention=Retention(delivered=delivered, dead_letter=dead_letter)
-    )
+    retention = Retention(delivered=delivered, dead_letter=dead_letter, kinds=kinds or {})
+    return PurgeStore(database, owner=owner, retention=retention)
 
 
 async def entries(database: Database, *usernames: str) -> None:
@@ -121,6 +122,43 @@ class TestPurge:
         assert await store.count() == await store.purge() == NOTHING
         assert left(bench) == ["old", "dead"]
         assert bench.value("SELECT COUNT(*) FROM poison") == 1
+
+    async def test_keeps_single_kinds_for_longer_or_shorter(self, bench: Bench, database: Database) -> None:
+        names = [f"{kind}-{days}" for kind in ("update", "delete", "create") for days in (2, 8, 40)]
+        await entries(database, *names)
+        for name in names:
+            kind, days = name.split("-")
+            end(bench, "DELIVERED", int(days), name)
+            bench.change("UPDATE entries SET kind = %s WHERE username = %s", f"user_{kind}", name)
+        bench.change("UPDATE entries SET state = 'DEAD_LETTER' WHERE username = 'delete-40'")
+        store = house(
+            database,
+            kinds={
+                "user_delete": Retention(delivered=30 * DAY, dead_letter=None),
+                "user_create": Retention(delivered=DAY, dead_letter=30 * DAY),
+            },
+        )
+
+        counted, removed = await store.count(), await store.purge()
+
+        assert counted == removed == NOTHING | {Purged.DELIVERED: 5}
+        assert left(bench) == ["update-2", "delete-2", "delete-8", "delete-40"]
+
+    async def test_removes_single_kinds_where_all_others_stay_for_ever(
+        self, bench: Bench, database: Database
+    ) -> None:
+        await entries(database, *(f"user-{number}" for number in range(2500)))
+        bench.change("UPDATE entries SET state = 'DELIVERED', ended_at = NOW(6) - INTERVAL 8 DAY")
+        # At the far end, behind more than a piece of what stays.
+        bench.change("UPDATE entries SET kind = 'user_delete' ORDER BY entry_id DESC LIMIT 10")
+        store = house(
+            database, delivered=None, kinds={"user_delete": Retention(delivered=DAY, dead_letter=None)}
+        )
+
+        counted, removed = await store.count(), await store.purge()
+
+        assert counted == removed == NOTHING | {Purged.DELIVERED: 10}
+        assert bench.value("SELECT COUNT(*) FROM entries WHERE kind = 'user_update'") == 2490
 
     @pytest.mark.parametrize("by", ["its lane is held", "an entry waits behind it"])
     async def test_keeps_a_dead_letter_that_may_hold_its_lane(

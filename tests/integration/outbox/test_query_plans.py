@@ -109,8 +109,9 @@ def entries_of(statement: str) -> Query:
 LONG_AGO = datetime(1970, 1, 1)  # noqa: DTZ001 - as the statements take it
 
 
-def expired(state: str, *, limit: int = 1000, seconds: int = WEEK) -> dict[str, Any]:
-    return {"state": state, "seconds": seconds, "limit": limit, "after": LONG_AGO, "after_id": 0}
+def expired(state: str, *, limit: int = 1000, seconds: int = WEEK, only: str = "") -> dict[str, Any]:
+    after = {"after": LONG_AGO, "after_id": 0, "limit": limit}
+    return {"state": state, "seconds": seconds, "kinds": (only,), "only": int(bool(only))} | after
 
 
 def held_by(limit: int = 100, **only: Any) -> dict[str, Any]:
@@ -361,6 +362,9 @@ QUERIES = {
     "delivered past their retention": Query(
         PURGE["expired"], expired("DELIVERED"), {"e": "by_state"}, 2_100, expects=ALL
     ),
+    "a piece in which nothing is of the kind": Query(
+        PURGE["expired"], expired("DELIVERED", only="user_delete"), {"e": "by_state"}, 2_100, expects=ALL
+    ),
     "dead letters past their retention": Query(
         PURGE["expired"],
         expired("DEAD_LETTER", limit=100),
@@ -370,7 +374,7 @@ QUERIES = {
     ),
     "counting dead letters past their retention": Query(
         PURGE["count_expired"],
-        {"state": "DEAD_LETTER", "seconds": WEEK},
+        expired("DEAD_LETTER"),
         {"e": "by_state", "o": "lane"},
         3_500,
         expects=30_000,

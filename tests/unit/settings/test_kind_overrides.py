@@ -42,6 +42,20 @@ def test_the_drain_looks_them_up_by_kind() -> None:
     assert policy.pending_max_age == 7 * 86_400
 
 
+def test_entries_of_a_kind_stay_for_a_time_of_their_own() -> None:
+    settings = load(
+        kind_overrides="user_delete.delivered_retention=90d,user_delete.dead_letter_retention=never"
+    )
+
+    own = settings.of_kind("user_delete")
+
+    assert (own.delivered_retention, own.dead_letter_retention) == (timedelta(days=90), "never")
+    assert (settings.delivered_retention, settings.dead_letter_retention) == (
+        timedelta(days=7),
+        timedelta(days=30),
+    )
+
+
 def test_there_are_none_by_default() -> None:
     assert load().kind_overrides == ()
     assert drain_policy(load()).kinds == {}
@@ -64,6 +78,7 @@ def test_they_are_shown_as_they_were_written() -> None:
         ("user_delete.max_attempts=0", "user_delete.max_attempts: it is too small"),
         ("user_delete.max_attempts=many", "user_delete.max_attempts: it is not a whole number"),
         ("user_delete.pending_max_age=1s", "user_delete.pending_max_age: it is too small"),
+        ("user_delete.delivered_retention=1s", "user_delete.delivered_retention: it is too small"),
         (
             "user_delete.backoff_base=30s,user_delete.backoff_cap=10s",
             "user_delete.backoff_cap: it is below the first wait, KCSYNC_BACKOFF_BASE",
