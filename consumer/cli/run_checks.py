@@ -23,7 +23,7 @@ from consumer.outbox.server import check_server
 from consumer.settings import Settings
 from producer_lib import event_type, kinds
 
-__all__ = ["run_checks"]
+__all__ = ["roles_check", "run_checks"]
 
 _SHOWN = (
     "failure_threshold",
@@ -74,6 +74,8 @@ async def _availability(settings: Settings) -> CheckGroup:
     keycloak = open_keycloak(settings)
     try:
         realms = [await _realm(keycloak, realm) for realm in settings.keycloak_realms]
+        if settings.protect_role_holders == "on":
+            realms += [await roles_check(keycloak, realm) for realm in settings.keycloak_realms]
     finally:
         await keycloak.aclose()
     return CheckGroup("Availability Test", (*realms, await _kafka(settings)))
@@ -88,6 +90,22 @@ async def _realm(keycloak: Keycloak, realm: str) -> Check:
     failure = result.trouble.failure
     code = ExitCode.UNREACHABLE if failure.blame is Blame.KEYCLOAK else ExitCode.DEGRADED
     return Check(label, f"False: {result.trouble.reason.value}", code, failure.detail, took)
+
+
+async def roles_check(keycloak: Keycloak, realm: str) -> Check:
+    """Look whether holders of roles can be known in a realm, as protecting them needs."""
+    label = f"Roles readable ({realm})"
+    trouble = await keycloak.roles_trouble(realm)
+    if trouble is None:
+        return Check(label, "True")
+    found = f"False: {trouble.reason.value}"
+    if trouble.failure.blame is Blame.KEYCLOAK:
+        return Check(label, found, ExitCode.UNREACHABLE, trouble.failure.detail)
+    hint = (
+        "give the client the role view-clients of realm-management, or set KCSYNC_PROTECT_ROLE_HOLDERS=off; until then "
+        "deletes, disabling, passwords and e-mail addresses wait (roles_unreadable)"
+    )
+    return Check(label, found, ExitCode.DEGRADED, hint)
 
 
 async def _kafka(settings: Settings) -> Check:

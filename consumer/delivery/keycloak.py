@@ -19,7 +19,7 @@ from consumer.delivery.transport import CallScope, KeycloakTransport, calls_with
 from consumer.delivery.users import RealmUsers
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Awaitable, Callable, Iterable
     from contextlib import AbstractContextManager
 
 CONTROL_TIMEOUT_SECONDS = 5.0
@@ -132,20 +132,30 @@ class Keycloak:
         deliveries nor a slow Keycloak hold it up.
         """
         began = self._clock()
-        trouble = await self._control_trouble(realm)
+        trouble = await self._trouble(
+            realm,
+            Operation.CONTROL,
+            lambda users: users.find(IMPOSSIBLE_USERNAME, operation=Operation.CONTROL),
+        )
         return ControlResult(realm=realm, began=began, ended=self._clock(), trouble=trouble)
 
-    async def _control_trouble(self, realm: str) -> NotDelivered | None:
+    async def roles_trouble(self, realm: str) -> NotDelivered | None:
+        """Say why it cannot be read who holds roles of realm-management; None if it can."""
+        return await self._trouble(realm, Operation.ROLES, RealmUsers.look_at_roles)
+
+    async def _trouble(
+        self, realm: str, operation: Operation, ask: Callable[[RealmUsers], Awaitable[object]]
+    ) -> NotDelivered | None:
         try:
             users = self.users(realm)
             scope = CallScope(_nothing, self._control_timeout_seconds, self._control_slots[realm])
             with calls_within(scope):
                 async with asyncio.timeout(self._control_timeout_seconds):
-                    await users.find(IMPOSSIBLE_USERNAME, operation=Operation.CONTROL)
+                    await ask(users)
         except CallFailed as failed:
             return failed.outcome
         except TimeoutError:
-            return classify_silence(Operation.CONTROL, TransportCause.TIMEOUT)
+            return classify_silence(operation, TransportCause.TIMEOUT)
         return None
 
     async def aclose(self) -> None:

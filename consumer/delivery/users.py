@@ -24,6 +24,7 @@ from consumer.delivery.answer import Operation, parse_json
 from consumer.delivery.classify import classify_answer, classify_silence, unreadable_answer
 from consumer.delivery.connection import RealmConnection, answer_of
 from consumer.delivery.errors import CallFailed
+from consumer.delivery.outcome import Blame, Defer, Failure, Reason
 from consumer.delivery.protection import RoleWatch, needs_look
 from consumer.delivery.transport import NoAnswer
 
@@ -132,6 +133,14 @@ class RealmUsers:
             Operation.DELETE, 204, self._connection.a_raw_delete(self._path(URL_ADMIN_USER, user_id))
         )
 
+    async def look_at_roles(self) -> None:
+        """Read what protecting role holders reads of the realm: does our client have `view-clients`?
+
+        Raises:
+            CallFailed: It has not, or Keycloak did not say.
+        """
+        await self._management_client()
+
     async def _may_manage(self, user_id: str) -> bool:
         """Whether a user holds a role of realm-management: their own, by another role, or by a group.
 
@@ -161,6 +170,11 @@ class RealmUsers:
         match parse_json(response.content):
             case [{"id": str(client)}]:
                 return client
+            case []:
+                # Every realm has it: with `query-clients` alone, Keycloak leaves out what the client may not view.
+                detail = f"the client {name} is not shown to ours"
+                failure = Failure(blame=Blame.CONFIGURATION, status=response.status_code, detail=detail)
+                raise CallFailed(Defer(reason=Reason.FORBIDDEN, failure=failure))
         raise CallFailed(unreadable_answer(Operation.ROLES, answer_of(response)))
 
     def _path(self, pattern: str, user_id: str = "") -> str:

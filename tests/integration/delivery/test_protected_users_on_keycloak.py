@@ -8,11 +8,16 @@ from uuid import uuid4
 
 import pytest
 
+from consumer.app import open_keycloak
+from consumer.cli.checks import Check
+from consumer.cli.exit_codes import ExitCode
+from consumer.cli.run_checks import roles_check
 from consumer.delivery.delivery import Delivery
 from consumer.delivery.keycloak import Keycloak
 from consumer.delivery.outcome import DeadLetter, Defer, Delivered, Outcome, Reason
 from consumer.delivery.passwords import KeyRing
 from tests.integration.delivery.conftest import Observer, Person, Workbench
+from tests.unit.settings.test_settings import load
 
 SECRET = "own-secret"
 
@@ -98,11 +103,50 @@ async def test_role_holders_are_not_touched_however_they_hold_their_role(
     assert left == outcomes.keys()
 
 
-async def test_without_the_right_to_look_changes_wait(observer: Observer, keys: KeyRing) -> None:
-    async with realm_with_roles(observer, ["manage-users"]) as realm:
+@pytest.mark.parametrize("roles", [["manage-users"], ["manage-users", "query-clients"]])
+async def test_without_the_right_to_look_changes_wait(
+    observer: Observer, keys: KeyRing, roles: list[str]
+) -> None:
+    async with realm_with_roles(observer, roles) as realm:
         outcome = await deliver(observer, keys, realm, "direct", "user_delete")
         left = await observer.user(realm, "direct")
 
     assert isinstance(outcome, Defer), outcome
     assert outcome.reason is Reason.ROLES_UNREADABLE
     assert left is not None
+
+
+@pytest.mark.parametrize(
+    ("roles", "expected"),
+    [
+        (["manage-users", "view-clients"], None),
+        (["manage-users"], Reason.FORBIDDEN),
+        (["manage-users", "query-clients"], Reason.FORBIDDEN),
+    ],
+    ids=["may", "may not", "may only query"],
+)
+async def test_whether_roles_can_be_read_is_known_beforehand(
+    observer: Observer, roles: list[str], expected: Reason | None
+) -> None:
+    async with realm_with_roles(observer, roles) as realm:
+        settings = load(
+            keycloak_url=observer.endpoints.keycloak_url,
+            keycloak_realms=realm,
+            keycloak_client_id="own-service",
+            keycloak_client_secret=SECRET,
+            protect_role_holders="on",
+        )
+        keycloak = open_keycloak(settings)
+        try:
+            trouble = await keycloak.roles_trouble(realm)
+            check = await roles_check(keycloak, realm)
+        finally:
+            await keycloak.aclose()
+
+    assert (trouble and trouble.reason) == expected
+    if expected is None:
+        assert check == Check(f"Roles readable ({realm})", "True")
+    else:
+        assert check.code is ExitCode.DEGRADED
+        assert check.hint is not None
+        assert "give the client the role view-clients" in check.hint
