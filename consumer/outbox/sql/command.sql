@@ -16,8 +16,8 @@ FROM (SELECT MIN(command_id) AS command_id FROM commands WHERE answer IS NULL AN
 JOIN commands c ON c.command_id = w.command_id JOIN lanes l ON l.lane_id = c.lane_id;
 
 -- name: found
--- How things stand with what these commands are about, while their lanes are in hand. For the head: lane, one
--- look however long the lane is (MIN would read all of it).
+-- How things stand with what these commands are about, while their lanes are in hand.
+-- For the head: lane, one look however long the lane is (MIN would read all of it).
 SELECT c.command_id, c.expires_at <= NOW(6) AS expired, l.arrivals, e.state, e.state_reason, e.event_id,
   e.maybe_applied_since IS NOT NULL OR e.claimed_at IS NOT NULL AS in_doubt, f.held_by_entry,
   (SELECT h.entry_id FROM entries h FORCE INDEX (lane) WHERE h.lane_id = c.lane_id AND h.is_open = 1

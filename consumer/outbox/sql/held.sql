@@ -1,6 +1,7 @@
 -- name: held_entries
--- Entries that are held, oldest first, with what stands behind each. Index: by_state, in the order of its ids (a held
--- entry has not ended), or lane; for what stands behind: lane. Without the hint MariaDB 11.4 walks all entries.
+-- Entries that are held, oldest first, with what stands behind each.
+-- Index: by_state, in the order of its ids (a held entry has not ended), or lane; for what stands behind: lane. Without
+-- the hint MariaDB 11.4 walks all entries.
 SELECT e.entry_id, e.lane_id, l.realm, e.username, e.kind, e.event_id, e.state, e.state_reason AS reason,
   e.ingested_at AS since, TIMESTAMPDIFF(MICROSECOND, e.ingested_at, NOW(6)) / 1e6 AS seconds, l.arrivals,
   (SELECT COUNT(*) FROM entries b WHERE b.lane_id = e.lane_id AND b.is_open = 1 AND b.entry_id > e.entry_id) AS behind

@@ -18,8 +18,8 @@ WHERE chore = 'purge' AND owner = %(owner)s AND deadline > NOW(6);
 UPDATE housekeeping SET owner = NULL, deadline = NOW(6), finished_at = NOW(6) WHERE chore = 'purge' AND owner = %(owner)s;
 
 -- name: expired
--- The next entries of a state whose retention has passed, in the order of their end, locked. `only` 1 is a pass for
--- these kinds, 0 one for all others; what is not of the pass is kept, so that a piece is bounded whatever stands there.
+-- The next entries of a state whose retention has passed, in the order of their end, locked.
+-- `only` 1 is a pass for these kinds, 0 one for all others; what is not of the pass is kept, so that a piece is bounded whatever stands there.
 -- A dead letter is kept while it holds its lane, or its lane is held or has open entries. Index: by_state; for
 -- what is kept: lane, held.
 SELECT e.entry_id, e.ended_at, (e.kind IN %(kinds)s) <> %(only)s OR e.state = 'DEAD_LETTER' AND (

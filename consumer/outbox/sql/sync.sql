@@ -17,8 +17,8 @@ WHERE state IN ('DELIVERED', 'DEAD_LETTER', 'SUPERSEDED') AND ended_at >= %(sinc
 GROUP BY state, state_reason;
 
 -- name: still_open
--- What has not; retried is what was called in vain and waits for its next attempt. Index: by_state or lane; without
--- the hint MariaDB reads every entry once a fourth of them is open.
+-- What has not; retried is what was called in vain and waits for its next attempt.
+-- Index: by_state or lane; without the hint MariaDB reads every entry once a fourth of them is open.
 SELECT COALESCE(SUM(state = 'PENDING'), 0) AS pending, COALESCE(SUM(state = 'HELD'), 0) AS held,
   COALESCE(SUM(state = 'PENDING' AND calls > 0), 0) AS retried
 FROM entries FORCE INDEX (by_state, lane)
@@ -26,8 +26,8 @@ WHERE state IN ('PENDING', 'HELD') AND is_open = 1 AND entry_id <= %(tail)s
   AND (%(lane)s IS NULL OR lane_id = %(lane)s);
 
 -- name: waiting_heads
--- The next changes of users who wait for their next attempt. Indexes: waiting; lane, one look however
--- long the lane is (MIN would read all of it).
+-- The next changes of users who wait for their next attempt.
+-- Indexes: waiting; lane, one look however long the lane is (MIN would read all of it).
 SELECT l.lane_id, l.arrivals, e.entry_id, e.state FROM lanes l JOIN entries e ON e.entry_id = (
   SELECT h.entry_id FROM entries h FORCE INDEX (lane) WHERE h.lane_id = l.lane_id AND h.is_open = 1
   ORDER BY h.entry_id LIMIT 1)
