@@ -217,9 +217,11 @@ class CommandStore:
         }
 
     async def settle(self, answers: Sequence[Answer]) -> set[bytes]:
-        """Do what the commands ask, answer and audit them, in one transaction; the lanes that were fenced.
+        """Do what the commands ask, answer and audit them, in one transaction; the lanes of which nothing was written.
 
-        At most one answer a lane. The leases are locked first, as in the drain's own write-backs.
+        Nothing is written under a lease that was lost, nor of a command that was answered meanwhile: by ourselves, if
+        the COMMIT of an earlier try was late. At most one answer a lane. The leases are locked first, as in the drain's
+        own write-backs.
         """
 
         async def work(tx: Transaction) -> set[bytes]:
@@ -230,6 +232,11 @@ class CommandStore:
                 if row["owner"] == self._owner
             }
             ours = [each for each in answers if tokens.get(shard_of(each.command.lane.lane_id)) == each.token]
+            if ours:
+                numbers = tuple(each.command.command_id for each in ours)
+                rows = await tx.fetch(_SQL["lock_unanswered"], {"commands": numbers})
+                unanswered = {row["command_id"] for row in rows}
+                ours = [each for each in ours if each.command.command_id in unanswered]
             if ours:
                 await self._write(tx, ours)
             return {each.command.lane.lane_id for each in answers} - {

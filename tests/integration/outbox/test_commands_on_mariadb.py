@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import pytest
 
+from consumer.drain.commands import decide
 from consumer.drain.executor import CommandExecutor
 from consumer.outbox.command_store import Action, CommandStore, Order
 from consumer.outbox.database import Database
@@ -137,6 +138,25 @@ async def test_a_zombie_changes_nothing(bench: Bench, database: Database, lost: 
     assert len(written) == (not lost)
     assert bench.counts() == ({"HELD": 1, "PENDING": 2} if lost else {"PENDING": 3})
     assert bench.value("SELECT COUNT(*) FROM audit") == (not lost)
+
+
+@pytest.mark.parametrize("action", [Action.RELEASE, Action.DROP])
+async def test_a_command_is_answered_once_even_if_the_commit_of_the_first_try_was_late(
+    bench: Bench, database: Database, action: Action
+) -> None:
+    """Whoever tries again read how things stand before that COMMIT."""
+    entry = await held_alice(bench, database)
+    store = CommandStore(database, owner="first")
+    tokens = await LeaseStore(database, owner="first", roles="", version="0", seconds=30).acquire([ALICE[0]])
+    await store.queue([order(entry, action)], actor="a", why=None)
+    (command,) = await store.waiting(tokens, limit=10)
+    found = await store.found([command])
+    answer = decide(command, found[command.command_id], token=tokens[ALICE[0]])
+
+    first, second = await store.settle([answer]), await store.settle([answer])
+
+    assert (first, second) == (set(), {ALICE})
+    assert bench.value("SELECT COUNT(*) FROM audit") == 1
 
 
 async def test_a_dead_letter_that_holds_its_lane_is_never_purged(bench: Bench, database: Database) -> None:

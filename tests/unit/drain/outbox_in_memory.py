@@ -113,7 +113,9 @@ class MemoryDatabase:
         self.instances: dict[str, float] = {}
         self.realm_faults: dict[str, str] = {}
         self.commands: list[QueuedCommand] = []
-        self.allow: Callable[[int], object] = lambda _: None
+        self.places: dict[int, str | None] = {}
+        """Rows of `deletions`: the realm whose place an entry took, or None where an operator let it through."""
+        self.allow: Callable[[int], object] = lambda entry: self.places.update({entry: None})
         # Faults by operation: raised before the work is done, or, where they say so, after.
         self.faults: defaultdict[str, deque[Exception]] = defaultdict(deque)
         self.faults_after: defaultdict[str, deque[Exception]] = defaultdict(deque)
@@ -429,7 +431,11 @@ class MemoryCommandStore:
     async def found(self, commands: Sequence[Command]) -> dict[int, Found]:
         db = self.database
         await db.reach("found")
-        return {command.command_id: self._found(command) for command in commands}
+        return {
+            command.command_id: self._found(command)
+            for command in commands
+            if db.commands[command.command_id - 1].answer is None
+        }
 
     async def settle(self, answers: Sequence[Answer]) -> set[bytes]:
         db = self.database
@@ -438,15 +444,21 @@ class MemoryCommandStore:
         for answer in answers:
             command, lane = answer.command, answer.command.lane.lane_id
             lease = db.leases[shard_of(lane)]
-            if lease.owner != self.owner or lease.token != answer.token:
+            row = db.commands[command.command_id - 1]
+            if lease.owner != self.owner or lease.token != answer.token or self._is_answered(row):
                 fenced.add(lane)
                 continue
-            row = db.commands[command.command_id - 1]
-            row.answer, row.detail = answer.verdict, answer.detail
-            if (change := answer.change) is not None:
-                self._change(db.entries[command.entry_id], change)
+            self._write(row, answer)
         db.leave("settle_commands")
         return fenced
+
+    def _is_answered(self, row: QueuedCommand) -> bool:
+        return row.answer is not None
+
+    def _write(self, row: QueuedCommand, answer: Answer) -> None:
+        row.answer, row.detail = answer.verdict, answer.detail
+        if (change := answer.change) is not None:
+            self._change(self.database.entries[answer.command.entry_id], change)
 
     def _found(self, command: Command) -> Found:
         db = self.database
@@ -475,6 +487,34 @@ class MemoryCommandStore:
             db.allow(entry.entry_id)
         if change.ends_hold:
             db.folds[entry.lane_id] = replace(db.folds[entry.lane_id], held_by_entry=None, held_reason=None)
+
+
+class MemoryDeletionStore:
+    """What `DeletionStore` does, with all users known and within one hour."""
+
+    def __init__(self, database: MemoryDatabase) -> None:
+        self.database = database
+
+    async def let_through(self, entries: Collection[int]) -> set[int]:
+        await self.database.reach("let_through")
+        return {*entries} & self.database.places.keys()
+
+    async def used(self, realm: str) -> int:
+        return sum(place == realm for place in self.database.places.values())
+
+    async def reserve(self, realm: str, entries: Sequence[int], *, limit: int) -> set[int]:
+        await self.database.reach("reserve")
+        through = entries[: max(0, limit - await self.used(realm))]
+        self.database.places |= dict.fromkeys(through, realm)
+        return {*through}
+
+    async def users(self, realm: str, *, upto: int) -> int:
+        db = self.database
+        known = sum(fold.exists is True for lane, fold in db.folds.items() if db.lanes[lane].realm == realm)
+        return min(known, upto)
+
+    async def forget(self, realm: str) -> None:
+        """Nothing is a day old."""
 
 
 class MemoryLeaseStore:
