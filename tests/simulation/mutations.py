@@ -5,18 +5,23 @@ The one place that knows which methods hold these cares.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Sequence
+import asyncio
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from consumer.drain.caller import Caller
+from consumer.drain.commands import decide
 from consumer.drain.drainer import Drainer
+from consumer.drain.executor import CommandExecutor
 from consumer.drain.healer import Healer, Suspect
 from consumer.drain.judge import Judge
+from consumer.outbox.command_store import Action, Answer, Command
 from consumer.outbox.drain_store import Head, LaneHint, ReadyLane, WriteBack
 from consumer.outbox.ingest_store import StaleOffsets
+from consumer.outbox.lane import shard_of
 from consumer.outbox.rows import EntryState, PartitionProgress
-from tests.simulation.outbox import SimDrainStore, SimIngestStore
+from tests.simulation.outbox import SimCommandStore, SimDeletionStore, SimDrainStore, SimIngestStore
 from tests.simulation.process import Parts
 
 if TYPE_CHECKING:
@@ -24,7 +29,7 @@ if TYPE_CHECKING:
     from consumer.outbox.ingest_store import BatchRows
     from tests.simulation.story import Story
     from tests.simulation.weather import Weather
-    from tests.unit.drain.outbox_in_memory import Entry
+    from tests.unit.drain.outbox_in_memory import Entry, QueuedCommand
 
 __all__ = ["MUTATIONS", "Mutation"]
 
@@ -125,6 +130,44 @@ class _HealsNothing(Healer):
         return WriteBack(lane=suspect.lane, token=suspect.token, fold=certain)
 
 
+class _ObeysBlindly(CommandExecutor):
+    """Does what is asked as if all stood as its asker saw it."""
+
+    async def execute(self, commands: Sequence[Command], tokens: Mapping[int, int]) -> list[Answer]:
+        found = await self.store.found(commands)
+        answers = []
+        for command in commands:
+            if (shard := shard_of(command.lane.lane_id)) in tokens and command.command_id in found:
+                seen = replace(
+                    found[command.command_id],
+                    state=command.seen_state,
+                    arrivals=command.seen_arrivals,
+                    held_by_entry=command.entry_id if command.action is Action.RELEASE_LANE else None,
+                )
+                answers.append(decide(command, seen, token=tokens[shard]))
+        await self.store.settle(answers)
+        return answers
+
+
+class _AnswersAgain(SimCommandStore):
+    """Writes answers down without a look whether there is one."""
+
+    def _is_answered(self, row: QueuedCommand) -> bool:
+        return False
+
+
+class _CountsApart(SimDeletionStore):
+    """Counts the places that are taken, and takes more of them a while later."""
+
+    async def reserve(self, realm: str, entries: Sequence[int], *, limit: int) -> set[int]:
+        room = max(0, limit - await self.used(realm))
+        await asyncio.sleep(3.0)
+        through = set(entries[:room])
+        self.database.places |= dict.fromkeys(through, realm)
+        self.tables.watch.places_taken(realm, through, limit=limit)
+        return through
+
+
 def _two_partitioners(weather: Weather, story: Story) -> None:
     weather.clear_up()
     weather.late_insert, story.stray = 0.5, 0.8
@@ -133,6 +176,11 @@ def _two_partitioners(weather: Weather, story: Story) -> None:
 def _late_effects(weather: Weather, _: Story) -> None:
     weather.clear_up()
     weather.late_effect = 0.1
+
+
+def _many_deletes(weather: Weather, story: Story) -> None:
+    weather.clear_up()
+    story.deletes = 60
 
 
 @dataclass(frozen=True, slots=True)
@@ -164,4 +212,7 @@ MUTATIONS = [
     Mutation("the lease check before a call", ("I2",), Parts(caller=_ChecksNoLease)),
     Mutation("the charging rule", ("I4",), Parts(judge=_ChargesEverything)),
     Mutation("the heal", ("I3",), Parts(healer=_HealsNothing), _late_effects),
+    Mutation("the second look before a command is done", ("I4",), Parts(executor=_ObeysBlindly)),
+    Mutation("the second look before a command is answered", ("I4",), Parts(command_store=_AnswersAgain)),
+    Mutation("one count of deletes", ("guard",), Parts(deletion_store=_CountsApart), _many_deletes),
 ]

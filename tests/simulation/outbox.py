@@ -28,22 +28,39 @@ from typing import Any, Protocol
 
 import orjson
 
+from consumer.outbox.command_store import Answer, Command
 from consumer.outbox.drain_store import WriteBack
 from consumer.outbox.errors import CommitUnknown, DatabaseUnavailable
 from consumer.outbox.ingest_store import BatchRows, PartitionsLost, StaleOffsets
 from consumer.outbox.rows import NewEntry, PartitionProgress, PauseNote, Seen, Watermark
 from tests.simulation.virtual_loop import VirtualLoop
 from tests.simulation.weather import DatabaseFate, Weather
-from tests.unit.drain.outbox_in_memory import Entry, Lane, MemoryDatabase, MemoryDrainStore
+from tests.unit.drain.outbox_in_memory import (
+    Entry,
+    Lane,
+    MemoryCommandStore,
+    MemoryDatabase,
+    MemoryDeletionStore,
+    MemoryDrainStore,
+    QueuedCommand,
+)
 
-__all__ = ["Remote", "SimDatabase", "SimDrainStore", "SimIngestStore", "WatchedTables"]
+__all__ = [
+    "Remote",
+    "SimCommandStore",
+    "SimDatabase",
+    "SimDeletionStore",
+    "SimDrainStore",
+    "SimIngestStore",
+    "WatchedTables",
+]
 
 _NOWHERE = Context()
 """The context of what happens on a server: it belongs to no host, and goes on whatever becomes of the caller."""
 
 _LOCKING = frozenset({"settle", "claim", "hand_back", "still_pending", "acquire", "renew", "release"})
 """Operations that wait for the rows of a write-back whose COMMIT is late."""
-_LONG = frozenset({"read_watermark", "take_partition", "persist"})
+_LONG = frozenset({"read_watermark", "take_partition", "persist", "reserve"})
 """Operations that may wait for locks, or hold them for a while."""
 
 
@@ -58,6 +75,15 @@ class WatchedTables(Protocol):
 
     def settled(self, owner: str, write_backs: Sequence[WriteBack], fenced: Collection[bytes]) -> None:
         """Results were written, or fenced."""
+
+    def asked(self, command: Command) -> None:
+        """Somebody asked for something."""
+
+    def answered(self, owner: str, answer: Answer) -> None:
+        """A command is about to be done and answered."""
+
+    def places_taken(self, realm: str, entries: Collection[int], *, limit: int) -> None:
+        """Deletes have got places within the hour."""
 
 
 class RowLocks:
@@ -146,6 +172,35 @@ class SimDrainStore(MemoryDrainStore):
 
     def _open_entries(self, lane: bytes) -> list[Entry]:
         return [entry for entry in self.tables.by_lane.get(lane, ()) if entry.is_open]
+
+
+class SimCommandStore(MemoryCommandStore):
+    """The owners' side of the commands, under watch."""
+
+    def __init__(self, database: SimDatabase, owner: str) -> None:
+        super().__init__(database, owner)
+        self.tables = database
+
+    def _write(self, row: QueuedCommand, answer: Answer) -> None:
+        self.tables.watch.answered(self.owner, answer)
+        super()._write(row, answer)
+
+
+class SimDeletionStore(MemoryDeletionStore):
+    """The places of deletes, under watch."""
+
+    def __init__(self, database: SimDatabase) -> None:
+        super().__init__(database)
+        self.tables = database
+
+    async def reserve(self, realm: str, entries: Sequence[int], *, limit: int) -> set[int]:
+        async with self.tables.locks.held([("realm", realm)]):
+            through = await self._reserve(realm, entries, limit=limit)
+        self.tables.watch.places_taken(realm, through, limit=limit)
+        return through
+
+    async def _reserve(self, realm: str, entries: Sequence[int], *, limit: int) -> set[int]:
+        return await super().reserve(realm, entries, limit=limit)
 
 
 class SimIngestStore:

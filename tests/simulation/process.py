@@ -24,6 +24,7 @@ from consumer.drain.caller import Caller
 from consumer.drain.charging import Evidence
 from consumer.drain.drainer import Drainer
 from consumer.drain.executor import CommandExecutor
+from consumer.drain.guard import DeletionGuard, GuardPolicy
 from consumer.drain.healer import Healer
 from consumer.drain.judge import Judge
 from consumer.drain.leases import LeaseKeeper
@@ -36,20 +37,27 @@ from consumer.ingest.pausing import PausePolicy, PauseReason
 from consumer.outbox.audit import AuditStore
 from consumer.outbox.circuit_store import CircuitStore
 from consumer.outbox.command_store import CommandStore
+from consumer.outbox.deletion_store import DeletionStore
 from consumer.outbox.drain_store import DrainStore
 from consumer.outbox.errors import OutboxError
 from consumer.outbox.ingest_store import IngestStore
 from consumer.outbox.lease_store import LeaseStore
 from tests.simulation.kafka import SimReader
 from tests.simulation.keycloak_link import SimDelivery, SimKeycloak
-from tests.simulation.outbox import Remote, SimDrainStore, SimIngestStore
+from tests.simulation.outbox import (
+    Remote,
+    SimCommandStore,
+    SimDeletionStore,
+    SimDrainStore,
+    SimIngestStore,
+)
 from tests.simulation.virtual_loop import Host
-from tests.unit.drain.outbox_in_memory import MemoryCommandStore, MemoryLeaseStore, MemoryRealmStore
+from tests.unit.drain.outbox_in_memory import MemoryLeaseStore, MemoryRealmStore
 
 if TYPE_CHECKING:
     from tests.simulation.world import World
 
-__all__ = ["CALLS", "DRAIN", "REALMS", "Parts", "SimProcess"]
+__all__ = ["CALLS", "DRAIN", "GUARD", "REALMS", "Parts", "SimProcess"]
 
 REALMS = frozenset({"shop", "club"})
 CALLS = 4
@@ -67,10 +75,13 @@ DRAIN = DrainPolicy(
     sweep_interval=15.0,
     realm_pause=3.0,
     server_limit=SERVER_LIMIT,
-    # Nobody is there to release a lane.
-    holding=frozenset(),
+    openings=2,
+    holding=frozenset({"user_create", "user_update"}),
 )
-"""The defaults, some three times faster, so that a minute holds several leases, backoffs and outages."""
+"""The defaults, some three times faster, so that a minute holds several leases, backoffs and outages; and more is held,
+for operators to end."""
+GUARD = GuardPolicy(deletes=3, share=0.5, floor=2)
+"""So few that a run of a minute meets it."""
 CIRCUIT = CircuitPolicy(
     threshold=3,
     window=20.0,
@@ -91,7 +102,10 @@ class Parts:
     caller: type[Caller] = Caller
     judge: type[Judge] = Judge
     healer: type[Healer] = Healer
+    executor: type[CommandExecutor] = CommandExecutor
     drain_store: type[SimDrainStore] = SimDrainStore
+    command_store: type[SimCommandStore] = SimCommandStore
+    deletion_store: type[SimDeletionStore] = SimDeletionStore
     ingest_store: type[SimIngestStore] = SimIngestStore
 
 
@@ -212,11 +226,18 @@ class SimProcess:
             ),
             parts.healer(store=store, caller=caller, judge=self._judge, circuit=self.circuit, instance=name),
             watch,
-            CommandExecutor(
-                cast(CommandStore, self._remote(MemoryCommandStore(world.database, name), "commands"))
+            parts.executor(
+                cast(CommandStore, self._remote(parts.command_store(world.database, name), "commands"))
             ),
             policy=DRAIN,
             instance=name,
+            admissions=[
+                DeletionGuard(
+                    store=cast(DeletionStore, self._remote(parts.deletion_store(world.database), "places")),
+                    policy=GUARD,
+                    clock=clock,
+                )
+            ],
             clock=clock,
         )
         self.ingest = Ingest(

@@ -15,6 +15,7 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any
 
+from tests.simulation.operators import Operators
 from tests.simulation.process import Parts, SimProcess
 from tests.simulation.story import Story
 from tests.simulation.virtual_loop import HostState, VirtualLoop
@@ -122,7 +123,6 @@ class _Run:
         self._world = world
         self._rng = rng
         self._mode = mode
-        self._outages = 0
         self._healed = False
         self._troubles: list[Callable[[], float]] = [
             trouble
@@ -149,6 +149,9 @@ class _Run:
             held=rng.choice([0.0, 0.0, 0.02]),
             stray=rng.choice([0.0, 0.0, 0.3]),
         )
+        self._operators = Operators(
+            world.database, world.rng("operators"), patience=rng.choice([1.0, 4.0, 15.0])
+        )
         # Faults at random times seldom meet the moments that matter.
         self._strikes = rng.choice([0.0, 0.003, 0.01, 0.03])
         self._ambush = world.rng("ambush")
@@ -161,6 +164,7 @@ class _Run:
         world, rng = self._world, self._rng
         loop = asyncio.get_running_loop()
         heartbeats = loop.create_task(world.broker.expel())
+        operators = loop.create_task(self._operators.run())
         for _ in range(rng.randint(1, 3)):
             world.new_process()
         trouble = loop.create_task(self._make_trouble())
@@ -177,6 +181,7 @@ class _Run:
         if not world.watch.violations:
             world.watch.check_complete()
             world.watch.check_states(world.server.fake)
+        operators.cancel()
         heartbeats.cancel()
 
     async def _settle(self) -> None:
@@ -191,7 +196,8 @@ class _Run:
                 ]
                 world.watch.fail(
                     "I6",
-                    f"after {_HEALED_WITHIN:.0f} s without faults: {stuck}, suspect {world.watch.suspects()}",
+                    f"after {_HEALED_WITHIN:.0f} s without faults: {stuck}, suspect {world.watch.suspects()}, "
+                    f"unanswered {world.watch.unanswered()}",
                 )
                 return
             await asyncio.sleep(0.5)
@@ -204,12 +210,16 @@ class _Run:
             and known.watermark.next_offset == len(log)
             for partition, log in world.broker.logs.items()
         )
-        return read and not world.watch.stuck(cursed) and not set(world.watch.suspects()) - cursed
+        watch = world.watch
+        return (
+            read and not watch.stuck(cursed) and not watch.unanswered() and not set(watch.suspects()) - cursed
+        )
 
     def _heal(self) -> None:
         world = self._world
         self._healed = True
         world.weather.clear_up()
+        self._operators.tidy_up()
         paused = [p for p in world.processes if p.host.state is HostState.PAUSED]
         running = [process for process in world.running() if not process.stopping]
         if self._mode is Mode.SAFETY:
@@ -278,10 +288,6 @@ class _Run:
         return 0.0
 
     def _keycloak_out(self) -> float:
-        # At a third opening of the circuit an entry is held, which is for an operator to end.
-        if self._outages == 2:
-            return 0.0
-        self._outages += 1
         weather, seconds = self._world.weather, self._rng.uniform(1.0, 12.0)
         weather.outage = self._rng.choice(list(Outage))
         self._world.watch.note(f"Keycloak {weather.outage.name} for {seconds:.1f} s")

@@ -16,7 +16,7 @@ from tests.simulation.watch import Watch
 
 __all__ = ["Story"]
 
-_KINDS = {"user_create": 30, "user_update": 35, "password_change": 20, "user_delete": 8}
+_KINDS = {"user_create": 30, "user_update": 35, "password_change": 20}
 
 
 @dataclass(slots=True, kw_only=True)
@@ -28,6 +28,7 @@ class Story:
         odd: how often a record is something else than an event of a user of ours.
         held: how often it is one that only a newer version can read: it holds its lane.
         twice: how often it is published twice.
+        deletes: how often a user is deleted; other changes together have 85.
         stray: how often another change of the same user goes to some other partition at the same time.
     """
 
@@ -40,6 +41,7 @@ class Story:
     held: float = 0.0
     twice: float = 0.08
     stray: float = 0.0
+    deletes: int = 8
     _number: int = 0
     _known: set[str] = field(default_factory=set)
     _sent: list[tuple[int, bytes, bytes, Accepted]] = field(default_factory=list)
@@ -69,7 +71,7 @@ class Story:
 
     def _publish_change(self, realm: str, username: str, partition: int) -> None:
         rng = self.rng
-        kind = rng.choices(list(_KINDS), list(_KINDS.values()))[0]
+        kind = rng.choices([*_KINDS, "user_delete"], [*_KINDS.values(), self.deletes])[0]
         if username not in self._known and rng.random() < 0.8:
             kind = "user_create"
         self._known.add(username)

@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from consumer.delivery.outcome import Outcome, Reason
+from consumer.outbox.command_store import Action, Answer, Command, Verdict
 from consumer.outbox.drain_store import Settlement, WriteBack
 from consumer.outbox.ingest_store import BatchRows
 from consumer.outbox.lane import shard_of
@@ -63,14 +64,18 @@ class Watch:
 
     Attributes:
         calls_allowed: the most requests of deliveries one process may have under way.
+        deletes_allowed: the most deletes that may go through in a realm, a run being far shorter than an hour.
+        audit: what became of each command; a row is written with the answer.
     """
 
     calls_allowed: int
+    deletes_allowed: int
     violations: list[str] = field(default_factory=list)
     published: dict[Position | None, Accepted] = field(default_factory=dict)
     recorded: dict[tuple[int, int], str] = field(default_factory=dict)
     writers: dict[int, str] = field(default_factory=dict)
     ended: dict[int, tuple[EntryState, str | None]] = field(default_factory=dict)
+    audit: dict[int, Answer] = field(default_factory=dict)
     spoilt: set[bytes] = field(default_factory=set)
     diary: deque[str] = field(default_factory=lambda: deque(maxlen=_DIARY))
     requests: int = 0
@@ -157,6 +162,8 @@ class Watch:
             if entry.state is not EntryState.PENDING:
                 self.fail("I2", f"{what} is asked for although it is {entry.state}")
             self._check_order(lane, entry)
+            if entry.kind == "user_delete" and entry.entry_id not in db.places:
+                self.fail("guard", f"{what} is asked for without a place")
         lease = db.leases[shard_of(lane)]
         if lease.owner != host.name:
             self.fail("I2", f"{host.name} asks for {what}, but {lease.owner} owns its shard")
@@ -223,7 +230,9 @@ class Watch:
                 self.fail(
                     "I2", f"{entry.event_id} is asked for before {other.event_id}, which is {other.state}"
                 )
-            if other.entry_id > entry.entry_id and other.entry_id in self.ended:
+            # What was dropped was never called, and may be dropped from anywhere in the lane.
+            ended = self.ended.get(other.entry_id)
+            if other.entry_id > entry.entry_id and ended is not None and ended[1] != "dropped":
                 self.fail("I2", f"{entry.event_id} is asked for after {other.event_id}, which came later")
             same = (
                 other.position is not None
@@ -232,6 +241,58 @@ class Watch:
             )
             if same and (other.entry_id < entry.entry_id) != _earlier(other, entry):
                 self.fail("I2", f"{entry.event_id} and {other.event_id} changed places")
+
+    # Operators
+
+    def asked(self, command: Command) -> None:
+        """Somebody asked for something."""
+        self.note(f"{command.actor} asks to {command.action} {self._named(command)}")
+
+    def answered(self, owner: str, answer: Answer) -> None:
+        """A command is done once, by the owner of its shard, and only to what its asker saw."""
+        command, db = answer.command, self.database
+        what = f"{command.action} {self._named(command)}"
+        self.note(f"{owner} answers {what}: {answer.verdict} {answer.detail}")
+        if command.command_id in self.audit:
+            self.fail("I4", f"{what} was answered {self.audit[command.command_id].verdict} and is again")
+        self.audit[command.command_id] = answer
+        lease = db.leases[shard_of(command.lane.lane_id)]
+        if (lease.owner, lease.token) != (owner, answer.token):
+            self.fail("I4", f"{owner} answered {what}, but {lease.owner} owns its shard")
+        if answer.change is None:
+            return
+        if answer.verdict is not Verdict.DONE:
+            self.fail("I4", f"{what} was {answer.verdict} and changes something")
+        self._check_change(command, what)
+        if answer.change.state is EntryState.DEAD_LETTER:
+            self.ended[command.entry_id] = (EntryState.DEAD_LETTER, answer.change.reason)
+
+    def _check_change(self, command: Command, what: str) -> None:
+        db, lane = self.database, command.lane.lane_id
+        entry = db.entries[command.entry_id]
+        if command.action is Action.RELEASE_LANE:
+            fold = db.folds.get(lane)
+            if fold is None or fold.held_by_entry != entry.entry_id:
+                self.fail("I4", f"{what} is done, but it does not hold its lane")
+            return
+        if entry.entry_id in self.ended:
+            self.fail("I4", f"{what} is done, but it was {entry.state}")
+        elif entry.state is not command.seen_state:
+            self.fail("I4", f"{what} is done, seen as {command.seen_state}, but it is {entry.state}")
+        elif command.action is Action.DROP and db.lanes[lane].arrivals != command.seen_arrivals:
+            self.fail("I4", f"{what} is done, although more of that user has come")
+        elif command.action is Action.HURRY and (entry.claimed_at or entry.maybe_applied_since):
+            self.fail("I4", f"{what} is done, although its last call may still take effect")
+
+    def _named(self, command: Command) -> str:
+        return self.database.entries[command.entry_id].event_id
+
+    def places_taken(self, realm: str, entries: Collection[int], *, limit: int) -> None:
+        """The guard: nobody takes a place beyond the limit, whoever else does so at that moment."""
+        self.note(f"places in {realm} for {sorted(entries)}")
+        taken = sum(place == realm for place in self.database.places.values())
+        if taken > self.deletes_allowed or (entries and taken > limit):
+            self.fail("guard", f"{taken} deletes have places in {realm}, where {limit} may have one")
 
     # The end
 
@@ -298,12 +359,20 @@ class Watch:
             and not any(entry.is_open for entry in self.database.by_lane[lane])
         ]
 
+    def unanswered(self) -> list[str]:
+        """What nobody has answered yet."""
+        return [
+            f"{row.command.action} {self._named(row.command)}"
+            for row in self.database.commands
+            if row.answer is None
+        ]
+
     def stuck(self, excused: Collection[str]) -> list[Entry]:
-        """Open entries that nothing excuses: not behind a held head, not of a user whose calls always fail."""
+        """Heads that are open and not of a user whose calls always fail: operators end every hold."""
         found = []
         for entries in self.database.by_lane.values():
             head = next((entry for entry in entries if entry.is_open), None)
-            if head is None or head.state is EntryState.HELD:
+            if head is None:
                 continue
             if self.database.lanes[head.lane_id].username_key in excused:
                 continue

@@ -18,7 +18,7 @@ from tests.simulation.fake_keycloak import FakeKeycloak
 from tests.simulation.kafka import Broker
 from tests.simulation.keycloak_link import KeycloakServer
 from tests.simulation.outbox import SimDatabase
-from tests.simulation.process import CALLS, REALMS, Parts, SimProcess
+from tests.simulation.process import CALLS, GUARD, REALMS, Parts, SimProcess
 from tests.simulation.virtual_loop import HostState, VirtualLoop
 from tests.simulation.watch import Watch
 from tests.simulation.weather import Weather
@@ -49,7 +49,7 @@ class World:
     strike: Callable[[SimProcess, str], bool] = lambda _, __: False
 
     def __post_init__(self) -> None:
-        self.watch = Watch(calls_allowed=CALLS)
+        self.watch = Watch(calls_allowed=CALLS, deletes_allowed=GUARD.deletes)
         self.database = SimDatabase(self.loop, self.weather, self.rng("database"))
         self.database.watch = self.watch
         self.broker = Broker(self.loop, self.weather, self.rng("kafka"), self.watch, self.partitions)
