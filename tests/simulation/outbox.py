@@ -28,7 +28,7 @@ from typing import Any, Protocol
 
 import orjson
 
-from consumer.outbox.command_store import Answer, Command
+from consumer.outbox.command_store import Answer, Command, Found
 from consumer.outbox.drain_store import WriteBack
 from consumer.outbox.errors import CommitUnknown, DatabaseUnavailable
 from consumer.outbox.ingest_store import BatchRows, PartitionsLost, StaleOffsets
@@ -78,6 +78,9 @@ class WatchedTables(Protocol):
 
     def asked(self, command: Command) -> None:
         """Somebody asked for something."""
+
+    def looked_again(self, found: Mapping[int, Found]) -> None:
+        """An owner sees how things stand with commands."""
 
     def answered(self, owner: str, answer: Answer) -> None:
         """A command is about to be done and answered."""
@@ -180,6 +183,11 @@ class SimCommandStore(MemoryCommandStore):
     def __init__(self, database: SimDatabase, owner: str) -> None:
         super().__init__(database, owner)
         self.tables = database
+
+    async def found(self, commands: Sequence[Command]) -> dict[int, Found]:
+        found = await super().found(commands)
+        self.tables.watch.looked_again(found)
+        return found
 
     def _write(self, row: QueuedCommand, answer: Answer) -> None:
         self.tables.watch.answered(self.owner, answer)

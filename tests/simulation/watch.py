@@ -8,12 +8,12 @@ from __future__ import annotations
 
 import hashlib
 from collections import deque
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from consumer.delivery.outcome import Outcome, Reason
-from consumer.outbox.command_store import Action, Answer, Command, Verdict
+from consumer.outbox.command_store import Action, Answer, Command, Found, Verdict
 from consumer.outbox.drain_store import Settlement, WriteBack
 from consumer.outbox.ingest_store import BatchRows
 from consumer.outbox.lane import shard_of
@@ -79,6 +79,7 @@ class Watch:
     spoilt: set[bytes] = field(default_factory=set)
     diary: deque[str] = field(default_factory=lambda: deque(maxlen=_DIARY))
     requests: int = 0
+    _arrivals: dict[int, int] = field(default_factory=dict)
     _lines: Any = field(default_factory=lambda: hashlib.blake2b(digest_size=8))
     _last: dict[bytes, _Call] = field(default_factory=dict)
     _under_way: dict[str, int] = field(default_factory=dict)
@@ -248,6 +249,10 @@ class Watch:
         """Somebody asked for something."""
         self.note(f"{command.actor} asks to {command.action} {self._named(command)}")
 
+    def looked_again(self, found: Mapping[int, Found]) -> None:
+        """Ingest asks no owner: what comes after this look comes after the command."""
+        self._arrivals |= {number: each.arrivals for number, each in found.items()}
+
     def answered(self, owner: str, answer: Answer) -> None:
         """A command is done once, by the owner of its shard, and only to what its asker saw."""
         command, db = answer.command, self.database
@@ -279,7 +284,7 @@ class Watch:
             self.fail("I4", f"{what} is done, but it was {entry.state}")
         elif entry.state is not command.seen_state:
             self.fail("I4", f"{what} is done, seen as {command.seen_state}, but it is {entry.state}")
-        elif command.action is Action.DROP and db.lanes[lane].arrivals != command.seen_arrivals:
+        elif command.action is Action.DROP and self._arrivals[command.command_id] != command.seen_arrivals:
             self.fail("I4", f"{what} is done, although more of that user has come")
         elif command.action is Action.HURRY and (entry.claimed_at or entry.maybe_applied_since):
             self.fail("I4", f"{what} is done, although its last call may still take effect")
