@@ -3,6 +3,8 @@ from __future__ import annotations
 import asyncio
 from typing import Any
 
+import pytest
+
 from compose.demo.keycloak_reader import KeycloakReader
 from producer_lib import UserCreate, UserUpdate
 from tests.integration.support.bench import Bench
@@ -73,6 +75,7 @@ async def test_an_outage_opens_the_circuit_and_costs_no_attempt(bench: Bench) ->
     assert opened < said.index("Circuit HALF_OPEN", opened) < said.index("Circuit CLOSED", opened)
 
 
+@pytest.mark.long
 async def test_a_rebalance_and_a_failed_probe_leave_an_open_circuit_paused(bench: Bench) -> None:
     away = True
     async with keycloak_proxy(bench.endpoints.keycloak_url) as proxy, bench.producer() as producer:
@@ -141,6 +144,7 @@ class TestOneUserInTrouble:
         assert "Circuit OPEN" not in bench.running[0].said
         assert victim not in bench.running[0].said
 
+    @pytest.mark.long
     async def test_does_not_open_the_circuit_however_often_keycloak_breaks_on_them(
         self, bench: Bench
     ) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import pytest
+
 from producer_lib import UserCreate
 from tests.integration.support.bench import Bench
 from tests.integration.support.waiting import until
@@ -38,6 +40,7 @@ async def test_stops_deliveries_through_restarts_until_it_is_over(bench: Bench) 
     ]
 
 
+@pytest.mark.long
 async def test_of_one_realm_leaves_the_process_at_work(bench: Bench) -> None:
     consumer = await bench.started()
     wrong = await bench.kcsync("maintenance", "on", "--realm", "nowhere")

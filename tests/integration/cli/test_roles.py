@@ -80,6 +80,7 @@ async def test_shards_are_shared_among_those_that_drain_only(bench: Bench) -> No
     await until(shared, what="two halves", within=60)
 
 
+@pytest.mark.long
 async def test_who_reads_pauses_by_the_circuit_that_others_have_opened(bench: Bench) -> None:
     """It has no business with Keycloak, and does not ask whether it is there."""
     reads = await bench.started("--role", "ingest")

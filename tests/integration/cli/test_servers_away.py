@@ -2,6 +2,8 @@ from __future__ import annotations
 
 import asyncio
 
+import pytest
+
 from producer_lib import UserCreate
 from tests.integration.support.bench import Bench
 from tests.integration.support.waiting import until
@@ -11,6 +13,7 @@ def one_line(said: str, *words: str) -> bool:
     return any(all(word in line for word in words) for line in said.splitlines())
 
 
+@pytest.mark.long
 async def test_each_server_that_is_away_at_start_is_one_line_and_work_begins_when_they_come(
     bench: Bench,
 ) -> None:

@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 from typing import Any
 
+import pytest
+
 from producer_lib import UserCreate
 from tests.integration.support.bench import Bench
 from tests.integration.support.events import event, record
@@ -29,6 +31,7 @@ def holds(report: dict[str, Any]) -> list[list[str]]:
     return [partition["paused_for"] for partition in report["ingest"]["partitions"]]
 
 
+@pytest.mark.long
 async def test_an_outage_fills_the_outbox_to_the_mark_and_kafka_keeps_the_rest(bench: Bench) -> None:
     away = True
     async with keycloak_proxy(bench.endpoints.keycloak_url) as proxy, bench.producer() as producer:

@@ -145,6 +145,7 @@ class TestTheRealm:
             "error_description": "Invalid user credentials",
         }
 
+    @pytest.mark.long
     def test_outlives_the_death_of_keycloak(self, stack: Stack, service: Admin) -> None:
         username = f"native-{uuid.uuid4().hex}"
         assert service.call("POST", "/users", {"username": username}).status_code == 201

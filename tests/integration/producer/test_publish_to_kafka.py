@@ -183,6 +183,7 @@ async def test_a_dead_broker_delays_nobody_beyond_the_timeout_and_loses_no_order
     assert list(dict.fromkeys(ids)) == [first.event_id, second.event_id]
 
 
+@pytest.mark.long
 async def test_closing_while_the_broker_is_dead_ends(stack: Stack, topic: str) -> None:
     producer = a_producer(stack, topic, delivery_timeout=1.0)
     await producer.start()
