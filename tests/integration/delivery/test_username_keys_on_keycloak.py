@@ -34,6 +34,7 @@ async def realm(observer: Observer, stack: Stack) -> Any:
     await observer.call("DELETE", f"/{name}")
 
 
+@pytest.mark.long
 async def test_keycloak_stores_every_username_as_the_vectors_say(observer: Observer, realm: str) -> None:
     stored = {}
     for vector in VECTORS["keys"]:

@@ -26,6 +26,7 @@ def test_a_lone_mariadb_is_of_its_version_and_leaves_nothing_behind() -> None:
         pytest.fail("it still answers")
 
 
+@pytest.mark.long
 def test_two_at_once_do_not_meet() -> None:
     with lone_mariadb(OLDER_MARIADB_VERSION) as one, lone_mariadb(OLDER_MARIADB_VERSION) as other:
         assert one.port != other.port

@@ -7,6 +7,7 @@ import subprocess
 import sys
 import time
 import uuid
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
@@ -166,6 +167,7 @@ class TestTheSealingKey:
 
 
 class TestKafka:
+    @pytest.mark.long
     async def test_has_the_topic_with_its_partitions_also_after_its_death(self, stack: Stack) -> None:
         def restart() -> None:
             stack.kafka.kill()
@@ -257,7 +259,12 @@ class TestALauncherThatDies:
                 stdout=output,
                 stderr=subprocess.STDOUT,
             )
-        until(lambda: {member.name() for member in of(name)} >= {"mariadbd", "java"}, 60)
+        try:
+            until(lambda: names_of(name) >= {"mariadbd", "java"}, 60)
+        except BaseException:
+            launcher.kill()
+            launcher.wait()
+            raise
         return launcher
 
     def test_by_sigkill_leaves_what_down_then_stops(self, stack: Stack, name: str, tmp_path: Path) -> None:
@@ -270,7 +277,7 @@ class TestALauncherThatDies:
         done = self.command("down", name)
 
         assert done.returncode == 0, done.stderr
-        assert not any(member.is_running() and member.status() != psutil.STATUS_ZOMBIE for member in left)
+        assert not any(map(lives, left))
         assert of(name) == []
         assert pids(stack) == others
 
@@ -288,6 +295,22 @@ class TestALauncherThatDies:
         assert "Interrupted; what this command started was stopped." in log.read_text(encoding="utf-8")
         assert of(name) == []
         assert pids(stack) == others
+
+
+def names_of(name: str) -> set[str]:
+    """What the living processes of a stack are called; a starting stack has some that end as soon as they are seen."""
+    names = set()
+    for member in of(name):
+        with suppress(psutil.NoSuchProcess):
+            names.add(member.name())
+    return names
+
+
+def lives(member: psutil.Process) -> bool:
+    try:
+        return member.is_running() and member.status() != psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
+        return False
 
 
 def of(name: str) -> list[psutil.Process]:
