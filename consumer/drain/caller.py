@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from contextlib import AbstractContextManager, ExitStack
 from dataclasses import dataclass
 from datetime import UTC
@@ -60,18 +60,11 @@ class Caller:
         with ExitStack() as stack:
             # The first entry's span is the innermost: the HTTP call is its child.
             spans = [stack.enter_context(self._span(member)) for member in reversed(group)]
-            try:
-                outcome = await self.delivery.deliver(change, lambda: self._check_lease(group[0].lane, token))
-            except LeaseTooShort:
-                for span in spans:
-                    set_outcome(span, "not_called", "lease_too_short")
-                raise
-            except Exception as error:  # noqa: BLE001 - whatever it is, one event may not stop the drain.
-                # A defect of ours that this event brings to light: it must not stop the drain, nor try for ever.
-                _log.exception("delivery broke", event_id=change.event_id, error=type(error).__name__)
-                outcome = _defect(error)
-            for span in spans:
-                set_outcome(span, _name(outcome), outcome.reason.value)
+
+            async def call() -> Outcome:
+                return await self.delivery.deliver(change, lambda: self._check_lease(group[0].lane, token))
+
+            outcome = await _outcome_of(call, spans, "delivery broke", event_id=change.event_id)
             return outcome, _trace_id(spans[-1])
 
     async def read_back(self, head: Head, token: int) -> Outcome:
@@ -81,18 +74,12 @@ class Caller:
             LeaseTooShort: The lease ends too soon for a call.
         """
         with self._span(head) as span:
-            try:
-                outcome = await self.delivery.read_back(
-                    self._change((head,)), lambda: self._check_lease(head.lane, token)
-                )
-            except LeaseTooShort:
-                set_outcome(span, "not_called", "lease_too_short")
-                raise
-            except Exception as error:  # noqa: BLE001 - as above.
-                _log.exception("reading back broke", event_id=head.event_id, error=type(error).__name__)
-                outcome = _defect(error)
-            set_outcome(span, _name(outcome), outcome.reason.value)
-            return outcome
+
+            async def call() -> Outcome:
+                change = self._change((head,))
+                return await self.delivery.read_back(change, lambda: self._check_lease(head.lane, token))
+
+            return await _outcome_of(call, (span,), "reading back broke", event_id=head.event_id)
 
     async def heal(self, lane: ReadyLane, fold: Fold, token: int) -> Outcome:
         """Make Keycloak equal to the lane's fold.
@@ -101,18 +88,12 @@ class Caller:
             LeaseTooShort: The lease ends too soon for a call.
         """
         with heal_span(self.tracer, kind=fold.suspect_kind or "unknown") as span:
-            try:
-                outcome = await self.delivery.heal(
-                    known_user(lane, fold), lambda: self._check_lease(lane, token)
-                )
-            except LeaseTooShort:
-                set_outcome(span, "not_called", "lease_too_short")
-                raise
-            except Exception as error:  # noqa: BLE001 - as above.
-                _log.exception("healing broke", error=type(error).__name__)
-                outcome = _defect(error)
-            set_outcome(span, _name(outcome), outcome.reason.value)
-            return outcome
+
+            async def call() -> Outcome:
+                known = known_user(lane, fold)
+                return await self.delivery.heal(known, lambda: self._check_lease(lane, token))
+
+            return await _outcome_of(call, (span,), "healing broke")
 
     def _change(self, group: Sequence[Head]) -> Change:
         head = group[0]
@@ -156,6 +137,25 @@ class Caller:
             or self.leases.remaining < self.policy.call_timeout + self.policy.call_margin
         ):
             raise LeaseTooShort
+
+
+async def _outcome_of(
+    call: Callable[[], Awaitable[Outcome]], spans: Sequence[Span], broken: str, **handle: str
+) -> Outcome:
+    """Make a call and note on its spans what it came to; `broken` and `handle` are logged if it is our defect."""
+    try:
+        outcome = await call()
+    except LeaseTooShort:
+        for span in spans:
+            set_outcome(span, "not_called", "lease_too_short")
+        raise
+    except Exception as error:  # noqa: BLE001 - whatever it is, one event may not stop the drain.
+        # A defect of ours that this event brings to light: it must not stop the drain, nor try for ever.
+        _log.exception(broken, **handle, error=type(error).__name__)
+        outcome = _defect(error)
+    for span in spans:
+        set_outcome(span, _name(outcome), outcome.reason.value)
+    return outcome
 
 
 def _trace_id(span: Span) -> bytes | None:
