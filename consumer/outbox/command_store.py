@@ -12,13 +12,13 @@ import orjson
 from consumer.outbox.database import Database, Transaction
 from consumer.outbox.drain_store import ReadyLane, lane_of
 from consumer.outbox.lane import shard_of
+from consumer.outbox.lease_store import lock_tokens
 from consumer.outbox.rows import EntryState
 from consumer.outbox.statements import load_statements
 
 __all__ = ["Action", "Answer", "Change", "Command", "CommandStore", "Found", "Order", "Tally", "Verdict"]
 
 _SQL = load_statements("command")
-_LEASES = load_statements("leases")
 
 
 class Action(StrEnum):
@@ -225,12 +225,8 @@ class CommandStore:
         """
 
         async def work(tx: Transaction) -> set[bytes]:
-            shards = tuple({shard_of(each.command.lane.lane_id) for each in answers})
-            tokens = {
-                row["shard"]: row["token"]
-                for row in await tx.fetch(_LEASES["lock_tokens"], {"shards": shards})
-                if row["owner"] == self._owner
-            }
+            shards = {shard_of(each.command.lane.lane_id) for each in answers}
+            tokens = await lock_tokens(tx, shards, owner=self._owner)
             ours = [each for each in answers if tokens.get(shard_of(each.command.lane.lane_id)) == each.token]
             if ours:
                 numbers = tuple(each.command.command_id for each in ours)

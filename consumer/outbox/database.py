@@ -18,7 +18,7 @@ import pymysql
 from pymysql.constants import CLIENT
 
 from consumer.database_address import DatabaseAddress
-from consumer.outbox.bulk import Value, multi_row_statements
+from consumer.outbox.bulk import Value, list_literal, multi_row_statements
 from consumer.outbox.errors import CommitUnknown, DatabaseUnavailable, ServerUnsupported
 
 __all__ = ["Database", "Row", "Transaction"]
@@ -48,7 +48,7 @@ _SESSION = (
 
 
 class _Connection(aiomysql.Connection):  # type: ignore[misc]  # aiomysql ships no types
-    """aiomysql's connection, minus its silent fall-back to plain text.
+    """aiomysql's connection, minus its silent fall-back to plain text, and quicker with long lists.
 
     Where TLS is asked for and the greeting does not offer it, aiomysql 0.3.2 goes on without (connection.py
     `_request_authentication`); whoever sits on the wire could take the offer out, and then ask for the password.
@@ -58,6 +58,11 @@ class _Connection(aiomysql.Connection):  # type: ignore[misc]  # aiomysql ships 
         if self._ssl_context is not None and not self.server_capabilities & CLIENT.SSL:
             raise ssl.SSLError("the server offers no TLS")
         await super()._request_authentication()
+
+    def escape(self, obj: Any) -> str:
+        # Lists of lanes and entries are the longest part of the drain's statements: the driver's way took a fifth of
+        # its CPU (profiled).
+        return list_literal(obj) if isinstance(obj, tuple) else super().escape(obj)
 
 
 class _Pool(aiomysql.Pool):  # type: ignore[misc]  # aiomysql ships no types

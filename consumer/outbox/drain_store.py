@@ -13,15 +13,24 @@ from consumer.outbox.bulk import Value
 from consumer.outbox.database import Database, Row, Transaction
 from consumer.outbox.fold import Credential, Fold
 from consumer.outbox.lane import shard_of
+from consumer.outbox.lease_store import lock_claimable, lock_tokens
 from consumer.outbox.rows import EntryState, Position
 from consumer.outbox.statements import load_statements
 
 __all__ = ["Attempt", "DrainStore", "Head", "LaneHint", "ReadyLane", "Settlement", "WriteBack", "lane_of"]
 
 _SQL = load_statements("drain")
-_LEASES = load_statements("leases")
 _SWEEP_PIECE = 50_000
 _UNKNOWN = Fold()
+_ALIKE = 16
+"""As many results that are the same are written by a statement of their own."""
+_RESULT = ("state", "reason", "attempts", "calls", "openings", "eligible_us", "charged", "delay_us", "maybe")
+
+_PRIORITY = 9
+"""Where an entry's document says its priority."""
+
+Document = list[Any]
+Result = tuple[str | int | None, ...]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -165,36 +174,35 @@ class DrainStore:
         return [lane_of(row) for row in rows]
 
     async def heads(self, lanes: Sequence[ReadyLane], *, depth: int = 1) -> list[Head]:
-        """The heads of these lanes, each with up to `depth - 1` followers; a lane without open entries has none."""
+        """The heads of these lanes in any order, each with up to `depth - 1` followers; a lane without open entries has none."""
         if not lanes:
             return []
         ids = tuple(lane.lane_id for lane in lanes)
 
         async def work(tx: Transaction) -> tuple[list[Row], list[Row]]:
-            ends = await tx.fetch(_SQL["lane_ends"], {"lanes": ids})
-            wanted = {row["head"] for row in ends if row["head"] is not None}
-            longer = [row["lane_id"] for row in ends if row["head"] != row["tail"]]
-            if longer:
-                union = " UNION ALL ".join([_SQL["first_open"]] * len(longer))
-                # One more than asked for: it tells whether anything stands behind the last.
-                parameters = tuple(value for lane in longer for value in (lane, depth + 1))
-                wanted.update(row["entry_id"] for row in await tx.fetch(union, parameters))
-            if not wanted:
-                return [], []
-            return (
-                await tx.fetch(_SQL["open_entries"], {"entries": tuple(wanted)}),
-                await tx.fetch(_SQL["folds"], {"lanes": ids}),
-            )
+            found = await tx.fetch(_SQL["heads"], {"lanes": ids})
+            longer = [row["lane_id"] for row in found if row["head"] != row["tail"]]
+            if not longer:
+                return found, []
+            union = " UNION ALL ".join([_SQL["first_open"]] * len(longer))
+            # One more than asked for: it tells whether anything stands behind the last.
+            parameters = tuple(value for lane in longer for value in (lane, depth + 1))
+            entries = tuple(row["entry_id"] for row in await tx.fetch(union, parameters))
+            return found, await tx.fetch(_SQL["open_entries"], {"entries": entries})
 
-        entries, folds = await self._database.transact(work)
-        fold_of = {row["lane_id"]: _fold(row) for row in folds}
-        rows: dict[bytes, list[Row]] = {}
+        found, entries = await self._database.transact(work)
+        documents: dict[bytes, list[Document]] = {}
         for row in entries:
-            rows.setdefault(row["lane_id"], []).append(row)
+            documents.setdefault(row["lane_id"], []).append(orjson.loads(row["entry"]))
+        lane_of_id = {lane.lane_id: lane for lane in lanes}
         return [
-            _front(lane, rows[lane.lane_id], fold_of.get(lane.lane_id, _UNKNOWN), depth)
-            for lane in lanes
-            if lane.lane_id in rows
+            _front(
+                lane_of_id[row["lane_id"]],
+                documents.get(row["lane_id"]) or [orjson.loads(row["entry"])],
+                _fold(row["fold"]),
+                depth,
+            )
+            for row in found
         ]
 
     async def suspects(self, shards: Collection[int], *, after: float, limit: int) -> list[ReadyLane]:
@@ -213,7 +221,7 @@ class DrainStore:
         """
         parameters = {"lanes": tuple(lane.lane_id for lane in lanes), "after": after}
         rows = await self._database.fetch(_SQL["still_suspect"], parameters)
-        return {row["lane_id"]: (_fold(row), row["asked_at"]) for row in rows}
+        return {row["lane_id"]: (_fold(row["fold"]), row["asked_at"]) for row in rows}
 
     async def claim(self, heads: Collection[Head], *, margin: float) -> dict[int, tuple[int, datetime]]:
         """Mark entries "maybe started"; those that are ours now, with token and time.
@@ -223,18 +231,23 @@ class DrainStore:
         """
         if not heads:
             return {}
-        entries = tuple(head.entry_id for head in heads)
-        parameters = {"entries": entries, "owner": self._owner, "margin": margin}
+        shards = {head.shard for head in heads}
 
-        async def work(tx: Transaction) -> list[Row]:
+        async def work(tx: Transaction) -> dict[int, tuple[int, datetime]]:
+            tokens, now = await lock_claimable(tx, shards, owner=self._owner, margin=margin)
+            ours = {head.entry_id: tokens[head.shard] for head in heads if head.shard in tokens}
+            if not ours:
+                return {}
+            entries = {"entries": tuple(ours), "locked_at": now}
             if any(head.claimed_at is not None for head in heads):
                 # Claimed before, and nothing recorded since: that doubt must outlive the new claim.
-                await tx.execute(_SQL["keep_doubt"], parameters)
-            await tx.execute(_SQL["claim"], parameters)
-            return await tx.fetch(_SQL["claimed"], parameters)
+                await tx.execute(_SQL["keep_doubt"], entries)
+            if await tx.execute(_SQL["claim"], entries) < len(ours):
+                pending = {row["entry_id"] for row in await tx.fetch(_SQL["claimed"], entries)}
+                ours = {entry: token for entry, token in ours.items() if entry in pending}
+            return {entry: (token, now) for entry, token in ours.items()}
 
-        rows = await self._database.transact(work)
-        return {row["entry_id"]: (row["claim_token"], row["claimed_at"]) for row in rows}
+        return await self._database.transact(work)
 
     async def still_pending(self, entries: Collection[int]) -> dict[int, int | None]:
         """Which of these entries are pending still, each with the token it is claimed under (None: it is not).
@@ -260,12 +273,7 @@ class DrainStore:
         """
 
         async def work(tx: Transaction) -> set[bytes]:
-            shards = tuple({each.shard for each in write_backs})
-            tokens = {
-                row["shard"]: row["token"]
-                for row in await tx.fetch(_LEASES["lock_tokens"], {"shards": shards})
-                if row["owner"] == self._owner
-            }
+            tokens = await lock_tokens(tx, {each.shard for each in write_backs}, owner=self._owner)
             ours = [each for each in write_backs if tokens.get(each.shard) == each.token]
             if ours:
                 await _write(tx, ours, instance)
@@ -278,6 +286,11 @@ class DrainStore:
         if not hints:
             return
         counted = await self._recount([hint.lane.lane_id for hint in hints if hint.recount])
+        idle = [hint.lane for hint in hints if hint.state == "IDLE"]
+        if idle:
+            lanes = sorted((lane.lane_id, lane.arrivals) for lane in idle)
+            parameters = {"tails": tuple(lanes), "lanes": tuple(lane for lane, _ in lanes)}
+            await self._database.execute(_SQL["idle_lanes"], parameters)
         rows = [
             {
                 "lane": hint.lane.lane_id.hex(),
@@ -288,11 +301,13 @@ class DrainStore:
                 "delay_us": None if hint.delay is None else int(hint.delay * 1e6),
             }
             for hint in sorted(hints, key=lambda hint: hint.lane.lane_id)
+            if hint.state != "IDLE"
             for arrivals, priority in [
                 counted.get(hint.lane.lane_id, (hint.lane.arrivals, hint.priority)),
             ]
         ]
-        await self._database.execute(_SQL["hint_lanes"], {"rows": orjson.dumps(rows).decode()})
+        if rows:
+            await self._database.execute(_SQL["hint_lanes"], {"rows": orjson.dumps(rows).decode()})
         parked = [
             {"lane": hint.lane.lane_id.hex(), "kind": hint.parked}
             for hint in hints
@@ -389,22 +404,19 @@ async def _write(tx: Transaction, write_backs: Sequence[WriteBack], instance: st
 
 
 async def _write_entries(tx: Transaction, settlements: Sequence[Settlement]) -> None:
-    rows = [
-        {
-            "entry_id": s.head.entry_id,
-            "state": s.state.value,
-            "reason": s.reason,
-            "attempts": s.attempts,
-            "calls": _calls(s),
-            "openings": s.openings,
-            "eligible_us": int(s.head.eligible * 1e6),
-            "charged": int(s.charged),
-            "delay_us": int(s.delay * 1e6) if s.state is EntryState.PENDING else None,
-            "maybe": s.maybe_applied_since and s.maybe_applied_since.isoformat(sep=" "),
-        }
-        for s in settlements
-    ]
-    written = await tx.execute(_SQL["settle"], {"rows": orjson.dumps(rows).decode()})
+    alike: dict[Result, list[int]] = {}
+    for settlement in settlements:
+        alike.setdefault(_result(settlement), []).append(settlement.head.entry_id)
+    written = 0
+    singly = []
+    for result, entries in alike.items():
+        values = dict(zip(_RESULT, result, strict=True))
+        if len(entries) >= _ALIKE:
+            written += await tx.execute(_SQL["settle_alike"], {**values, "entries": tuple(entries)})
+        else:
+            singly += [{**values, "entry_id": entry} for entry in entries]
+    if singly:
+        written += await tx.execute(_SQL["settle"], {"rows": orjson.dumps(singly).decode()})
     if written != len(settlements):
         # Only the owner changes entries, and the owner is us: anything else is a defect, and must not pass.
         raise AssertionError(f"{len(settlements)} results, but {written} entries were pending")
@@ -412,6 +424,24 @@ async def _write_entries(tx: Transaction, settlements: Sequence[Settlement]) -> 
         judged = tuple(s.head.entry_id for s in settlements if s.judged is charged)
         if judged:
             await tx.execute(_SQL["judge_attempts"], {"entries": judged, "charged": int(charged)})
+
+
+def _result(settlement: Settlement) -> Result:
+    """What is written of an entry, in the order of `_RESULT`."""
+    pending = settlement.state is EntryState.PENDING
+    maybe = settlement.maybe_applied_since
+    since = None if maybe is None else maybe.isoformat(sep=" ")
+    return (
+        settlement.state.value,
+        settlement.reason,
+        settlement.attempts,
+        _calls(settlement),
+        settlement.openings,
+        int(settlement.head.eligible * 1e6),
+        int(settlement.charged),
+        int(settlement.delay * 1e6) if pending else None,
+        since,
+    )
 
 
 def _calls(settlement: Settlement) -> int:
@@ -429,39 +459,77 @@ def lane_of(row: Row) -> ReadyLane:
     )
 
 
-def _front(lane: ReadyLane, rows: Sequence[Row], fold: Fold, depth: int) -> Head:
-    head, *followers = (_head(lane, row, rows[at + 1 :], fold) for at, row in enumerate(rows[:depth]))
+def _front(lane: ReadyLane, documents: Sequence[Document], fold: Fold, depth: int) -> Head:
+    head, *followers = (
+        _head(lane, document, [behind[_PRIORITY] for behind in documents[at + 1 :]], fold)
+        for at, document in enumerate(documents[:depth])
+    )
     return replace(head, followers=tuple(followers)) if followers else head
 
 
-def _head(lane: ReadyLane, row: Row, behind: Sequence[Row], fold: Fold) -> Head:
+def _head(lane: ReadyLane, document: Document, behind: Sequence[int], fold: Fold) -> Head:
+    """An entry from its document, in the order of `entry_document`; `behind` are the priorities of what follows."""
+    (
+        entry_id,
+        topic_id,
+        partition,
+        offset,
+        origin,
+        kind,
+        source,
+        event_id,
+        username,
+        priority,
+        traceparent,
+        tracestate,
+        data,
+        credential,
+        state,
+        state_reason,
+        attempts,
+        calls,
+        openings,
+        claimed_at,
+        eligible_us,
+        maybe_applied_since,
+        due_in_us,
+        charged_ago_us,
+    ) = document
     return Head(
         lane=lane,
-        entry_id=row["entry_id"],
-        position=_position(row["topic_id"], row["partition_no"], row["log_offset"]),
-        origin=row["origin"],
-        kind=row["kind"],
-        source=row["source"],
-        event_id=row["event_id"],
-        username=row["username"],
-        priority=row["priority"],
-        traceparent=row["traceparent"],
-        tracestate=row["tracestate"],
-        data=orjson.loads(row["data"]),
-        credential=row["credential"],
-        state=EntryState(row["state"]),
-        state_reason=row["state_reason"],
-        attempts=row["attempts"],
-        calls=row["calls"],
-        openings=row["openings"],
-        charged_ago=None if row["charged_ago_us"] is None else row["charged_ago_us"] / 1e6,
-        due_in=max(0.0, (row["due_in_us"] or 0) / 1e6),
-        claimed_at=row["claimed_at"],
-        maybe_applied_since=row["maybe_applied_since"],
-        eligible=row["eligible_us"] / 1e6,
-        next_priority=min((r["priority"] for r in behind), default=None),
+        entry_id=entry_id,
+        position=_position(topic_id, partition, offset),
+        origin=origin,
+        kind=kind,
+        source=source,
+        event_id=event_id,
+        username=username,
+        priority=priority,
+        traceparent=_bytes(traceparent),
+        tracestate=_bytes(tracestate),
+        data=orjson.loads(data),
+        credential=_bytes(credential),
+        state=EntryState(state),
+        state_reason=state_reason,
+        attempts=attempts,
+        calls=calls,
+        openings=openings,
+        charged_ago=None if charged_ago_us is None else charged_ago_us / 1e6,
+        due_in=max(0.0, (due_in_us or 0) / 1e6),
+        claimed_at=_time(claimed_at),
+        maybe_applied_since=_time(maybe_applied_since),
+        eligible=eligible_us / 1e6,
+        next_priority=min(behind, default=None),
         fold=fold,
     )
+
+
+def _bytes(text: str | None) -> bytes | None:
+    return None if text is None else bytes.fromhex(text)
+
+
+def _time(text: str | None) -> datetime | None:
+    return None if text is None else datetime.fromisoformat(text)
 
 
 def _position(topic_id: int | None, partition: int | None, offset: int | None) -> Position | None:
@@ -470,24 +538,43 @@ def _position(topic_id: int | None, partition: int | None, offset: int | None) -
     return Position(topic_id, partition, offset)
 
 
-def _fold(row: Row) -> Fold:
+def _fold(document: str | None) -> Fold:
+    """A fold from its document, in the order of `fold_document`; None is a lane of which nothing is known."""
+    if document is None:
+        return _UNKNOWN
+    (
+        exists,
+        exists_topic_id,
+        exists_partition,
+        exists_offset,
+        fields,
+        user_id,
+        sealed,
+        credential_event_id,
+        credential_topic_id,
+        credential_partition,
+        credential_offset,
+        credential_date,
+        suspect_since,
+        suspect_kind,
+        held_by_entry,
+        held_reason,
+    ) = orjson.loads(document)
     credential = None
-    if row["credential"] is not None:
-        position = _position(
-            row["credential_topic_id"], row["credential_partition"], row["credential_offset"]
-        )
-        credential = Credential(row["credential"], row["credential_event_id"], position)
+    if sealed is not None:
+        position = _position(credential_topic_id, credential_partition, credential_offset)
+        credential = Credential(bytes.fromhex(sealed), credential_event_id, position)
     return Fold(
-        exists=None if row["user_exists"] is None else bool(row["user_exists"]),
-        exists_position=_position(row["exists_topic_id"], row["exists_partition"], row["exists_offset"]),
-        fields=Fold.load_fields(row["fields"]),
-        user_id=row["user_id"],
+        exists=None if exists is None else bool(exists),
+        exists_position=_position(exists_topic_id, exists_partition, exists_offset),
+        fields=Fold.load_fields(fields),
+        user_id=user_id,
         credential=credential,
-        credential_date=row["credential_date"],
-        suspect_since=row["suspect_since"],
-        suspect_kind=row["suspect_kind"],
-        held_by_entry=row["held_by_entry"],
-        held_reason=row["held_reason"],
+        credential_date=_time(credential_date),
+        suspect_since=_time(suspect_since),
+        suspect_kind=suspect_kind,
+        held_by_entry=held_by_entry,
+        held_reason=held_reason,
     )
 
 

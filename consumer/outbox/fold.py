@@ -118,7 +118,7 @@ class Fold:
         )
 
     @staticmethod
-    def load_fields(dumped: bytes) -> dict[str, Value]:
+    def load_fields(dumped: bytes | str) -> dict[str, Value]:
         """The inverse of `dump_fields`."""
         return {
             name: Value(value, None if topic_id is None else Position(topic_id, partition, offset))

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Collection
 from dataclasses import dataclass
+from datetime import datetime
 
-from consumer.outbox.database import Database, Transaction
+import orjson
+
+from consumer.outbox.database import Database, Row, Transaction
 from consumer.outbox.statements import load_statements
 
-__all__ = ["LeaseStore", "LeaseView"]
+__all__ = ["LeaseStore", "LeaseView", "lock_claimable", "lock_tokens"]
 
 _SQL = load_statements("leases")
 
@@ -20,6 +23,29 @@ class LeaseView:
     owned: dict[int, int]
     free: tuple[int, ...]
     alive: tuple[str, ...]
+
+
+async def lock_tokens(tx: Transaction, shards: Collection[int], *, owner: str) -> dict[int, int]:
+    """The tokens of those shards that are this owner's: nobody takes them over before the transaction ends."""
+    row = await tx.fetch_one(_SQL["lock_tokens"], {"shards": tuple(shards), "owner": owner})
+    return _tokens(row)
+
+
+async def lock_claimable(
+    tx: Transaction, shards: Collection[int], *, owner: str, margin: float
+) -> tuple[dict[int, int], datetime]:
+    """The same of those whose leases last for `margin` seconds and more, and the database's time."""
+    row = await tx.fetch_one(
+        _SQL["lock_claimable"], {"shards": tuple(shards), "owner": owner, "margin": margin}
+    )
+    if row is None:
+        raise AssertionError("a sum over no rows is a row, too")
+    return _tokens(row), row["locked_at"]
+
+
+def _tokens(row: Row | None) -> dict[int, int]:
+    tokens = orjson.loads(row["tokens"] or b"{}") if row else {}
+    return {int(shard): token for shard, token in tokens.items()}
 
 
 class LeaseStore:

@@ -9,14 +9,31 @@ ORDER BY urgent_at LIMIT %(limit)s;
 UPDATE lanes SET state = 'READY'
 WHERE state = 'WAITING' AND due_at <= NOW(6) AND shard IN %(shards)s;
 
--- name: lane_ends
--- The first open entry of each lane, its head, and the last. Index: lane, two looks however long the lane is.
-SELECT l.lane_id,
-  (SELECT e.entry_id FROM entries e FORCE INDEX (lane)
-    WHERE e.lane_id = l.lane_id AND e.is_open = 1 ORDER BY e.entry_id LIMIT 1) AS head,
-  (SELECT e.entry_id FROM entries e FORCE INDEX (lane)
-    WHERE e.lane_id = l.lane_id AND e.is_open = 1 ORDER BY e.entry_id DESC LIMIT 1) AS tail
-FROM lanes l WHERE l.lane_id IN %(lanes)s;
+-- name: entry_document
+-- An entry as one JSON array, in the order of `drain_store._head`.
+-- The driver needs 36 µs for the columns of an entry and its fold, and 11 µs for the two arrays (measured).
+JSON_ARRAY(e.entry_id, e.topic_id, e.partition_no, e.log_offset, e.origin, e.kind, e.source, e.event_id, e.username,
+  e.priority, HEX(e.traceparent), HEX(e.tracestate), CONVERT(e.data USING utf8mb4), HEX(e.credential), e.state,
+  e.state_reason, e.attempts, e.calls, e.openings, e.claimed_at, e.eligible_us, e.maybe_applied_since,
+  TIMESTAMPDIFF(MICROSECOND, NOW(6), e.next_attempt_at), TIMESTAMPDIFF(MICROSECOND, e.charged_at, NOW(6)));
+
+-- name: fold_document
+-- A fold as one JSON array, in the order of `drain_store._fold`.
+JSON_ARRAY(f.user_exists, f.exists_topic_id, f.exists_partition, f.exists_offset, CONVERT(f.fields USING utf8mb4),
+  f.user_id, HEX(f.credential), f.credential_event_id, f.credential_topic_id, f.credential_partition,
+  f.credential_offset, f.credential_date, f.suspect_since, f.suspect_kind, f.held_by_entry, f.held_reason);
+
+-- name: heads
+-- The first open entry of each lane, its head, the id of the last, and what is known of the user.
+-- A lane without open entries is missing. Index: lane, two looks however long the lane is.
+SELECT l.lane_id, (SELECT t.entry_id FROM entries t FORCE INDEX (lane)
+    WHERE t.lane_id = l.lane_id AND t.is_open = 1 ORDER BY t.entry_id DESC LIMIT 1) AS tail,
+  e.entry_id AS head, {entry_document} AS entry, IF(f.lane_id IS NULL, NULL, {fold_document}) AS fold
+FROM lanes l
+JOIN entries e ON e.entry_id = (SELECT h.entry_id FROM entries h FORCE INDEX (lane)
+    WHERE h.lane_id = l.lane_id AND h.is_open = 1 ORDER BY h.entry_id LIMIT 1)
+LEFT JOIN folds f ON f.lane_id = l.lane_id
+WHERE l.lane_id IN %(lanes)s;
 
 -- name: first_open
 -- The first open entries of one lane. Index: lane. Joined by UNION ALL.
@@ -24,18 +41,8 @@ FROM lanes l WHERE l.lane_id IN %(lanes)s;
 
 -- name: open_entries
 -- Entries by their ids, if they are open.
-SELECT entry_id, lane_id, topic_id, partition_no, log_offset, origin, kind, source, event_id, username, priority,
-  traceparent, tracestate, data, credential, state, state_reason, attempts, calls, openings, claimed_at, eligible_us,
-  maybe_applied_since, TIMESTAMPDIFF(MICROSECOND, NOW(6), next_attempt_at) AS due_in_us,
-  TIMESTAMPDIFF(MICROSECOND, charged_at, NOW(6)) AS charged_ago_us
-FROM entries WHERE entry_id IN %(entries)s AND is_open = 1 ORDER BY entry_id;
-
--- name: folds
--- What is known of the users of these lanes.
-SELECT lane_id, user_exists, exists_topic_id, exists_partition, exists_offset, fields, user_id, credential,
-  credential_event_id, credential_topic_id, credential_partition, credential_offset, credential_date,
-  suspect_since, suspect_kind, held_by_entry, held_reason
-FROM folds WHERE lane_id IN %(lanes)s;
+SELECT e.lane_id, {entry_document} AS entry FROM entries e
+WHERE e.entry_id IN %(entries)s AND e.is_open = 1 ORDER BY e.entry_id;
 
 -- name: suspects
 -- Lanes whose doubt is old enough to be healed, unless an entry of theirs is in doubt itself. Index: suspect.
@@ -47,9 +54,7 @@ ORDER BY f.suspect_since LIMIT %(limit)s;
 
 -- name: still_suspect
 -- The same of lanes that are in hand, with their folds.
-SELECT f.lane_id, f.user_exists, f.exists_topic_id, f.exists_partition, f.exists_offset, f.fields, f.user_id,
-  f.credential, f.credential_event_id, f.credential_topic_id, f.credential_partition, f.credential_offset,
-  f.credential_date, f.suspect_since, f.suspect_kind, f.held_by_entry, f.held_reason, NOW(6) AS asked_at
+SELECT f.lane_id, {fold_document} AS fold, NOW(6) AS asked_at
 FROM folds f
 WHERE f.lane_id IN %(lanes)s AND f.suspect_since < NOW(6) - INTERVAL %(after)s SECOND
   AND NOT EXISTS (SELECT 1 FROM entries e WHERE e.lane_id = f.lane_id AND e.is_open = 1
@@ -61,16 +66,13 @@ UPDATE entries SET maybe_applied_since = COALESCE(maybe_applied_since, claimed_a
 WHERE entry_id IN %(entries)s AND claimed_at IS NOT NULL AND state = 'PENDING';
 
 -- name: claim
--- The durable mark "maybe started". Fenced: only while the shard is ours under this token, and far from its end.
-UPDATE entries e JOIN leases l ON l.shard = e.shard
-SET e.claimed_at = NOW(6), e.claim_token = l.token
-WHERE e.entry_id IN %(entries)s AND e.state = 'PENDING'
-  AND l.owner = %(owner)s AND l.deadline > NOW(6) + INTERVAL %(margin)s SECOND;
+-- The durable mark "maybe started", under the tokens of shards that are locked.
+UPDATE entries SET claimed_at = %(locked_at)s, claim_token = (SELECT l.token FROM leases l WHERE l.shard = entries.shard)
+WHERE entry_id IN %(entries)s AND state = 'PENDING';
 
 -- name: claimed
--- Which of these entries are claimed under the token of their shard today.
-SELECT e.entry_id, e.claim_token, e.claimed_at FROM entries e JOIN leases l ON l.shard = e.shard
-WHERE e.entry_id IN %(entries)s AND e.state = 'PENDING' AND e.claim_token = l.token AND l.owner = %(owner)s;
+-- Which of the entries that were to be claimed are pending.
+SELECT entry_id FROM entries WHERE entry_id IN %(entries)s AND state = 'PENDING';
 
 -- name: still_pending
 -- Which of these entries are pending still, whoever owns their shard today. Waits for a write-back still committing.
@@ -83,6 +85,15 @@ UPDATE JSON_TABLE(%(rows)s, '$[*]' COLUMNS (
 STRAIGHT_JOIN entries e ON e.entry_id = j.entry_id
 SET e.claimed_at = NULL, e.claim_token = NULL
 WHERE e.state = 'PENDING' AND e.claim_token = j.token;
+
+-- name: settle_alike
+-- Write one and the same result of many calls: a third of what `settle` costs MariaDB (measured).
+UPDATE entries SET maybe_applied_since = COALESCE(%(maybe)s, maybe_applied_since), state = %(state)s,
+  state_reason = COALESCE(%(reason)s, state_reason), attempts = %(attempts)s, calls = %(calls)s,
+  openings = %(openings)s, eligible_us = %(eligible_us)s, charged_at = IF(%(charged)s = 1, NOW(6), charged_at),
+  next_attempt_at = NOW(6) + INTERVAL %(delay_us)s MICROSECOND,
+  ended_at = IF(%(state)s IN ('PENDING', 'HELD'), NULL, NOW(6)), claimed_at = NULL, claim_token = NULL
+WHERE entry_id IN %(entries)s AND state = 'PENDING';
 
 -- name: settle
 -- Write the results of many calls. The leases are locked and their tokens compared by the caller.
@@ -134,6 +145,11 @@ ON DUPLICATE KEY UPDATE marked_at = VALUES(marked_at);
 SELECT l.lane_id, l.arrivals,
   (SELECT MIN(e.priority) FROM entries e WHERE e.lane_id = l.lane_id AND e.is_open = 1) AS priority
 FROM lanes l WHERE l.lane_id IN %(lanes)s;
+
+-- name: idle_lanes
+-- Put lanes to sleep behind their last entry, unless another has arrived since we looked.
+UPDATE lanes SET state = IF((lane_id, arrivals) IN %(tails)s, 'IDLE', 'READY'), ready_since = NOW(6), due_at = NULL
+WHERE lane_id IN %(lanes)s;
 
 -- name: hint_lanes
 -- Put lanes where their head stands. Idle only if nothing arrived since we looked; less urgent only then, too.

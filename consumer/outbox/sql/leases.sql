@@ -42,8 +42,15 @@ WHERE shard IN %(shards)s AND (owner IS NULL OR deadline <= NOW(6));
 UPDATE leases SET owner = NULL, deadline = NOW(6) WHERE owner = %(owner)s AND shard IN %(shards)s;
 
 -- name: lock_tokens
--- The tokens of shards, locked against a take-over until the write-back has committed.
-SELECT shard, owner, token FROM leases WHERE shard IN %(shards)s ORDER BY shard LOCK IN SHARE MODE;
+-- The tokens of those of these shards that are ours, locked against a take-over until the write-back has committed.
+SELECT JSON_OBJECTAGG(shard, token) AS tokens FROM leases WHERE shard IN %(shards)s AND owner = %(owner)s
+LOCK IN SHARE MODE;
+
+-- name: lock_claimable
+-- The same of those whose lease does not end soon, and the time.
+SELECT JSON_OBJECTAGG(shard, token) AS tokens, NOW(6) AS locked_at FROM leases
+WHERE shard IN %(shards)s AND owner = %(owner)s AND deadline > NOW(6) + INTERVAL %(margin)s SECOND
+LOCK IN SHARE MODE;
 
 -- name: owners
 -- Shards per owner and when the first of them ends, for the status screen.

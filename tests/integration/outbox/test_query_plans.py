@@ -97,16 +97,16 @@ class Query:
     expects: int | None = None
 
 
+LONG_AGO = datetime(1970, 1, 1)  # noqa: DTZ001 - as the statements take it
+
+
 def entries_of(statement: str) -> Query:
     return Query(
         DRAIN[statement],
-        {"entries": OPEN, "owner": "first", "margin": 3},
-        {"e": "PRIMARY", "l": "PRIMARY"} if statement != "keep_doubt" else {"entries": "PRIMARY"},
+        {"entries": OPEN, "locked_at": LONG_AGO},
+        {"entries": "PRIMARY"} | ({"l": "PRIMARY"} if statement == "claim" else {}),
         reads=300,
     )
-
-
-LONG_AGO = datetime(1970, 1, 1)  # noqa: DTZ001 - as the statements take it
 
 
 def expired(state: str, *, limit: int = 1000, seconds: int = WEEK, only: str = "") -> dict[str, Any]:
@@ -146,8 +146,12 @@ QUERIES = {
         expects=5_000,
     ),
     "waking lanes": Query(DRAIN["wake_lanes"], {"shards": ALL_SHARDS}, {"lanes": "waiting"}, 150),
-    "ends of a hundred lanes, a hot one among them": Query(
-        DRAIN["lane_ends"], {"lanes": LANES}, {"l": "PRIMARY", "e": "lane"}, 500, expects=60_000
+    "heads of a hundred lanes, a hot one among them": Query(
+        DRAIN["heads"],
+        {"lanes": LANES},
+        {"l": "PRIMARY", "h": "lane", "t": "lane", "e": "PRIMARY", "f": "PRIMARY"},
+        700,
+        expects=60_000,
     ),
     "first entries of a hundred lanes, a hot one among them": Query(
         " UNION ALL ".join([DRAIN["first_open"]] * len(LANES)),
@@ -156,7 +160,7 @@ QUERIES = {
         600,
         expects=60_000,
     ),
-    "open entries": Query(DRAIN["open_entries"], {"entries": OPEN}, {"entries": "PRIMARY"}, 150),
+    "open entries": Query(DRAIN["open_entries"], {"entries": OPEN}, {"e": "PRIMARY"}, 150),
     "lanes in doubt": Query(
         DRAIN["suspects"],
         {"shards": ALL_SHARDS, "after": 60, "limit": 100},
@@ -167,17 +171,39 @@ QUERIES = {
         DRAIN["still_suspect"], {"lanes": LANES[1:], "after": 60}, {"f": "PRIMARY", "e": "lane"}, 1_000
     ),
     "pending still": Query(DRAIN["still_pending"], {"entries": OPEN}, {"entries": "PRIMARY"}, 150),
-    "folds": Query(DRAIN["folds"], {"lanes": LANES}, {"folds": "PRIMARY"}, 150),
     "keeping doubt": entries_of("keep_doubt"),
     "claim": entries_of("claim"),
     "claimed": entries_of("claimed"),
     "handing back": Query(DRAIN["unclaim"], {"rows": ENTRY_ROWS}, {"e": "PRIMARY"}, 500),
+    "settling what is alike": Query(
+        DRAIN["settle_alike"],
+        {
+            "entries": OPEN,
+            "state": "DELIVERED",
+            "reason": "updated",
+            "attempts": 0,
+            "calls": 1,
+            "openings": 0,
+            "eligible_us": 0,
+            "charged": 0,
+            "delay_us": None,
+            "maybe": None,
+        },
+        {"entries": "PRIMARY"},
+        500,
+    ),
     "settling": Query(DRAIN["settle"], {"rows": ENTRY_ROWS}, {"e": "PRIMARY"}, 500),
     "judging attempts": Query(
         DRAIN["judge_attempts"],
         {"charged": 1, "entries": tuple(range(1, 101))},
         {"attempts": "PRIMARY"},
         250,
+    ),
+    "putting lanes to sleep": Query(
+        DRAIN["idle_lanes"],
+        {"lanes": LANES, "tails": tuple((each, 3) for each in LANES)},
+        {"lanes": "PRIMARY"},
+        500,
     ),
     "hinting lanes": Query(DRAIN["hint_lanes"], {"rows": LANE_ROWS}, {"l": "PRIMARY"}, 500),
     # The index holds the priorities, so that a hot lane is counted without its entries.
@@ -215,7 +241,13 @@ QUERIES = {
         INGEST["lock_watermarks"], {"topic_id": 1, "partitions": (0, 1, 2)}, {"watermarks": "PRIMARY"}, 10
     ),
     "tokens of a write-back": Query(
-        LEASES["lock_tokens"], {"shards": SOME_SHARDS}, {"leases": "PRIMARY"}, 300
+        LEASES["lock_tokens"], {"shards": SOME_SHARDS, "owner": "first"}, {"leases": "PRIMARY"}, 300
+    ),
+    "tokens of a claim": Query(
+        LEASES["lock_claimable"],
+        {"shards": SOME_SHARDS, "owner": "first", "margin": 3},
+        {"leases": "PRIMARY"},
+        300,
     ),
     # What the screens ask.
     "entries by state": Query(OVERVIEW["entry_counts"], (), {"entries": "by_state"}, ALL + 10),

@@ -1,0 +1,135 @@
+"""Heads and folds come out of MariaDB as JSON documents: what went in must come out, whatever it is made of."""
+
+from __future__ import annotations
+
+import orjson
+
+from consumer.outbox.database import Database
+from consumer.outbox.drain_store import DrainStore, Head, LaneHint, Settlement, WriteBack
+from consumer.outbox.fold import Credential, Fold, Value
+from consumer.outbox.lease_store import LeaseStore
+from consumer.outbox.rows import EntryState, Position
+from tests.integration.support.batches import Writer, update
+from tests.integration.support.bench import Bench
+
+ALL = range(256)
+ODD = "a\"b\\c'd/e\t\n\r\x01\x7f é \u2028 日本 \U0001f600 %s {x} \x00"
+
+
+async def owner(database: Database) -> DrainStore:
+    leases = LeaseStore(database, owner="me", roles="drain", version="0", seconds=60)
+    await leases.renew()
+    await leases.acquire(ALL)
+    return DrainStore(database, owner="me")
+
+
+async def heads_of(store: DrainStore, *, depth: int = 1) -> list[Head]:
+    return await store.heads(await store.ready_lanes(ALL, 100), depth=depth)
+
+
+async def test_an_entry_of_odd_characters_comes_out_as_it_went_in(bench: Bench, database: Database) -> None:
+    data = {"attributes": {"note": [ODD, ""]}, "first_name": "Zoë \U0001f600"}
+    await (await Writer.take(database)).persist([update("1", "ada")])
+    # As no producer of ours writes them: text and bytes of every kind.
+    traceparent, sealed = b"00-\xff\x00'\\", bytes(range(256))
+    bench.change(
+        "UPDATE entries SET credential = %s, traceparent = %s, data = %s, event_id = %s, username = %s, source = %s,"
+        " state_reason = %s, claimed_at = '2026-01-02 03:04:05.000006'",
+        *(sealed, traceparent, orjson.dumps(data), ODD + "1", ODD + "2", ODD + "3", ODD[:60]),
+    )
+
+    (head,) = await heads_of(await owner(database))
+
+    assert head.data == data
+    assert (head.event_id, head.username, head.source) == (ODD + "1", ODD + "2", ODD + "3")
+    assert (head.credential, head.traceparent, head.tracestate) == (sealed, traceparent, None)
+    assert head.state_reason == ODD[:60]
+    assert head.claimed_at is not None
+    assert head.claimed_at.isoformat(sep=" ") == "2026-01-02 03:04:05.000006"
+    assert head.position == Position(1, 0, 0)
+    assert head.state is EntryState.PENDING
+    assert head.fold == Fold()
+
+
+async def test_a_fold_of_odd_characters_comes_out_as_it_went_in(database: Database) -> None:
+    await (await Writer.take(database)).persist([update("1", "ada"), update("2", "ada")])
+    store = await owner(database)
+    (head,) = await heads_of(store)
+    claims = await store.claim([head], margin=1)
+    (token, now) = claims[head.entry_id]
+    fold = Fold(
+        exists=False,
+        exists_position=Position(1, 2, 2**63),
+        fields={
+            "attributes.\"odd'\\": Value([ODD], Position(1, 2, 3)),
+            "enabled": Value(None, None),
+        },
+        user_id="0b5c0b5c-0b5c-4b5c-8b5c-0b5c0b5c0b5c",
+        credential=Credential(orjson.dumps({"odd": ODD}), ODD[:80], None),
+        credential_date=now.replace(microsecond=123_000),
+        suspect_since=now,
+        suspect_kind="timeout",
+    )
+    settlement = Settlement(head=head, state=EntryState.DELIVERED, reason="updated", attempts=0)
+    await store.settle(
+        [WriteBack(lane=head.lane, token=token, settlements=(settlement,), fold=fold)], instance="me"
+    )
+
+    (head,) = await heads_of(store)
+
+    assert head.event_id == "2"
+    assert head.fold == fold
+
+
+async def test_many_alike_and_some_that_are_not_are_all_written(bench: Bench, database: Database) -> None:
+    await (await Writer.take(database)).persist([update(f"e-{n}", f"user-{n}") for n in range(50)])
+    store = await owner(database)
+    heads = sorted(await heads_of(store), key=lambda head: head.entry_id)
+    claims = await store.claim(heads, margin=1)
+    assert len(claims) == 50
+
+    def result(number: int, head: Head) -> Settlement:
+        if number % 10 == 9:
+            return Settlement(
+                head=head, state=EntryState.PENDING, reason=f"r-{number}", attempts=number, delay=600.0
+            )
+        return Settlement(head=head, state=EntryState.DELIVERED, reason="updated", attempts=0)
+
+    fenced = await store.settle(
+        [
+            WriteBack(lane=head.lane, token=claims[head.entry_id][0], settlements=(result(number, head),))
+            for number, head in enumerate(heads)
+        ],
+        instance="me",
+    )
+
+    assert fenced == set()
+    assert bench.counts() == {"DELIVERED": 45, "PENDING": 5}
+    assert bench.value(
+        "SELECT GROUP_CONCAT(attempts ORDER BY attempts) FROM entries WHERE state = 'PENDING'"
+    ) == ("9,19,29,39,49")
+    assert (
+        bench.value("SELECT COUNT(*) FROM entries WHERE state = 'PENDING' AND next_attempt_at > NOW(6)") == 5
+    )
+    assert (
+        bench.value("SELECT COUNT(*) FROM entries WHERE claimed_at IS NOT NULL OR claim_token IS NOT NULL")
+        == 0
+    )
+    assert bench.value("SELECT COUNT(*) FROM entries WHERE state = 'DELIVERED' AND ended_at IS NULL") == 0
+
+
+async def test_lanes_are_put_to_sleep_only_where_nothing_has_arrived(
+    bench: Bench, database: Database
+) -> None:
+    writer = await Writer.take(database)
+    await writer.persist([update("1", "ada"), update("2", "bob")])
+    store = await owner(database)
+    seen = await store.ready_lanes(ALL, 10)
+    await writer.persist([update("3", "bob")])
+    # As after a command that held it: it may not stay so.
+    bench.change("UPDATE lanes SET state = 'HELD' WHERE username_key = 'bob'")
+
+    await store.hint([LaneHint(lane=lane, state="IDLE") for lane in seen])
+
+    assert bench.value("SELECT state FROM lanes WHERE username_key = 'ada'") == "IDLE"
+    assert bench.value("SELECT state FROM lanes WHERE username_key = 'bob'") == "READY"
