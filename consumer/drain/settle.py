@@ -100,15 +100,7 @@ def split_apart(group: Sequence[Head], outcome: NotDelivered, call: Call) -> Wri
     """Leave a group whose merged call was refused as it was: its members are called singly next, none is charged."""
     head = group[0]
     attempt = replace(_attempt(outcome, call), outcome="DEFER", charged=False)
-    split = Settlement(
-        head=head,
-        state=EntryState.PENDING,
-        reason="merge_refused",
-        attempts=head.attempts,
-        openings=head.openings,
-        attempt=attempt,
-        maybe_applied_since=head.maybe_applied_since,
-    )
+    split = replace(_as_it_is(head), reason="merge_refused", attempt=attempt)
     followers = (_left(member, None) for member in group[1:])
     return WriteBack(lane=head.lane, token=call.token, settlements=(split, *followers))
 
@@ -124,17 +116,7 @@ def wait_for_read_back(
     head: Head, token: int, seconds: float, *, reason: str, judged: bool | None
 ) -> WriteBack:
     """Put an entry in doubt off until the server limit has passed, without a call."""
-    settlement = Settlement(
-        head=head,
-        state=EntryState.PENDING,
-        reason=reason,
-        attempts=head.attempts,
-        openings=head.openings,
-        charged=judged is True,
-        judged=judged,
-        delay=seconds,
-        maybe_applied_since=head.maybe_applied_since,
-    )
+    settlement = replace(_judged(head, judged), reason=reason, delay=seconds)
     # A doubt that was just found, at a takeover, stands in no row yet.
     fold = head.fold if head.claimed_at is not None else None
     return WriteBack(lane=head.lane, token=token, settlements=(settlement,), fold=fold)
@@ -142,16 +124,7 @@ def wait_for_read_back(
 
 def dead(head: Head, *, token: int, reason: str, judged: bool | None) -> WriteBack:
     """Give up an entry whose attempts are used up, without another call."""
-    settlement = Settlement(
-        head=head,
-        state=EntryState.DEAD_LETTER,
-        reason=reason,
-        attempts=head.attempts,
-        openings=head.openings,
-        charged=judged is True,
-        judged=judged,
-        maybe_applied_since=head.maybe_applied_since,
-    )
+    settlement = replace(_judged(head, judged), state=EntryState.DEAD_LETTER, reason=reason)
     return WriteBack(lane=head.lane, token=token, settlements=(settlement,))
 
 
@@ -168,16 +141,11 @@ def _delivered(head: Head, outcome: Delivered, call: Call) -> Settlement:
 
 
 def _failed(head: Head, outcome: NotDelivered, call: Call, policy: DrainPolicy, delay: Delay) -> Settlement:
-    base = Settlement(
-        head=head,
-        state=EntryState.PENDING,
+    base = replace(
+        _judged(head, call.judged),
         reason=outcome.reason.value,
-        attempts=head.attempts,
         openings=call.openings,
-        charged=call.judged is True,
-        judged=call.judged,
         attempt=_attempt(outcome, call),
-        maybe_applied_since=head.maybe_applied_since,
     )
     if isinstance(outcome, DeadLetter):
         return replace(base, state=EntryState.DEAD_LETTER)
@@ -197,14 +165,24 @@ def _failed(head: Head, outcome: NotDelivered, call: Call, policy: DrainPolicy, 
 
 def _left(head: Head, maybe: datetime | None) -> Settlement:
     """A member of a group whose call failed: it waits behind its head."""
+    return replace(_as_it_is(head), maybe_applied_since=head.maybe_applied_since or maybe)
+
+
+def _as_it_is(head: Head) -> Settlement:
+    """An entry that stays open as it stands, unclaimed: what a call makes of it is said as a difference."""
     return Settlement(
         head=head,
         state=EntryState.PENDING,
         reason=None,
         attempts=head.attempts,
         openings=head.openings,
-        maybe_applied_since=head.maybe_applied_since or maybe,
+        maybe_applied_since=head.maybe_applied_since,
     )
+
+
+def _judged(head: Head, judged: bool | None) -> Settlement:  # noqa: FBT001 - a finding, not an option.
+    """The same, with what was found of its earlier calls."""
+    return replace(_as_it_is(head), charged=judged is True, judged=judged)
 
 
 def data_of(head: Head) -> Mapping[str, Any]:
