@@ -54,38 +54,31 @@ def held_list(
         run(_list(settings, which_of(settings, user=user, realm=realm, reason=reason), as_json=json))
 
 
-@held.command()
-def release(
-    event: Event = None,
-    user: User = None,
-    realm: Realm = None,
-    reason: Reason = None,
-    everything: All = False,
-    yes: Yes = False,
-    why: Why = None,
-) -> None:
-    """Let held entries be delivered, and users go on behind their dead letters."""
-    settings = load_settings()
-    which = which_of(settings, event=event, user=user, realm=realm, reason=reason)
-    _need_a_choice(which, everything=everything)
-    run_quietly(settings, _change(settings, which, Action.RELEASE, yes=yes, why=why))
+def _command(action: Action, what_it_does: str) -> None:
+    """One command for each thing that can be done with what is held; they are told in the same words."""
+
+    @held.command(action.value, help=what_it_does)
+    def change(
+        event: Event = None,
+        user: User = None,
+        realm: Realm = None,
+        reason: Reason = None,
+        everything: All = False,
+        yes: Yes = False,
+        why: Why = None,
+    ) -> None:
+        settings = load_settings()
+        which = which_of(settings, event=event, user=user, realm=realm, reason=reason)
+        if everything == (which != Which()):
+            fail("name an event, --user, --realm or --reason, or take --all", ExitCode.USAGE)
+        run_quietly(settings, _change(settings, which, action, yes=yes, why=why))
 
 
-@held.command()
-def drop(
-    event: Event = None,
-    user: User = None,
-    realm: Realm = None,
-    reason: Reason = None,
-    everything: All = False,
-    yes: Yes = False,
-    why: Why = None,
-) -> None:
-    """Give held entries up: they become dead letters (`dropped`), and what stands behind them goes on."""
-    settings = load_settings()
-    which = which_of(settings, event=event, user=user, realm=realm, reason=reason)
-    _need_a_choice(which, everything=everything)
-    run_quietly(settings, _change(settings, which, Action.DROP, yes=yes, why=why))
+_command(Action.RELEASE, "Let held entries be delivered, and users go on behind their dead letters.")
+_command(
+    Action.DROP,
+    "Give held entries up: they become dead letters (`dropped`), and what stands behind them goes on.",
+)
 
 
 def which_of(
@@ -109,11 +102,6 @@ def confirm(question: str, *, yes: bool) -> None:
     """Ask back, unless the answer was given; a no ends the command."""
     if not yes and not typer.confirm(question):
         fail("nothing was changed", ExitCode.USAGE)
-
-
-def _need_a_choice(which: Which, *, everything: bool) -> None:
-    if everything == (which != Which()):
-        fail("name an event, --user, --realm or --reason, or take --all", ExitCode.USAGE)
 
 
 async def _list(settings: Settings, which: Which, *, as_json: bool) -> ExitCode:
