@@ -21,6 +21,7 @@ MAX_EVENT_BYTES: Final = 256 * 1024
 CONTENT_TYPE: Final = "application/cloudevents+json"
 
 _VERSIONS: Final = {"password_change": 1, "user_create": 1, "user_delete": 1, "user_update": 1}
+_KINDS: Final = frozenset(_VERSIONS)
 _TYPE: Final = re.compile(r"kcsync\.([a-z][a-z0-9_]{0,63})\.v([1-9][0-9]{0,8})")
 
 _VALIDATORS: Final = {
@@ -32,7 +33,7 @@ _ENVELOPE: Final = validator("urn:kcsync:envelope:v1")
 
 def kinds() -> frozenset[str]:
     """Return the kinds of this version of the contract, such as `user_create`."""
-    return frozenset(_VERSIONS)
+    return _KINDS
 
 
 def event_type(kind: str) -> str:
