@@ -29,17 +29,24 @@ class DeletionStore:
         return 0 if row is None else int(row["n"])
 
     async def reserve(self, realm: str, entries: Sequence[int], *, limit: int) -> set[int]:
-        """Take places for as many of these as the limit leaves, in their order; those that have one now."""
+        """Take places for as many of these as the limit leaves, in their order; those that have one now.
+
+        An entry that has a place already keeps it and needs no other: the COMMIT of an earlier try may have been late,
+        after `let_through` was asked.
+        """
 
         async def work(tx: Transaction) -> set[int]:
             parameters = {"realm": realm}
             await tx.execute(_SQL["ensure_realm"], parameters)
             await tx.fetch(_SQL["lock_realm"], parameters)
+            placed = {
+                row["entry_id"] for row in await tx.fetch(_SQL["let_through"], {"entries": tuple(entries)})
+            }
             used = await tx.fetch_one(_SQL["used"], parameters)
             room = max(0, limit - (0 if used is None else used["n"]))
-            let_through = list(entries)[:room]
-            await tx.insert_rows(_SQL["reserve"], [(entry, realm) for entry in let_through])
-            return set(let_through)
+            taken = [entry for entry in entries if entry not in placed][:room]
+            await tx.insert_rows(_SQL["reserve"], [(entry, realm) for entry in taken])
+            return placed.union(taken)
 
         return await self._database.transact(work)
 

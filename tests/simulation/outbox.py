@@ -203,8 +203,9 @@ class SimDeletionStore(MemoryDeletionStore):
 
     async def reserve(self, realm: str, entries: Sequence[int], *, limit: int) -> set[int]:
         async with self.tables.locks.held([("realm", realm)]):
+            placed = {*self.database.places}
             through = await self._reserve(realm, entries, limit=limit)
-        self.tables.watch.places_taken(realm, through, limit=limit)
+        self.tables.watch.places_taken(realm, through - placed, limit=limit)
         return through
 
     async def _reserve(self, realm: str, entries: Sequence[int], *, limit: int) -> set[int]:

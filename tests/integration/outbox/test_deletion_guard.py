@@ -28,6 +28,18 @@ async def test_places_are_never_given_twice_however_many_ask_at_once(
     assert await store.reserve("other", [500, 501], limit=33) == {500, 501}
 
 
+async def test_a_place_taken_by_a_commit_that_came_late_is_the_entrys_own(
+    bench: Bench, database: Database
+) -> None:
+    store = DeletionStore(database)
+    await store.reserve("shop", [1, 2], limit=3)
+    # Asked again by somebody who never heard of that COMMIT, of 2 and of others: one place is left.
+    assert await store.reserve("shop", [2, 3, 4], limit=3) == {2, 3}
+    assert await store.reserve("shop", [1, 2, 3, 4], limit=3) == {1, 2, 3}
+
+    assert bench.value("SELECT COUNT(*) FROM deletions") == 3
+
+
 async def test_places_come_free_after_an_hour_and_are_forgotten_after_a_day(
     bench: Bench, database: Database
 ) -> None:

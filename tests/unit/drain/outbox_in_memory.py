@@ -504,9 +504,11 @@ class MemoryDeletionStore:
 
     async def reserve(self, realm: str, entries: Sequence[int], *, limit: int) -> set[int]:
         await self.database.reach("reserve")
-        through = entries[: max(0, limit - await self.used(realm))]
-        self.database.places |= dict.fromkeys(through, realm)
-        return {*through}
+        places = self.database.places
+        placed = {*entries} & places.keys()
+        taken = [each for each in entries if each not in placed][: max(0, limit - await self.used(realm))]
+        places |= dict.fromkeys(taken, realm)
+        return placed.union(taken)
 
     async def users(self, realm: str, *, upto: int) -> int:
         db = self.database

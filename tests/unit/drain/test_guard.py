@@ -55,9 +55,10 @@ class Places:
 
     async def reserve(self, realm: str, entries: Sequence[int], *, limit: int) -> set[int]:
         self.locked += 1
-        through = set(list(entries)[: max(0, limit - len(self.taken))])
-        self.taken |= through
-        return through
+        placed = self.taken & set(entries)
+        free = [each for each in entries if each not in placed][: max(0, limit - len(self.taken))]
+        self.taken |= set(free)
+        return placed.union(free)
 
     async def users(self, realm: str, *, upto: int) -> int:
         self.counted += 1
