@@ -29,7 +29,7 @@ class CommandExecutor:
     store: CommandStore
 
     async def waiting(self, shards: Collection[int]) -> list[Command]:
-        """Commands for these shards, the oldest of each lane."""
+        """Commands for these shards, the oldest of each lane; of some lanes if there are many."""
         return await self.store.waiting(shards, limit=_MOST)
 
     async def execute(self, commands: Sequence[Command], tokens: Mapping[int, int]) -> list[Answer]:

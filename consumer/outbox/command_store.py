@@ -176,7 +176,10 @@ class CommandStore:
         return {row["shard"] for row in rows}
 
     async def waiting(self, shards: Collection[int], *, limit: int) -> list[Command]:
-        """The oldest unanswered command of each lane of these shards, at most `limit`."""
+        """The oldest unanswered command of each lane of these shards, of at most `limit` lanes.
+
+        The others come as soon as these are answered.
+        """
         if not shards:
             return []
         rows = await self._database.fetch(_SQL["waiting"], {"shards": tuple(shards), "limit": limit})

@@ -49,12 +49,12 @@ UPDATE folds f JOIN (SELECT lane_id, MIN(entry_id) AS entry_id FROM entries WHER
   GROUP BY lane_id ORDER BY entry_id LIMIT 20) d ON d.lane_id = f.lane_id
 SET f.held_by_entry = d.entry_id, f.held_reason = 'email_taken';
 
--- A week of commands: 20,000 answered, 200 a request; the last 400 are not, and one of them is about
+-- A week of commands: 20,000 answered, 200 a request; the last 6,000 are not, and one of them is about
 -- the lane that is long.
 INSERT INTO commands (request, lane_id, shard, action, entry_id, seen_state, seen_arrivals, actor, answer, answered_at)
 SELECT UNHEX(MD5(FLOOR((seq - 1) / 200))), UNHEX(MD5(lane)), CONV(LEFT(MD5(lane), 2), 16, 10), 'release', 110000 + seq,
   'HELD', 4, 'somebody', IF(seq > 20000, NULL, 'DONE'), IF(seq > 20000, NULL, NOW(6) - INTERVAL (20000 - seq) * 33 SECOND)
-FROM (SELECT seq, IF(seq = 20001, 1, seq) AS lane FROM seq_1_to_20400) asked;
+FROM (SELECT seq, IF(seq = 20001, 1, seq) AS lane FROM seq_1_to_26000) asked;
 
 -- Two days of deletions, a few hundred of them of the last hour.
 INSERT INTO deletions (entry_id, realm, reserved_at, allowed_by)

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
 from consumer.drain.commands import decide
@@ -7,7 +9,7 @@ from consumer.drain.executor import CommandExecutor
 from consumer.outbox.command_store import Action, CommandStore, Order
 from consumer.outbox.database import Database
 from consumer.outbox.held import Which, count_held, read_held
-from consumer.outbox.lane import lane_id
+from consumer.outbox.lane import lane_id, shard_of
 from consumer.outbox.lease_store import LeaseStore
 from consumer.outbox.rows import EntryState
 from tests.integration.support.batches import REALM, Writer, update
@@ -120,6 +122,29 @@ async def test_commands_expire(bench: Bench, database: Database) -> None:
 
     assert (await store.tally(request)).expired == 1
     assert bench.counts() == {"HELD": 1, "PENDING": 2}
+
+
+async def test_the_oldest_command_of_each_lane_comes_first_and_none_is_passed_over(
+    bench: Bench, database: Database
+) -> None:
+    users = ("alice", "bob", "carol", "dave", "erin")
+    await (await Writer.take(database)).persist([update(f"{user}:0", user) for user in users])
+    lanes = [lane_id(REALM, user) for user in users]
+    foreign = shard_of(lanes[-1])
+    ours = {shard_of(lane) for lane in lanes} - {foreign}
+    store = CommandStore(database, owner="first")
+    # Three of each lane; the last lane is somebody else's.
+    orders = [replace(order(n), lane_id=lane) for n in range(3) for lane in lanes]
+    await store.queue(orders, actor="a", why=None)
+
+    seen: dict[bytes, list[int]] = {}
+    while commands := await store.waiting(ours, limit=2):
+        assert len({command.lane.lane_id for command in commands}) == len(commands) <= 2
+        for command in commands:
+            seen.setdefault(command.lane.lane_id, []).append(command.entry_id)
+            bench.change("UPDATE commands SET answer = 'DONE' WHERE command_id = %s", command.command_id)
+
+    assert seen == {lane: [0, 1, 2] for lane in lanes if shard_of(lane) != foreign}
 
 
 @pytest.mark.parametrize("lost", [False, True])

@@ -273,11 +273,12 @@ QUERIES = {
         expects=2_000,
     ),
     # Commands: asked for by many, looked for by every drainer.
-    "commands that wait": Query(
+    "commands that wait, some of very many": Query(
         COMMAND["waiting"],
-        {"shards": SOME_SHARDS, "limit": 100},
+        {"shards": ALL_SHARDS, "limit": 100},
         {"commands": "waiting", "c": "PRIMARY", "l": "PRIMARY"},
-        1_000,
+        450,
+        expects=15_000,
     ),
     "what commands are about, one of them a hot lane": Query(
         COMMAND["found"],
