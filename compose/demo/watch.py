@@ -6,9 +6,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Self
 
-from consumer.app import open_database
 from consumer.cli.read_status import read_status
 from consumer.cli.status_report import to_json
+from consumer.from_settings import open_database
 from consumer.settings import Settings
 
 

@@ -10,7 +10,6 @@ from typing import Any
 import orjson
 import typer
 
-from consumer.app import guard_policy
 from consumer.cli.asking import ask, report
 from consumer.cli.exit_codes import ExitCode
 from consumer.cli.held import confirm, order_of
@@ -18,6 +17,7 @@ from consumer.cli.render import row, table
 from consumer.cli.session import database_of, fail
 from consumer.drain.guard import HELD_BY_GUARD, limit_of
 from consumer.durations import format_age
+from consumer.from_settings import guard_policy
 from consumer.outbox.command_store import Action
 from consumer.outbox.database import Database
 from consumer.outbox.deletion_store import DeletionStore

@@ -13,7 +13,7 @@ import orjson
 import structlog
 import typer
 
-from consumer.app import Consumer, open_keycloak, purge_store, wait_for_database
+from consumer.app import Consumer, wait_for_database
 from consumer.cli.asking import actor
 from consumer.cli.banner import start_banner
 from consumer.cli.checks import checks_exit_code, render_checks
@@ -28,6 +28,7 @@ from consumer.cli.status_report import exit_code, render_text, to_json
 from consumer.cli.sync import sync_once
 from consumer.delivery.keycloak import Keycloak
 from consumer.delivery.passwords import KeyRing
+from consumer.from_settings import open_keycloak, purge_store
 from consumer.outbox.maintenance_store import EVERY_REALM, MaintenanceStore
 from consumer.outbox.migrate import check_schema
 from consumer.outbox.migrate import migrate as migrate_schema

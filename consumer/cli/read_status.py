@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 from datetime import UTC, datetime, timedelta
 
-from consumer.app import kafka_address
 from consumer.circuit.breaker import CircuitState
 from consumer.cli.render import Unknown
 from consumer.cli.status_report import (
@@ -23,6 +22,7 @@ from consumer.cli.status_report import (
     Timestamps,
     Unreachable,
 )
+from consumer.from_settings import kafka_address
 from consumer.ingest.kafka import KafkaUnavailable, end_offsets
 from consumer.outbox.circuit_store import CircuitRow, CircuitStore
 from consumer.outbox.circuit_store import RealmFault as RecordedFault

@@ -5,7 +5,6 @@ from __future__ import annotations
 import time
 from datetime import timedelta
 
-from consumer.app import kafka_address, open_keycloak
 from consumer.cli.checks import Check, CheckGroup
 from consumer.cli.exit_codes import ExitCode
 from consumer.cli.session import kinds_of
@@ -13,6 +12,7 @@ from consumer.delivery.errors import KeyFolderError
 from consumer.delivery.keycloak import Keycloak
 from consumer.delivery.outcome import Blame
 from consumer.delivery.passwords import KeyRing
+from consumer.from_settings import kafka_address, open_keycloak
 from consumer.ingest.kafka import KafkaUnavailable, end_offsets
 from consumer.kinds import KindRefused
 from consumer.outbox.database import Database

@@ -11,10 +11,10 @@ from typing import Any, NoReturn
 
 import typer
 
-from consumer.app import open_database
 from consumer.cli.exit_codes import ExitCode
 from consumer.delivery.errors import KeyFolderError
 from consumer.environment import SettingsError
+from consumer.from_settings import open_database
 from consumer.kinds import Kind, KindRefused, check_overrides, load_kinds
 from consumer.outbox.database import Database
 from consumer.outbox.errors import DatabaseUnavailable, OutboxError, SchemaMismatch, ServerUnsupported

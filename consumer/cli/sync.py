@@ -9,12 +9,13 @@ from datetime import timedelta
 
 import typer
 
-from consumer.app import Consumer, open_keycloak
+from consumer.app import Consumer
 from consumer.circuit.breaker import CircuitState
 from consumer.cli.asking import ask
 from consumer.cli.exit_codes import ExitCode
 from consumer.cli.session import database_of, fail, kinds_of
 from consumer.delivery.passwords import KeyRing
+from consumer.from_settings import open_keycloak
 from consumer.outbox.circuit_store import CircuitStore
 from consumer.outbox.database import Database
 from consumer.outbox.drain_store import DrainStore
@@ -129,9 +130,9 @@ async def _drain(settings: Settings, database: Database, confines: Confines) -> 
     )
     try:
         async with consumer.draining():
-            while consumer.circuit.refusal is None and not consumer.drainer.quiet:
+            while consumer.drain.circuit.refusal is None and not consumer.drain.drainer.quiet:
                 await asyncio.sleep(0.1)
-            return consumer.circuit.state
+            return consumer.drain.circuit.state
     finally:
         await keycloak.aclose()
         await asyncio.to_thread(tracing.shutdown, _SHUTDOWN)

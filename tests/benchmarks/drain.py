@@ -17,22 +17,14 @@ from opentelemetry.trace import NoOpTracer
 
 from compose.native.stack import Stack
 from consumer.circuit.breaker import CircuitPolicy
-from consumer.circuit.keeper import CircuitKeeper, ControlAnswer
 from consumer.database_address import DatabaseAddress
 from consumer.delivery.change import Change
 from consumer.delivery.delivery import Delivery
 from consumer.delivery.keycloak import ControlResult
 from consumer.delivery.outcome import Delivered, Outcome, Reason
-from consumer.drain.caller import Caller
-from consumer.drain.charging import Evidence
+from consumer.drain.assembly import Drain, Stores
 from consumer.drain.drainer import Drainer
-from consumer.drain.executor import CommandExecutor
-from consumer.drain.healer import Healer
-from consumer.drain.judge import Judge
-from consumer.drain.leases import LeaseKeeper
 from consumer.drain.policy import DrainPolicy
-from consumer.drain.realms import RealmWatch
-from consumer.drain.turns import Turns
 from consumer.outbox.circuit_store import CircuitStore
 from consumer.outbox.command_store import CommandStore
 from consumer.outbox.database import Database
@@ -117,58 +109,31 @@ async def draining(
 ) -> AsyncIterator[Drainer]:
     """A drainer as the consumer builds it, over another Keycloak."""
 
-    async def control() -> ControlAnswer:
-        return ControlAnswer(available=True, detail="")
-
-    async def realm_control(realm: str) -> ControlResult:
+    async def control_call(realm: str) -> ControlResult:
         return ControlResult(realm=realm, began=0.0, ended=0.0, trouble=None)
 
-    circuits = CircuitStore(database, keycloak="bench")
-    circuit = CircuitKeeper(
-        circuits,
-        control,
-        instance=instance,
-        policy=CircuitPolicy(),
-        calls=calls,
-        on_change=lambda _state, _reason: None,
-    )
     policy = DrainPolicy(batch=BATCH, merge_limit=1, lease=lease, call_timeout=1.0)
-    leases = LeaseKeeper(
-        LeaseStore(database, owner=instance, roles="drain", version="0", seconds=policy.lease),
+    circuits = CircuitStore(database, keycloak="bench")
+    drain = Drain(
+        Stores(
+            drain=DrainStore(database, owner=instance),
+            leases=LeaseStore(database, owner=instance, roles="drain", version="0", seconds=policy.lease),
+            commands=CommandStore(database, owner=instance),
+            circuit=circuits,
+            realms=circuits,
+        ),
+        cast(Delivery, keycloak),
+        control_call,
         instance=instance,
-        seconds=policy.lease,
-        busy=lambda: drainer.busy_shards(),  # noqa: PLW0108 - the drainer is built below.
-    )
-    store = DrainStore(database, owner=instance)
-    judge = Judge(circuit=circuit, evidence=Evidence(), policy=policy)
-    realms = RealmWatch(realm_control, circuits, pause=1.0, on_state=lambda _: None)
-    caller = Caller(
-        delivery=cast(Delivery, keycloak),
-        leases=leases,
+        control_realm="bench",
         policy=policy,
+        circuit_policy=CircuitPolicy(),
+        calls=calls,
         tracer=NoOpTracer(),
         topic="topic",
         kafka_group="bench",
+        on_circuit=lambda _state, _reason: None,
+        on_state=lambda _: None,
     )
-    drainer = Drainer(
-        store,
-        leases,
-        circuit,
-        Turns(caller=caller, judge=judge, circuit=circuit, realms=realms, policy=policy),
-        Healer(store=store, caller=caller, judge=judge, circuit=circuit, instance=instance),
-        realms,
-        CommandExecutor(CommandStore(database, owner=instance)),
-        policy=policy,
-        instance=instance,
-    )
-    await circuit.refresh()
-    await leases.turn()
-    tasks = [asyncio.create_task(work) for work in (circuit.run(), drainer.run(), leases.run())]
-    try:
-        yield drainer
-    finally:
-        await drainer.stop(5)
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
-        await leases.release_all()
+    async with drain.running(5):
+        yield drain.drainer

@@ -1,7 +1,4 @@
-"""One simulated process: the real parts, put together as consumer/app.py does it, on stores and connections of the world.
-
-The only place that builds them, so that a new part or argument is added here once.
-"""
+"""One simulated process: the real drain and ingest, on stores and connections of the world."""
 
 from __future__ import annotations
 
@@ -15,33 +12,18 @@ import orjson
 from opentelemetry.trace import NoOpTracer
 
 from consumer.circuit.breaker import CircuitPolicy, CircuitState
-from consumer.circuit.keeper import CircuitKeeper, ControlAnswer
 from consumer.delivery.delivery import Delivery
-from consumer.delivery.keycloak import ControlResult
-from consumer.delivery.outcome import Blame, Defer
 from consumer.delivery.passwords import KeyRing
-from consumer.drain.caller import Caller
-from consumer.drain.charging import Evidence
-from consumer.drain.drainer import Drainer
-from consumer.drain.executor import CommandExecutor
+from consumer.drain import assembly
+from consumer.drain.assembly import Drain, Stores
 from consumer.drain.guard import DeletionGuard, GuardPolicy
-from consumer.drain.healer import Healer
-from consumer.drain.judge import Judge
-from consumer.drain.leases import LeaseKeeper
 from consumer.drain.policy import DrainPolicy
-from consumer.drain.realms import RealmWatch
-from consumer.drain.turns import Turns
 from consumer.ingest.ingest import Ingest, IngestPolicy
 from consumer.ingest.kafka import KafkaAddress, KafkaReader
 from consumer.ingest.pausing import PausePolicy, PauseReason
 from consumer.outbox.audit import AuditStore
-from consumer.outbox.circuit_store import CircuitStore
-from consumer.outbox.command_store import CommandStore
-from consumer.outbox.deletion_store import DeletionStore
-from consumer.outbox.drain_store import DrainStore
 from consumer.outbox.errors import OutboxError
 from consumer.outbox.ingest_store import IngestStore
-from consumer.outbox.lease_store import LeaseStore
 from tests.simulation.kafka import SimReader
 from tests.simulation.keycloak_link import SimDelivery, SimKeycloak
 from tests.simulation.outbox import (
@@ -94,15 +76,10 @@ CIRCUIT = CircuitPolicy(
 _GRACE = 6.0
 
 
-@dataclass(slots=True, kw_only=True)
-class Parts:
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Parts(assembly.Parts):
     """What a mutation replaces: the real parts unless it does."""
 
-    drainer: type[Drainer] = Drainer
-    caller: type[Caller] = Caller
-    judge: type[Judge] = Judge
-    healer: type[Healer] = Healer
-    executor: type[CommandExecutor] = CommandExecutor
     drain_store: type[SimDrainStore] = SimDrainStore
     command_store: type[SimCommandStore] = SimCommandStore
     deletion_store: type[SimDeletionStore] = SimDeletionStore
@@ -127,14 +104,9 @@ class SimProcess:
     name: str
     host: Host = field(init=False)
     main: asyncio.Task[None] = field(init=False)
-    drainer: Drainer = field(init=False)
+    drain: Drain = field(init=False)
     ingest: Ingest = field(init=False)
-    leases: LeaseKeeper = field(init=False)
-    circuit: CircuitKeeper = field(init=False)
     _stop: asyncio.Event = field(init=False)
-    _evidence: Evidence = field(init=False)
-    _judge: Judge = field(init=False)
-    _keycloak: SimKeycloak = field(init=False)
 
     def start(self) -> None:
         """Begin to run."""
@@ -165,8 +137,7 @@ class SimProcess:
         world, name, clock = self.world, self.name, self.world.loop.time
         parts = world.parts
         self._stop = asyncio.Event()
-        self._evidence = Evidence()
-        self._keycloak = SimKeycloak(
+        keycloak = SimKeycloak(
             world.server,
             self.host,
             self._rng("calls"),
@@ -175,70 +146,34 @@ class SimProcess:
             calls=CALLS,
             strike=self._strike,
         )
-        circuits = cast(CircuitStore, self._remote(world.circuit_row, "circuit"))
-        realms = cast(CircuitStore, self._remote(MemoryRealmStore(world.database), "realms"))
-        self.circuit = CircuitKeeper(
-            circuits,
-            self._control,
-            instance=name,
-            policy=CIRCUIT,
-            calls=CALLS,
-            on_change=self._circuit_changed,
-            clock=clock,
-        )
-        self.leases = LeaseKeeper(
-            cast(
-                LeaseStore,
-                self._remote(MemoryLeaseStore(world.database, name, seconds=DRAIN.lease), "leases"),
-            ),
-            instance=name,
-            seconds=DRAIN.lease,
-            busy=lambda: self.drainer.busy_shards(),  # noqa: PLW0108 - the drainer is built below
-            clock=clock,
-        )
         delivery = SimDelivery(
-            Delivery(keycloak=self._keycloak, keys=world.keys), self.host, world.watch, self._strike
+            Delivery(keycloak=keycloak, keys=world.keys), self.host, world.watch, self._strike
         )
-        self._judge = parts.judge(circuit=self.circuit, evidence=self._evidence, policy=DRAIN, clock=clock)
-        caller = parts.caller(
-            delivery=cast(Delivery, delivery),
-            leases=self.leases,
+        places = self._remote(parts.deletion_store(world.database), "places")
+        leases = MemoryLeaseStore(world.database, name, seconds=DRAIN.lease)
+        self.drain = Drain(
+            Stores(
+                drain=self._remote(parts.drain_store(world.database, name), "drain"),
+                leases=self._remote(leases, "leases"),
+                commands=self._remote(parts.command_store(world.database, name), "commands"),
+                circuit=self._remote(world.circuit_row, "circuit"),
+                realms=self._remote(MemoryRealmStore(world.database), "realms"),
+            ),
+            cast(Delivery, delivery),
+            keycloak.control_call,
+            instance=name,
+            control_realm="shop",
             policy=DRAIN,
+            circuit_policy=CIRCUIT,
+            calls=CALLS,
             tracer=NoOpTracer(),
             topic="t",
             kafka_group="kcsync",
-        )
-        watch = RealmWatch(
-            self._realm_control, realms, pause=DRAIN.realm_pause, on_state=lambda _: None, clock=clock
-        )
-        store = cast(DrainStore, self._remote(parts.drain_store(world.database, name), "drain"))
-        self.drainer = parts.drainer(
-            store,
-            self.leases,
-            self.circuit,
-            Turns(
-                caller=caller,
-                judge=self._judge,
-                circuit=self.circuit,
-                realms=watch,
-                policy=DRAIN,
-                clock=clock,
-            ),
-            parts.healer(store=store, caller=caller, judge=self._judge, circuit=self.circuit, instance=name),
-            watch,
-            parts.executor(
-                cast(CommandStore, self._remote(parts.command_store(world.database, name), "commands"))
-            ),
-            policy=DRAIN,
-            instance=name,
-            admissions=[
-                DeletionGuard(
-                    store=cast(DeletionStore, self._remote(parts.deletion_store(world.database), "places")),
-                    policy=GUARD,
-                    clock=clock,
-                )
-            ],
+            on_circuit=self._circuit_changed,
+            on_state=lambda _: None,
+            admissions=[DeletionGuard(store=places, policy=GUARD, clock=clock)],
             clock=clock,
+            parts=parts,
         )
         self.ingest = Ingest(
             KafkaAddress(bootstrap="", topic="t", group="kcsync", client_id=name),
@@ -247,7 +182,7 @@ class SimProcess:
             policy=IngestPolicy(batch=5, realms=REALMS, pause=PausePolicy.IMMEDIATELY),
             seal=lambda plaintext, context: _seal(world.keys, plaintext, context),
             tracer=NoOpTracer(),
-            on_persisted=self.drainer.notify,
+            on_persisted=self.drain.drainer.notify,
             on_state=lambda _: None,
             reader=lambda _, assigned: cast(KafkaReader, SimReader(world.broker, self.host, assigned)),
             clock=clock,
@@ -257,41 +192,23 @@ class SimProcess:
         """As `Consumer.run` does it."""
         while True:
             try:
-                await self.circuit.refresh()
+                await self.drain.circuit.refresh()
                 break
             except OutboxError:
                 # A real process would end here, and be started again.
                 await asyncio.sleep(0.5)
         async with asyncio.TaskGroup() as tasks:
-            background = [
-                tasks.create_task(self.circuit.run()),
-                tasks.create_task(self.leases.run()),
-                tasks.create_task(self.drainer.run()),
-            ]
+            drain = tasks.create_task(self.drain.run())
             ingest = tasks.create_task(self.ingest.run())
             await self._stop.wait()
             self.ingest.stop()
-            await asyncio.gather(self.drainer.stop(_GRACE), asyncio.wait([ingest], timeout=_GRACE))
-            for task in (*background, ingest):
+            await asyncio.gather(self.drain.drainer.stop(_GRACE), asyncio.wait([ingest], timeout=_GRACE))
+            for task in (drain, ingest):
                 task.cancel()
         try:
-            await self.leases.release_all()
+            await self.drain.leases.release_all()
         except OutboxError:
             self.world.watch.note(f"{self.name} leaves its leases to end by themselves")
-
-    async def _control(self) -> ControlAnswer:
-        trouble = (await self._realm_control("shop")).trouble
-        available = trouble is None or trouble.failure.blame is not Blame.KEYCLOAK
-        asked = trouble.not_before_seconds if isinstance(trouble, Defer) else None
-        return ControlAnswer(
-            available=available, detail="" if trouble is None else trouble.reason.value, retry_after=asked
-        )
-
-    async def _realm_control(self, realm: str) -> ControlResult:
-        result = await self._keycloak.control_call(realm)
-        if result.ok:
-            self._evidence.control_succeeded(result.began)
-        return result
 
     def _circuit_changed(self, state: CircuitState, reason: str | None) -> None:
         self.world.watch.note(f"{self.name} sees the circuit {state}: {reason}")
@@ -299,8 +216,6 @@ class SimProcess:
             self.ingest.resume(PauseReason.CIRCUIT)
         else:
             self.ingest.pause(PauseReason.CIRCUIT)
-            self._judge.circuit_opened(self.circuit.generation - 1)
-        self.drainer.notify()
 
 
 def _seal(keys: KeyRing, plaintext: bytes, context: bytes) -> tuple[str, bytes]:

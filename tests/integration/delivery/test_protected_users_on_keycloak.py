@@ -8,7 +8,6 @@ from uuid import uuid4
 
 import pytest
 
-from consumer.app import open_keycloak
 from consumer.cli.checks import Check
 from consumer.cli.exit_codes import ExitCode
 from consumer.cli.run_checks import roles_check
@@ -16,6 +15,7 @@ from consumer.delivery.delivery import Delivery
 from consumer.delivery.keycloak import Keycloak
 from consumer.delivery.outcome import DeadLetter, Defer, Delivered, Outcome, Reason
 from consumer.delivery.passwords import KeyRing
+from consumer.from_settings import open_keycloak
 from tests.integration.delivery.conftest import Observer, Person, Workbench
 from tests.unit.settings.test_settings import load
 

@@ -11,28 +11,21 @@ from typing import cast
 from opentelemetry.trace import NoOpTracer
 
 from consumer.circuit.breaker import CircuitPolicy
-from consumer.circuit.keeper import CircuitKeeper, ControlAnswer
 from consumer.delivery.change import Change
 from consumer.delivery.delivery import Delivery
 from consumer.delivery.errors import LeaseTooShort
 from consumer.delivery.keycloak import ControlResult
+from consumer.delivery.known_user import KnownUser
 from consumer.delivery.outcome import Delivered, Outcome, Reason
 from consumer.drain.admission import Admission
-from consumer.drain.caller import Caller
-from consumer.drain.charging import Evidence
-from consumer.drain.drainer import Drainer
-from consumer.drain.executor import CommandExecutor
-from consumer.drain.healer import Healer
-from consumer.drain.judge import Judge
-from consumer.drain.leases import LeaseKeeper
+from consumer.drain.assembly import Drain, Stores
 from consumer.drain.policy import DrainPolicy
-from consumer.drain.realms import RealmWatch
-from consumer.drain.turns import Turns
 from consumer.outbox.circuit_store import CircuitStore
 from consumer.outbox.command_store import CommandStore
 from consumer.outbox.database import Database
 from consumer.outbox.drain_store import DrainStore
 from consumer.outbox.lease_store import LeaseStore
+from tests.integration.support.batches import REALM
 
 DELIVERED = Delivered(reason=Reason.UPDATED, user_id="id", existed=True)
 
@@ -54,13 +47,9 @@ class Played:
         self.applied.append(change.event_id)
         return DELIVERED if self.answer is None else await self.answer(change)
 
-
-@dataclass(slots=True)
-class DrainUnderTest:
-    """One draining instance."""
-
-    drainer: Drainer
-    leases: LeaseKeeper
+    async def heal(self, known: KnownUser, before_call: Callable[[], None]) -> Outcome:
+        before_call()
+        return DELIVERED
 
 
 @asynccontextmanager
@@ -76,70 +65,51 @@ async def draining(
     renewing: bool = True,
     admissions: Sequence[Admission] = (),
     caps: Mapping[str, int] | None = None,
-) -> AsyncIterator[DrainUnderTest]:
+) -> AsyncIterator[Drain]:
     """Drain inside the block. Without `renewing`, leases are taken once and left to end. `caps` are by kind."""
 
-    async def control() -> ControlAnswer:
-        return ControlAnswer(available=True, detail="")
-
-    async def realm_control(realm: str) -> ControlResult:
+    async def control_call(realm: str) -> ControlResult:
         return ControlResult(realm=realm, began=0.0, ended=0.0, trouble=None)
 
-    circuits = CircuitStore(database, keycloak="played")
-    circuit = CircuitKeeper(
-        circuits,
-        control,
-        instance=instance,
-        policy=CircuitPolicy(),
-        calls=calls,
-        on_change=lambda _state, _reason: None,
-    )
     policy = DrainPolicy(
         call_timeout=call_timeout, lease=lease, sweep_interval=sweep, merge_limit=1, server_limit=1.0
     )
     policy = replace(policy, kinds={kind: replace(policy, batch=cap) for kind, cap in (caps or {}).items()})
-    leases = LeaseKeeper(
-        LeaseStore(database, owner=instance, roles="drain", version="0", seconds=lease),
+    circuits = CircuitStore(database, keycloak="played")
+    drain = Drain(
+        Stores(
+            drain=DrainStore(database, owner=instance),
+            leases=LeaseStore(database, owner=instance, roles="drain", version="0", seconds=lease),
+            commands=CommandStore(database, owner=instance),
+            circuit=circuits,
+            realms=circuits,
+        ),
+        cast(Delivery, keycloak),
+        control_call,
         instance=instance,
-        seconds=lease,
-        busy=lambda: drainer.busy_shards(),  # noqa: PLW0108 - the drainer is built below.
-    )
-    store = DrainStore(database, owner=instance)
-    judge = Judge(circuit=circuit, evidence=Evidence(), policy=policy)
-    realms = RealmWatch(realm_control, circuits, pause=1.0, on_state=lambda _: None)
-    caller = Caller(
-        delivery=cast(Delivery, keycloak),
-        leases=leases,
+        control_realm=REALM,
         policy=policy,
+        circuit_policy=CircuitPolicy(),
+        calls=calls,
         tracer=NoOpTracer(),
         topic="topic",
         kafka_group="tests",
-    )
-    drainer = Drainer(
-        store,
-        leases,
-        circuit,
-        Turns(caller=caller, judge=judge, circuit=circuit, realms=realms, policy=policy),
-        Healer(store=store, caller=caller, judge=judge, circuit=circuit, instance=instance),
-        realms,
-        CommandExecutor(CommandStore(database, owner=instance)),
-        policy=policy,
-        instance=instance,
+        on_circuit=lambda _state, _reason: None,
+        on_state=lambda _: None,
         admissions=admissions,
     )
-    await circuit.refresh()
-    await leases.turn()
-    tasks = [asyncio.create_task(circuit.run()), asyncio.create_task(drainer.run())]
-    if renewing:
-        tasks.append(asyncio.create_task(leases.run()))
+    await drain.circuit.refresh()
+    await drain.leases.turn()
+    works = [drain.run()] if renewing else [drain.circuit.run(), drain.drainer.run()]
+    tasks = [asyncio.create_task(work) for work in works]
     try:
-        yield DrainUnderTest(drainer, leases)
+        yield drain
         for task in tasks:
             # One that has ended has broken.
             assert not task.done(), task.exception()
     finally:
-        await drainer.stop(5)
+        await drain.drainer.stop(5)
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
-        await leases.release_all()
+        await drain.leases.release_all()

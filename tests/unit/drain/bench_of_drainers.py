@@ -11,6 +11,7 @@ from typing import cast
 
 from opentelemetry.trace import NoOpTracer
 
+from consumer.circuit.breaker import CircuitPolicy
 from consumer.circuit.keeper import CircuitKeeper, ControlAnswer
 from consumer.delivery.change import Change
 from consumer.delivery.delivery import Delivery
@@ -26,16 +27,9 @@ from consumer.delivery.outcome import (
     Reason,
 )
 from consumer.drain.admission import Admission
-from consumer.drain.caller import Caller
+from consumer.drain.assembly import Drain, Parts, Stores
 from consumer.drain.charging import Evidence
-from consumer.drain.drainer import Drainer
-from consumer.drain.executor import CommandExecutor
-from consumer.drain.healer import Healer
-from consumer.drain.judge import Judge
-from consumer.drain.leases import LeaseKeeper
 from consumer.drain.policy import DrainPolicy
-from consumer.drain.realms import RealmWatch
-from consumer.drain.turns import Turns
 from consumer.outbox.circuit_store import CircuitStore
 from consumer.outbox.command_store import CommandStore
 from consumer.outbox.drain_store import DrainStore
@@ -152,8 +146,8 @@ class FakeDelivery:
 class FakeCircuit:
     """What the drain sees of the circuit."""
 
-    def __init__(self, evidence: Evidence, clock: Clock) -> None:
-        self.evidence = evidence
+    def __init__(self, clock: Clock) -> None:
+        self.evidence = Evidence()
         self.clock = clock
         self.allowed_calls = 8
         self.generation = 0
@@ -191,53 +185,38 @@ class Instance:
     ) -> None:
         self.bench = bench
         self.name = name
-        clock = bench.clock
-        self.evidence = Evidence()
-        self.circuit = FakeCircuit(self.evidence, clock)
-        self.judge = Judge(
-            circuit=cast(CircuitKeeper, self.circuit), evidence=self.evidence, policy=policy, clock=clock
-        )
         self.realm_trouble: dict[str, NotDelivered] = {}
-        self.leases = LeaseKeeper(
-            cast(LeaseStore, MemoryLeaseStore(bench.database, name)),
+        drain = Drain(
+            Stores(
+                drain=cast(DrainStore, MemoryDrainStore(bench.database, name)),
+                leases=cast(LeaseStore, MemoryLeaseStore(bench.database, name)),
+                commands=cast(CommandStore, MemoryCommandStore(bench.database, name)),
+                circuit=cast(CircuitStore, None),
+                realms=cast(CircuitStore, MemoryRealmStore(bench.database)),
+            ),
+            cast(Delivery, FakeDelivery(bench.keycloak, name)),
+            self._control_call,
             instance=name,
-            seconds=policy.lease,
-            busy=lambda: self.drainer.busy_shards(),  # noqa: PLW0108 - the drainer is built below
-            clock=clock,
-        )
-        store = cast(DrainStore, MemoryDrainStore(bench.database, name))
-        circuit = cast(CircuitKeeper, self.circuit)
-        caller = Caller(
-            delivery=cast(Delivery, FakeDelivery(bench.keycloak, name)),
-            leases=self.leases,
+            control_realm="shop",
             policy=policy,
+            circuit_policy=CircuitPolicy(),
+            calls=8,
             tracer=NoOpTracer(),
             topic="t",
             kafka_group="kcsync",
-        )
-        self.realms = realms = RealmWatch(
-            self._control_call,
-            cast(CircuitStore, MemoryRealmStore(bench.database)),
-            pause=policy.realm_pause,
+            on_circuit=lambda _state, _reason: None,
             on_state=lambda _: None,
-            clock=clock,
-        )
-        self.healer = Healer(store=store, caller=caller, judge=self.judge, circuit=circuit, instance=name)
-        self.drainer = Drainer(
-            store,
-            self.leases,
-            circuit,
-            Turns(
-                caller=caller, judge=self.judge, circuit=circuit, realms=realms, policy=policy, clock=clock
-            ),
-            self.healer,
-            realms,
-            CommandExecutor(cast(CommandStore, MemoryCommandStore(bench.database, name))),
-            policy=policy,
-            instance=name,
             admissions=admissions,
-            clock=clock,
+            clock=bench.clock,
+            parts=Parts(circuit=self._fake_circuit),
         )
+        self.evidence, self.judge, self.leases = drain.evidence, drain.judge, drain.leases
+        self.realms, self.healer, self.drainer = drain.realms, drain.healer, drain.drainer
+        self.circuit.evidence = self.evidence
+
+    def _fake_circuit(self, *_: object, **__: object) -> CircuitKeeper:
+        self.circuit = FakeCircuit(self.bench.clock)
+        return cast(CircuitKeeper, self.circuit)
 
     async def _control_call(self, realm: str) -> ControlResult:
         now = self.bench.clock()

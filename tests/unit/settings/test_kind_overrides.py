@@ -4,8 +4,8 @@ from datetime import timedelta
 
 import pytest
 
-from consumer.app import drain_policy
 from consumer.environment import SettingsError
+from consumer.from_settings import drain_policy
 from consumer.settings import Settings
 from tests.unit.settings.test_settings import REQUIRED, load, refusal
 
