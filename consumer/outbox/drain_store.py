@@ -282,14 +282,15 @@ class DrainStore:
         return await self._database.transact(work)
 
     async def hint(self, hints: Sequence[LaneHint]) -> None:
-        """Put lanes where their heads stand. Hints may be lost: the sweep reconciles them."""
+        """Put lanes where their heads stand, by the last hint of each. Hints may be lost: the sweep reconciles them."""
         if not hints:
             return
-        counted = await self._recount([hint.lane.lane_id for hint in hints if hint.recount])
-        idle = [hint.lane for hint in hints if hint.state == "IDLE"]
+        # A lane may have been looked at again before its first hint was written, and MariaDB, given two, takes the first.
+        last = {hint.lane.lane_id: hint for hint in hints}
+        counted = await self._recount([lane for lane, hint in last.items() if hint.recount])
+        idle = sorted((lane, hint.lane.arrivals) for lane, hint in last.items() if hint.state == "IDLE")
         if idle:
-            lanes = sorted((lane.lane_id, lane.arrivals) for lane in idle)
-            parameters = {"tails": tuple(lanes), "lanes": tuple(lane for lane, _ in lanes)}
+            parameters = {"tails": tuple(idle), "lanes": tuple(lane for lane, _ in idle)}
             await self._database.execute(_SQL["idle_lanes"], parameters)
         rows = [
             {
@@ -300,21 +301,22 @@ class DrainStore:
                 "recounted": int(hint.lane.lane_id in counted),
                 "delay_us": None if hint.delay is None else int(hint.delay * 1e6),
             }
-            for hint in sorted(hints, key=lambda hint: hint.lane.lane_id)
+            for _, hint in sorted(last.items())
             if hint.state != "IDLE"
             for arrivals, priority in [
                 counted.get(hint.lane.lane_id, (hint.lane.arrivals, hint.priority)),
             ]
         ]
-        if rows:
-            await self._database.execute(_SQL["hint_lanes"], {"rows": orjson.dumps(rows).decode()})
         parked = [
-            {"lane": hint.lane.lane_id.hex(), "kind": hint.parked}
-            for hint in hints
+            {"lane": lane.hex(), "kind": hint.parked}
+            for lane, hint in last.items()
             if hint.parked is not None
         ]
         if parked:
+            # First: a lane that waits and is parked nowhere would sleep long.
             await self._database.execute(_SQL["park_lanes"], {"rows": orjson.dumps(parked).decode()})
+        if rows:
+            await self._database.execute(_SQL["hint_lanes"], {"rows": orjson.dumps(rows).decode()})
 
     async def unpark(self, shards: Collection[int], kind: str, limit: int) -> int:
         """Make lanes ready that are parked for a kind, most urgent first; how many."""

@@ -185,6 +185,18 @@ class TestAHint:
         assert await store.wake(ALL) == 1
         assert len(await store.ready_lanes(ALL, 10)) == 1
 
+    async def test_that_came_later_is_the_one_that_counts(self, bench: Bench, database: Database) -> None:
+        await (await Writer.take(database)).persist([update("1", "ada")])
+        store = await own_everything(database, "first")
+        (head,) = await heads_of(store)
+        waiting = LaneHint(lane=head.lane, state="WAITING", delay=60.0)
+        hurried = LaneHint(lane=head.lane, state="READY")
+
+        await store.hint([waiting, hurried])
+        assert len(await store.ready_lanes(ALL, 10)) == 1
+        await store.hint([hurried, waiting])
+        assert await store.ready_lanes(ALL, 10) == []
+
 
 async def test_the_sweep_rouses_a_lane_that_sleeps_on_work(bench: Bench, database: Database) -> None:
     await (await Writer.take(database)).persist([update("1", "ada"), update("2", "bob")])
