@@ -314,12 +314,10 @@ class Drainer:
         if room <= 0:
             return
         limit = self._policy.server_limit
-        found = await self._store.suspects(shards, after=limit, limit=room + len(self._in_hand))
-        lanes = [
-            lane
-            for lane in found
-            if lane.lane_id not in self._in_hand and self._realms.resting(lane.realm) <= 0
-        ][:room]
+        found = await self._store.suspects(
+            shards, after=limit, limit=room + len(self._in_hand), resting=self._realms.resting_now
+        )
+        lanes = [lane for lane in found if lane.lane_id not in self._in_hand][:room]
         if not lanes:
             return
         # In hand before the fold is read: nobody changes it any more.

@@ -54,6 +54,11 @@ class RealmWatch:
         """Realms whose fault is not over, resting or not, and those in maintenance."""
         return self._resting_until.keys() | self._stopped
 
+    @property
+    def resting_now(self) -> Collection[str]:
+        """Realms whose lanes should rest."""
+        return [realm for realm in self.at_fault_now if self.resting(realm) > 0]
+
     def resting(self, realm: str) -> float:
         """Seconds that lanes of this realm should still rest."""
         if realm in self._stopped:

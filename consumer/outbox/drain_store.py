@@ -205,11 +205,22 @@ class DrainStore:
             for row in found
         ]
 
-    async def suspects(self, shards: Collection[int], *, after: float, limit: int) -> list[ReadyLane]:
-        """Lanes in doubt for more than `after` seconds whose own entries are not in doubt: time to heal them."""
+    async def suspects(
+        self, shards: Collection[int], *, after: float, limit: int, resting: Collection[str]
+    ) -> list[ReadyLane]:
+        """Lanes in doubt for more than `after` seconds whose own entries are not in doubt: time to heal them.
+
+        Not those of `resting` realms, however long they have been in doubt.
+        """
         if not shards:
             return []
-        parameters = {"shards": tuple(shards), "after": after, "limit": limit}
+        # An empty list is no SQL; no realm is called "".
+        parameters = {
+            "shards": tuple(shards),
+            "after": after,
+            "limit": limit,
+            "resting": tuple(resting) or ("",),
+        }
         return [lane_of(row) for row in await self._database.fetch(_SQL["suspects"], parameters)]
 
     async def still_suspect(

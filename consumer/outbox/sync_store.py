@@ -149,6 +149,7 @@ class ConfinedDrainStore(DrainStore):
         *,
         after: float,  # noqa: ARG002 - the same.
         limit: int,  # noqa: ARG002 - the same.
+        resting: Collection[str],  # noqa: ARG002 - the same.
     ) -> list[ReadyLane]:
         """None: healing is for those who stay."""
         return []

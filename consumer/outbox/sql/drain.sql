@@ -48,7 +48,7 @@ WHERE e.entry_id IN %(entries)s AND e.is_open = 1 ORDER BY e.entry_id;
 -- Lanes whose doubt is old enough to be healed, unless an entry of theirs is in doubt itself. Index: suspect.
 SELECT l.lane_id, l.realm, l.username_key, l.arrivals, l.priority FROM folds f JOIN lanes l ON l.lane_id = f.lane_id
 WHERE f.suspect_since < NOW(6) - INTERVAL %(after)s SECOND AND f.shard IN %(shards)s
-  AND NOT EXISTS (SELECT 1 FROM entries e WHERE e.lane_id = f.lane_id AND e.is_open = 1
+  AND l.realm NOT IN %(resting)s AND NOT EXISTS (SELECT 1 FROM entries e WHERE e.lane_id = f.lane_id AND e.is_open = 1
     AND (e.maybe_applied_since IS NOT NULL OR e.claimed_at IS NOT NULL))
 ORDER BY f.suspect_since LIMIT %(limit)s;
 

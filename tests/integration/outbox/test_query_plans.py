@@ -163,7 +163,7 @@ QUERIES = {
     "open entries": Query(DRAIN["open_entries"], {"entries": OPEN}, {"e": "PRIMARY"}, 150),
     "lanes in doubt": Query(
         DRAIN["suspects"],
-        {"shards": ALL_SHARDS, "after": 60, "limit": 100},
+        {"shards": ALL_SHARDS, "after": 60, "limit": 100, "resting": ("staff",)},
         {"f": "suspect", "l": "PRIMARY", "e": "lane"},
         2_000,
     ),

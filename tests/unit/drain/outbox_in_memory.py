@@ -213,13 +213,17 @@ class MemoryDrainStore:
         await self.database.reach("heads")
         return [head for lane in lanes if (head := self._front(lane, depth)) is not None]
 
-    async def suspects(self, shards: Collection[int], *, after: float, limit: int) -> list[ReadyLane]:
+    async def suspects(
+        self, shards: Collection[int], *, after: float, limit: int, resting: Collection[str]
+    ) -> list[ReadyLane]:
         db = self.database
         await db.reach("suspects")
         return [
             db.ready_lane(lane)
             for lane in db.lanes
-            if shard_of(lane) in shards and self._is_suspect(lane, after)
+            if shard_of(lane) in shards
+            and db.lanes[lane].realm not in resting
+            and self._is_suspect(lane, after)
         ][:limit]
 
     async def still_suspect(

@@ -572,6 +572,25 @@ class TestHealing:
         assert fold.suspect_since is not None
         assert fold.suspect_since > long_ago
 
+    async def test_of_a_realm_that_rests_keeps_no_other_realm_waiting(self, bench: Bench) -> None:
+        one = bench.instance()
+        one.realms.maintain(frozenset({"broken"}))
+        resting = [bench.database.add(f"user{n}", realm="broken") for n in range(50)]
+        entry = bench.database.add("alice")
+        for each in (*resting, entry):
+            bench.database.folds[each.lane_id] = Fold(
+                exists=True, suspect_since=bench.database.now(), suspect_kind="timeout"
+            )
+        async with bench.running():
+            await bench.done(entry)
+            for _ in range(4):
+                await bench.advance(20)
+            await until(lambda: one.healer.healed == 1)
+            await settle_down()
+
+        assert bench.database.folds[entry.lane_id].suspect_since is None
+        assert bench.database.folds[resting[0].lane_id].suspect_since is not None
+
     async def test_that_keycloak_refuses_is_not_asked_for_again(self, bench: Bench) -> None:
         one = bench.instance()
         entry = bench.database.add("alice")
