@@ -125,6 +125,6 @@ class BacklogWatch:
                 "blocked entries alone are beyond the high water mark",
                 blocked=blocked,
                 mark=self._marks.high,
-                detail="they wait behind held entries, or for a realm at fault, and ingest does not wait for them",
+                detail="they wait behind held entries, or for a realm that is at fault or in maintenance; ingest goes on",
             )
         self._blocked_alarm = alarm

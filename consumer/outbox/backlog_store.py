@@ -18,7 +18,8 @@ class Backlog:
 
     Attributes:
         due: entries that are not terminal and can become due by themselves.
-        blocked: those that somebody must free first: held, behind a held one, or of a realm at fault.
+        blocked: those that somebody must free first: held, behind a held one, or of a realm at fault
+            or in maintenance.
         full: whether ingest should hold.
         stale: whether it is time to count again.
     """

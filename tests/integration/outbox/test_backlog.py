@@ -39,10 +39,15 @@ async def test_what_is_blocked_is_counted_apart(bench: Bench, database: Database
     lane(bench, "elsewhere", 4, realm="broken", state="WAITING")
     lane(bench, "both", 2, realm="broken", state="HELD", held=1)
     bench.change("INSERT INTO realms (realm, fault) VALUES ('broken', 'forbidden'), ('staff', NULL)")
+    lane(bench, "stopped", 5, realm="quiet", state="WAITING")
+    # At fault and stopped as well, a realm still counts once; a stop of everything counts nothing.
+    bench.change(
+        "INSERT INTO maintenance (realm, actor) VALUES ('quiet', 'alice'), ('broken', 'alice'), ('', 'alice')"
+    )
     store = BacklogStore(database)
 
-    assert await store.unfinished() == 3 + 2 + 6 + 4 + 2
-    assert await store.blocked() == 6 + 4 + 2
+    assert await store.unfinished() == 3 + 2 + 6 + 4 + 2 + 5
+    assert await store.blocked() == 6 + 4 + 2 + 5
 
 
 async def test_one_counts_for_all(bench: Bench, database: Database) -> None:
