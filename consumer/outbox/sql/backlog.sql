@@ -17,8 +17,8 @@ SELECT (SELECT COUNT(*) FROM entries WHERE state = 'PENDING') + (SELECT COUNT(*)
   AS entries;
 
 -- name: blocked
--- Those that somebody must free: of lanes that are held, and of realms at fault or in maintenance. Indexes: ready, user,
--- lane.
+-- Those that somebody must free: of lanes that are held, and of realms at fault or in maintenance.
+-- Indexes: ready, user, lane.
 -- Forced, and by is_open instead of state, so that only that index is read: by_state would walk all entries for each
 -- lane, and looking each entry up takes ten times as long and more (measured).
 SELECT

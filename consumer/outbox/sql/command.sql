@@ -8,8 +8,9 @@ VALUES (%s, %s, %s, %s, %s, %s, %s, %s, %s);
 DELETE FROM commands WHERE answered_at < NOW(6) - INTERVAL 7 DAY LIMIT 10000;
 
 -- name: waiting
--- The oldest unanswered command of each lane of these shards, lane by lane. Index: waiting, alone and in its order, so
--- that the search ends at the limit however many wait: a lane's shard is the first byte of its id.
+-- The oldest unanswered command of each lane of these shards, lane by lane.
+-- Index: waiting, alone and in its order, so that the search ends at the limit however many wait: a lane's shard is the
+-- first byte of its id.
 SELECT c.command_id, c.action, c.entry_id, c.seen_state, c.seen_arrivals, c.actor, c.why, c.lane_id, l.realm,
   l.username_key, l.arrivals, l.priority
 FROM (SELECT MIN(command_id) AS command_id FROM commands FORCE INDEX (waiting)
