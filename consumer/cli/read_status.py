@@ -169,6 +169,7 @@ def _partitions(
             paused=row is not None and bool(row.pause.reasons) and not row.pause.yields,
             paused_for=() if row is None else row.pause.reasons,
             yields_to_retention=row is not None and row.pause.yields,
+            log_start=None if row is None else row.log_start,
         )
         for number in numbers
     )
@@ -185,7 +186,13 @@ def _without_database(
     if isinstance(ends, dict):
         partitions = tuple(
             Partition(
-                number=n, watermark=unknown, writer=unknown, lag=unknown, paused=unknown, paused_for=unknown
+                number=n,
+                watermark=unknown,
+                writer=unknown,
+                lag=unknown,
+                paused=unknown,
+                paused_for=unknown,
+                log_start=unknown,
             )
             for n in sorted(ends)
         )

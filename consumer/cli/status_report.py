@@ -106,7 +106,7 @@ class QueueMetrics:
         dead_letters: Entries DEAD_LETTER.
         superseded: Entries SUPERSEDED.
         poison: Records that are no events.
-        duplicates: Events met at a second offset.
+        duplicates: Events met at a second offset, as long as they are remembered.
         oldest_pending: Age of the oldest pending entry; None without one.
         cached_tokens: Admin tokens held, one per realm and instance.
     """
@@ -154,6 +154,7 @@ class Partition:
         paused: Whether its reading is paused.
         paused_for: What holds it: `circuit`, `maintenance`, `backlog`, `operator`.
         yields_to_retention: Whether it is read in spite of that, because Kafka would soon remove unread records.
+        log_start: The first record that Kafka held when its writer last looked; None before that.
     """
 
     number: int
@@ -163,6 +164,7 @@ class Partition:
     paused: bool | Unknown
     paused_for: tuple[str, ...] | Unknown = ()
     yields_to_retention: bool = False
+    log_start: int | Unknown | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -433,10 +435,11 @@ def _ingest(ingest: Ingest) -> list[str]:
     if isinstance(ingest.partitions, Unknown):
         return [*rows, row("Partitions", ingest.partitions)]
     return rows + table(
-        ("Partition", "Watermark", "Lag", "Paused", "Writer"),
+        ("Partition", "Log Start", "Watermark", "Lag", "Paused", "Writer"),
         [
             (
                 partition.number,
+                "unknown" if partition.log_start is None else partition.log_start,
                 "none" if partition.watermark is None else partition.watermark,
                 partition.lag,
                 _pause(partition),

@@ -16,6 +16,7 @@ from opentelemetry.trace import Tracer
 
 from consumer.ingest.decode import Poison, Record, decode
 from consumer.ingest.kafka import KafkaAddress, KafkaReader, KafkaUnavailable
+from consumer.ingest.log_watch import LogWatch
 from consumer.ingest.pausing import PausePolicy, PauseReason, Pausing
 from consumer.ingest.plan import Seal, plan_batch, progress_of
 from consumer.ingest.resume import Committed, Finding, LogRange, decide
@@ -128,6 +129,7 @@ class Ingest:
         self._untaken: set[int] = set()
         self._pausing = Pausing(policy.pause)
         self._retention = RetentionWatch(audit, on_state)
+        self._log_watch = LogWatch(store, clock=clock)
         self._uncommitted: dict[int, int] = {}
         self._writing: asyncio.Task[bool] | None = None
         self._committed_at = 0.0
@@ -189,6 +191,7 @@ class Ingest:
         if self._untaken:
             await self._settled()
             await self._take(reader)
+        await self._log_watch.look(reader, self._topic_id, {p: w.token for p, w in self._writers.items()})
         await self._hold(reader)
         batches = await reader.poll(self._topic_id, wait=_POLL_WAIT, limit=self._policy.batch)
         batch = await self._prepare({p: records for p, records in batches.items() if p in self._writers})
@@ -212,6 +215,7 @@ class Ingest:
         self._uncommitted.clear()
         self._untaken = set(partitions)
         self._retention.forget()
+        self._log_watch.forget()
 
     async def _hold(self, reader: KafkaReader) -> None:
         """Pause what should stand still, let the rest flow, and note for `status` what changed."""

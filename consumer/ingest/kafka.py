@@ -145,20 +145,31 @@ class KafkaReader:
         tps = [self._tp(partition) for partition in partitions]
         try:
             async with asyncio.timeout(_WAIT):
-                start = await self._consumer.beginning_offsets(tps)
-                end = await self._consumer.end_offsets(tps)
+                logs = await self._logs(tps)
                 committed = await self._admin.list_consumer_group_offsets(self._address.group, partitions=tps)
         except (KafkaError, OSError, TimeoutError) as error:
             raise KafkaUnavailable(f"Kafka does not tell its offsets ({_brief(error)})") from error
         return {
             tp.partition: PartitionState(
-                log=LogRange(start[tp], end[tp]),
+                log=logs[tp.partition],
                 committed=(known.offset, known.metadata)
                 if (known := committed.get(tp)) is not None and known.offset != _NO_OFFSET
                 else None,
             )
             for tp in tps
         }
+
+    async def logs(self, partitions: Collection[int]) -> dict[int, LogRange]:
+        """What Kafka holds, for each partition.
+
+        Raises:
+            KafkaUnavailable: no answer.
+        """
+        try:
+            async with asyncio.timeout(_WAIT):
+                return await self._logs([self._tp(partition) for partition in partitions])
+        except (KafkaError, OSError, TimeoutError) as error:
+            raise KafkaUnavailable(f"Kafka does not tell its offsets ({_brief(error)})") from error
 
     async def retention(self) -> Retention | None:
         """How long the topic keeps its records; None where we may not read its configuration.
@@ -195,16 +206,15 @@ class KafkaReader:
         times = {tp: max(0, int(moments[p] * 1000)) for p, tp in tps.items() if moments[p] > float("-inf")}
         try:
             async with asyncio.timeout(_WAIT):
-                start = await self._consumer.beginning_offsets(list(tps.values()))
-                end = await self._consumer.end_offsets(list(tps.values()))
+                logs = await self._logs(list(tps.values()))
                 younger = await self._consumer.offsets_for_times(times) if times else {}
         except (KafkaError, OSError, TimeoutError) as error:
             raise KafkaUnavailable(f"Kafka does not tell its offsets ({_brief(error)})") from error
         return {
             partition: Unread(
                 next_offset=next_offsets[partition],
-                start=start[tp],
-                end=end[tp],
+                start=logs[partition].start,
+                end=logs[partition].end,
                 younger_from=None if (found := younger.get(tp)) is None else found.offset,
             )
             for partition, tp in tps.items()
@@ -264,6 +274,11 @@ class KafkaReader:
             _log.warning("offsets not committed", reason=_brief(error))
             return False
         return True
+
+    async def _logs(self, tps: Collection[TopicPartition]) -> dict[int, LogRange]:
+        start = await self._consumer.beginning_offsets(tps)
+        end = await self._consumer.end_offsets(tps)
+        return {tp.partition: LogRange(start[tp], end[tp]) for tp in tps}
 
     def _tp(self, partition: int) -> TopicPartition:
         return TopicPartition(self._address.topic, partition)

@@ -10,6 +10,7 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 
+import orjson
 import pymysql
 
 from consumer.outbox.bulk import Value
@@ -18,6 +19,7 @@ from consumer.outbox.errors import DatabaseUnavailable
 from consumer.outbox.lane import shard_of
 from consumer.outbox.rows import (
     Duplicate,
+    LogNote,
     NewEntry,
     PartitionProgress,
     PauseNote,
@@ -121,6 +123,15 @@ class IngestStore:
             "yields": int(note.yields),
         }
         await self._database.execute(_SQL["note_pause"], parameters)
+
+    async def note_logs(self, topic_id: int, notes: Sequence[LogNote]) -> None:
+        """Write down for housekeeping what Kafka holds now, as far as partitions are still ours."""
+        rows = [
+            {"partition": n.partition, "token": n.writer_token, "start": n.start, "end": n.end} for n in notes
+        ]
+        await self._database.execute(
+            _SQL["note_logs"], {"topic_id": topic_id, "rows": orjson.dumps(rows).decode()}
+        )
 
     async def persist(
         self,

@@ -26,7 +26,10 @@ _LEASES = load_statements("leases")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PartitionRow:
-    """How far one partition was ingested, by whom, when last, and why it is not read now."""
+    """How far one partition was ingested, by whom, when last, and why it is not read now.
+
+    `log_start` is the first record that Kafka held when its writer last looked; None before that.
+    """
 
     topic: str
     partition: int
@@ -34,6 +37,7 @@ class PartitionRow:
     writer: str | None
     updated_at: datetime
     pause: PauseNote
+    log_start: int | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,6 +112,7 @@ async def read_overview(database: Database) -> Overview:
                         tuple(row["paused_for"].split(",")) if row["paused_for"] else (),
                         yields=bool(row["yields"]),
                     ),
+                    log_start=row["log_start"],
                 )
                 for row in await tx.fetch(_SQL["watermarks"])
             ),

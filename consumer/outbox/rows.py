@@ -63,6 +63,16 @@ FLOWS = PauseNote((), yields=False)
 """Nothing holds the partition."""
 
 
+@dataclass(frozen=True, slots=True)
+class LogNote:
+    """What Kafka holds of a partition, [start, end), as the process with this writer token saw it."""
+
+    partition: int
+    writer_token: int
+    start: int
+    end: int
+
+
 @dataclass(slots=True, kw_only=True)
 class NewEntry:
     """An event that passed all checks, on its way into the outbox.

@@ -158,6 +158,10 @@ class SimReader:
             for partition in partitions
         }
 
+    async def logs(self, partitions: Collection[int]) -> dict[int, LogRange]:
+        await self._reach()
+        return {partition: LogRange(0, len(self._broker.logs[partition])) for partition in partitions}
+
     async def retention(self) -> Retention | None:
         await self._reach()
         return None

@@ -32,7 +32,7 @@ from consumer.outbox.command_store import Answer, Command, Found
 from consumer.outbox.drain_store import WriteBack
 from consumer.outbox.errors import CommitUnknown, DatabaseUnavailable
 from consumer.outbox.ingest_store import BatchRows, PartitionsLost, StaleOffsets
-from consumer.outbox.rows import NewEntry, PartitionProgress, PauseNote, Seen, Watermark
+from consumer.outbox.rows import LogNote, NewEntry, PartitionProgress, PauseNote, Seen, Watermark
 from tests.simulation.virtual_loop import VirtualLoop
 from tests.simulation.weather import DatabaseFate, Weather
 from tests.unit.drain.outbox_in_memory import (
@@ -224,6 +224,9 @@ class SimIngestStore:
 
     async def note_pause(self, topic_id: int, partitions: Collection[int], note: PauseNote) -> None:
         """For people only."""
+
+    async def note_logs(self, topic_id: int, notes: Sequence[LogNote]) -> None:
+        """For housekeeping only."""
 
     async def read_watermark(self, topic_id: int, partition: int) -> Watermark | None:
         db = self.database

@@ -25,6 +25,16 @@ VALUES (%(topic_id)s, %(partition)s, %(group)s, %(next_offset)s, 1, %(writer)s);
 UPDATE watermarks SET paused_for = %(paused_for)s, yields = %(yields)s
 WHERE topic_id = %(topic_id)s AND partition_no IN %(partitions)s AND writer = %(writer)s;
 
+-- name: note_logs
+-- What Kafka holds of partitions, as far as they are still this writer's.
+-- The start may go back, to what a newer writer sees: that only keeps more.
+UPDATE JSON_TABLE(%(rows)s, '$[*]' COLUMNS (
+    partition_no INT UNSIGNED PATH '$.partition', token BIGINT UNSIGNED PATH '$.token',
+    log_start BIGINT UNSIGNED PATH '$.start', log_end BIGINT UNSIGNED PATH '$.end')) j
+STRAIGHT_JOIN watermarks w ON w.topic_id = %(topic_id)s AND w.partition_no = j.partition_no
+SET w.log_start = j.log_start, w.log_end = j.log_end, w.log_seen_at = NOW(6)
+WHERE w.writer_token = j.token;
+
 -- name: lock_watermarks
 -- The watermarks that a batch moves, locked in key order.
 SELECT partition_no, next_offset, writer_token FROM watermarks

@@ -12,16 +12,17 @@ WHERE entry_id = (SELECT MIN(entry_id) FROM entries WHERE state = 'PENDING' AND 
 SELECT state, COUNT(*) AS lanes FROM lanes GROUP BY state;
 
 -- name: poison_count
--- Records that are no events, until their retention is over; their marks stay. Index: by_time.
+-- Records that are no events, until their retention is over; their marks stay longer. Index: by_time.
 SELECT COUNT(*) AS n FROM poison;
 
 -- name: duplicate_count
--- Events met at a second offset. Index: by_kind.
+-- Events met at a second offset, as long as they are remembered. Index: by_kind.
 SELECT COUNT(*) AS n FROM marks WHERE kind = 'duplicate';
 
 -- name: watermarks
 -- How far each partition was ingested.
-SELECT t.cluster, t.name AS topic, w.partition_no, w.next_offset, w.writer, w.updated_at, w.paused_for, w.yields
+SELECT t.cluster, t.name AS topic, w.partition_no, w.next_offset, w.writer, w.updated_at, w.paused_for, w.yields,
+  w.log_start
 FROM watermarks w JOIN topics t USING (topic_id) ORDER BY t.name, w.partition_no;
 
 -- name: table_counts

@@ -16,7 +16,7 @@ from consumer.ingest.retention import Retention, Unread
 from consumer.outbox.audit import AuditStore
 from consumer.outbox.errors import OutboxError
 from consumer.outbox.ingest_store import BatchRows, IngestStore, PartitionsLost, StaleOffsets
-from consumer.outbox.rows import PartitionProgress, PauseNote, Seen, Watermark
+from consumer.outbox.rows import LogNote, PartitionProgress, PauseNote, Seen, Watermark
 from tests.unit.ingest.records import REALMS
 
 
@@ -44,6 +44,7 @@ class MemoryReader:
         self.while_asked: Callable[[], None] = lambda: None
         self.fault: KafkaUnavailable | None = None
         self.looks = 0
+        self.log_looks = 0
         self.once_asked: Callable[[], None] = lambda: None
         self._on_assigned = on_assigned
 
@@ -66,6 +67,12 @@ class MemoryReader:
         }
         self.once_asked()
         return states
+
+    async def logs(self, partitions: Collection[int]) -> dict[int, LogRange]:
+        self.log_looks += 1
+        if self.fault is not None:
+            raise self.fault
+        return {p: LogRange(self.log.start[p], len(self.log.records[p])) for p in partitions}
 
     async def retention(self) -> Retention | None:
         self.looks += 1
@@ -124,6 +131,7 @@ class MemoryIngestStore:
         self.written: list[BatchRows] = []
         self.notes: dict[int, PauseNote] = {}
         self.notes_written = 0
+        self.logs: dict[int, LogNote] = {}
         self.fault: OutboxError | None = None
         self.while_taking: Callable[[int], None] = lambda _: None
 
@@ -148,6 +156,11 @@ class MemoryIngestStore:
             raise self.fault
         self.notes_written += 1
         self.notes.update(dict.fromkeys(partitions, note))
+
+    async def note_logs(self, topic_id: int, notes: Sequence[LogNote]) -> None:
+        if self.fault is not None:
+            raise self.fault
+        self.logs.update({note.partition: note for note in notes})
 
     async def persist(
         self,
