@@ -67,19 +67,28 @@ def open_keycloak(settings: Settings) -> Keycloak:
 def purge_store(database: Database, settings: Settings) -> PurgeStore:
     """Housekeeping by the settings' retention, with that of single kinds."""
     kinds = {each.kind: _retention(settings.of_kind(each.kind)) for each in settings.kind_overrides}
-    return PurgeStore(database, owner=settings.instance, retention=replace(_retention(settings), kinds=kinds))
+    return PurgeStore(
+        database,
+        owner=settings.instance,
+        retention=replace(_retention(settings), kinds=kinds),
+        remember=_finite(settings.ledger_retention),
+    )
 
 
 def _retention(settings: Settings) -> Retention:
     """How long entries stay, whatever their kind."""
 
     def seconds(value: timedelta | str) -> float | None:
-        return value.total_seconds() if isinstance(value, timedelta) else None
+        return None if (finite := _finite(value)) is None else finite.total_seconds()
 
     return Retention(
         delivered=seconds(settings.delivered_retention),
         dead_letter=seconds(settings.dead_letter_retention),
     )
+
+
+def _finite(retention: timedelta | str) -> timedelta | None:
+    return retention if isinstance(retention, timedelta) else None
 
 
 def kafka_address(settings: Settings) -> KafkaAddress:

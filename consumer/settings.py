@@ -452,6 +452,14 @@ class Settings(BaseModel):
         "one kind is of its entries alone.",
         json_schema_extra={"allowed": RETENTIONS},
     )
+    ledger_retention: Retention = Field(
+        default=30 * _DAY,
+        description="How long it is remembered at least that an event came (the ledger, and the marks), so that the same "
+        "event published again is no second change. It stays longer until Kafka no longer holds the record. Leave it at "
+        "no less than the longest time in which a producer may publish an event again, from its spool: later than that, "
+        "it is taken for a new event.",
+        json_schema_extra={"allowed": RETENTIONS},
+    )
 
     @classmethod
     def load(cls, environ: Mapping[str, str]) -> Self:

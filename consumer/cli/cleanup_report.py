@@ -37,6 +37,12 @@ def cleanup_lines(removed: Mapping[Purged, int], settings: Settings, *, dry_run:
         yield f"Kept all {Purged.POISON} (retention: never)"
     else:
         yield f"{verb} {removed[Purged.POISON]} {Purged.POISON} (>{poison})"
+    remembered = settings.masked()["ledger_retention"]
+    for what in (Purged.EVENT, Purged.MARK):
+        if remembered == NEVER:
+            yield f"Kept all {what} (retention: never)"
+        else:
+            yield f"{verb} {removed[what]} {what} (>{remembered}, and no longer in Kafka)"
     yield f"{verb} {removed[Purged.INSTANCE]} {Purged.INSTANCE} (>24h)"
 
 

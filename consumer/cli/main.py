@@ -150,7 +150,7 @@ def maintenance(
 def cleanup(
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Count only; nothing is removed.")] = False,
 ) -> None:
-    """Remove completed syncs, dead letters and poison whose retention has passed."""
+    """Remove what is past its retention: completed syncs, dead letters, poison, old event ids."""
     run(_cleanup(load_settings(), dry_run=dry_run))
 
 
@@ -260,7 +260,7 @@ async def _cleanup(settings: Settings, *, dry_run: bool) -> ExitCode:
         return ExitCode.PARTIAL
     for line in cleanup_lines(removed, settings, dry_run=dry_run):
         typer.echo(line)
-    typer.echo("Kept ledger, marks, folds and audit: they make replays safe and say who did what.")
+    typer.echo("Kept folds and audit: they make replays safe and say who did what.")
     typer.echo("Cleanup complete.")
     return ExitCode.HEALTHY
 

@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import datetime
+from datetime import datetime, timedelta
 from enum import StrEnum
 from functools import partial
-from typing import TypeVar
+from typing import Protocol, TypeVar
 
 import structlog
 
 from consumer.outbox.database import Database, Transaction
+from consumer.outbox.forget import events_piece, finish_walk, marks_piece, read_horizons, walked_within
+from consumer.outbox.horizon import Horizon
 from consumer.outbox.rows import EntryState
 from consumer.outbox.statements import load_statements
 
@@ -21,12 +23,15 @@ __all__ = ["PurgeStore", "Purged", "Retention"]
 
 _log = structlog.get_logger(__name__)
 T = TypeVar("T")
+At = TypeVar("At")
 
 _SQL = load_statements("purge")
 _LEASES = load_statements("leases")
 _PIECE = 1000
 # A poison record may be as large as Kafka lets it be.
 _POISON_PIECE = 50
+# A day, minus what the hourly turns may be early.
+_WALK_LEDGER_EVERY = 0.9 * 86_400
 _LEASE = 60
 _BEGINNING = datetime(1970, 1, 1)  # noqa: DTZ001 - all times of the database are naive UTC
 
@@ -38,6 +43,8 @@ class Purged(StrEnum):
     SUPERSEDED = "superseded entries"
     DEAD_LETTER = "dead letters"
     POISON = "poison records"
+    EVENT = "event ids"
+    MARK = "marks"
     INSTANCE = "silent instances"
 
 
@@ -108,25 +115,35 @@ def _passes(retention: Retention) -> list[_Pass]:
     return found
 
 
-class PurgeStore:
-    """Removes terminal entries with their attempts, poison, and instances that are gone.
+class _Run(Protocol):
+    """Does one piece in a transaction."""
 
-    Ledger and marks are kept: they are what makes a replay safe for as long as Kafka may still hold the events. So are
-    folds, and the audit.
+    async def __call__(self, work: Callable[[Transaction], Awaitable[T]], /) -> T: ...
+
+
+class PurgeStore:
+    """Removes terminal entries with their attempts, poison, instances that are gone, and what nobody can ask for.
+
+    The last is the ledger and the marks before Kafka's log start (horizon.py says when): until then they are what makes
+    a replay safe. Folds and the audit are kept.
     """
 
-    def __init__(self, database: Database, *, owner: str, retention: Retention) -> None:
+    def __init__(
+        self, database: Database, *, owner: str, retention: Retention, remember: timedelta | None
+    ) -> None:
         """Prepare a purge.
 
         Args:
             database: where the outbox is.
             owner: our name; nobody else's.
             retention: how long things stay.
+            remember: how long ledger and marks stay at least; None is for ever.
         """
         self._database = database
         self._owner = {"owner": owner, "seconds": _LEASE}
         self._poison = retention.dead_letter
         self._passes = _passes(retention)
+        self._remember = remember
 
     async def count(self) -> dict[Purged, int]:
         """How much a purge would remove now."""
@@ -140,13 +157,19 @@ class PurgeStore:
             found[Purged.INSTANCE] = await _number(tx, _SQL["count_silent_instances"], {})
             return found
 
-        return await self._database.transact(work)
+        found = await self._database.transact(work)
+        if past := await self._horizons():
+            run = self._database.transact
+            found[Purged.MARK] = sum([rows async for rows in _forget_marks(past, run, remove=False)])
+            found[Purged.EVENT] = sum([rows async for rows in _forget_events(past, run, remove=False)])
+        return found
 
     async def purge(self, *, unless_within: float = 0.0) -> dict[Purged, int] | None:
         """Remove what has expired, resting after each piece for as long as it took.
 
         Args:
-            unless_within: leave it if another process came to the end of it within so many seconds.
+            unless_within: leave it if another process came to the end of it within so many seconds; and the ledger,
+                which is gone through from end to end, if that was done within a day. With 0, nothing is left.
 
         Returns:
             How much was removed; None if another process is at it or has just done it.
@@ -161,21 +184,35 @@ class PurgeStore:
             return None
         removed = dict.fromkeys(Purged, 0)
         try:
-            for each in self._passes:
-                after: tuple[datetime, int] | None = (_BEGINNING, 0)
-                while after is not None:
-                    rows, after = await self._piece(partial(_remove_entries, each, after))
-                    removed[each.what] += rows
-            while self._poison is not None and (
-                rows := await self._piece(partial(_remove_poison, self._poison))
-            ):
-                removed[Purged.POISON] += rows
-            removed[Purged.INSTANCE] = await self._piece(_forget_instances)
+            async for what, rows in self._remove(unless_within):
+                removed[what] += rows
         except _ChoreLostError:
             _log.info("cleanup ends early: it took too long, and another process may have begun")
             return removed
         await self._database.execute(_SQL["finish"], self._owner)
         return removed
+
+    async def _remove(self, unless_within: float) -> AsyncIterator[tuple[Purged, int]]:
+        for each in self._passes:
+            async for rows in _pieces(partial(_remove_entries, each), (_BEGINNING, 0), self._piece):
+                yield each.what, rows
+        while self._poison is not None and (rows := await self._piece(partial(_remove_poison, self._poison))):
+            yield Purged.POISON, rows
+        yield Purged.INSTANCE, await self._piece(_forget_instances)
+        past = await self._horizons()
+        async for rows in _forget_marks(past, self._piece, remove=True):
+            yield Purged.MARK, rows
+        lately = partial(walked_within, _WALK_LEDGER_EVERY)
+        if not past or (unless_within and await self._database.transact(lately)):
+            return
+        async for rows in _forget_events(past, self._piece, remove=True):
+            yield Purged.EVENT, rows
+        await self._database.transact(finish_walk)
+
+    async def _horizons(self) -> list[Horizon]:
+        if self._remember is None:
+            return []
+        return await self._database.transact(partial(read_horizons, self._remember))
 
     async def _piece(self, work: Callable[[Transaction], Awaitable[T]]) -> T:
         """Do one piece in a transaction of its own, and rest."""
@@ -194,6 +231,27 @@ class PurgeStore:
 
 class _ChoreLostError(Exception):
     """The chore is not ours any more."""
+
+
+async def _pieces(
+    piece: Callable[[At, Transaction], Awaitable[tuple[int, At | None]]], first: At, run: _Run
+) -> AsyncIterator[int]:
+    """Go through a table piece by piece, each from where the one before says: how many rows of each went, or would."""
+    at: At | None = first
+    while at is not None:
+        rows, at = await run(partial(piece, at))
+        yield rows
+
+
+async def _forget_marks(past: Sequence[Horizon], run: _Run, *, remove: bool) -> AsyncIterator[int]:
+    for horizon in past:
+        for partition in horizon.starts:
+            async for rows in _pieces(partial(marks_piece, horizon, partition, remove=remove), 0, run):
+                yield rows
+
+
+def _forget_events(past: Sequence[Horizon], run: _Run, *, remove: bool) -> AsyncIterator[int]:
+    return _pieces(partial(events_piece, past, remove=remove), b"", run)
 
 
 async def _remove_entries(

@@ -46,11 +46,11 @@ WHERE e.state = %(state)s AND e.ended_at < NOW(6) - INTERVAL %(seconds)s SECOND
 DELETE FROM attempts WHERE entry_id IN %(entries)s;
 
 -- name: delete_entries
--- Terminal entries, by primary key. Ledger and marks stay: they are what makes a replay safe.
+-- Terminal entries, by primary key. What the ledger and the marks say of them stays longer.
 DELETE FROM entries WHERE entry_id IN %(entries)s AND state = %(state)s;
 
 -- name: delete_poison
--- The oldest poison. Its marks stay. Index: by_time.
+-- The oldest poison. Its marks stay longer. Index: by_time.
 DELETE FROM poison WHERE received_at < NOW(6) - INTERVAL %(seconds)s SECOND ORDER BY received_at LIMIT %(limit)s;
 
 -- name: count_poison

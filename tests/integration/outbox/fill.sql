@@ -1,7 +1,8 @@
 -- A large, skewed outbox: 40,000 users, 150,000 entries, one user with 20,000 of them that wait, one tenant with most.
 INSERT INTO topics (cluster, name) VALUES ('cluster', 'topic');
 
-INSERT INTO watermarks (topic_id, partition_no, kafka_group, next_offset) SELECT 1, seq, 'group', 50000 FROM seq_0_to_2;
+INSERT INTO watermarks (topic_id, partition_no, kafka_group, next_offset, log_start)
+SELECT 1, seq, 'group', 50000, 40000 FROM seq_0_to_2;
 
 -- One lane in ten has work.
 INSERT INTO lanes (lane_id, shard, realm, username_key, home_topic_id, home_partition, arrivals, state, priority,

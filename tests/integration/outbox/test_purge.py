@@ -3,12 +3,14 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Mapping
+from datetime import timedelta
 
 import pytest
 
 from consumer.outbox.database import Database
 from consumer.outbox.overview import read_overview
 from consumer.outbox.purge import Purged, PurgeStore, Retention
+from consumer.outbox.rows import LogNote
 from tests.integration.support.batches import Writer, update
 from tests.integration.support.bench import Bench
 
@@ -23,9 +25,10 @@ def house(
     delivered: float | None = 7 * DAY,
     dead_letter: float | None = 30 * DAY,
     kinds: Mapping[str, Retention] | None = None,
+    remember: timedelta | None = timedelta(days=30),
 ) -> PurgeStore:
     retention = Retention(delivered=delivered, dead_letter=dead_letter, kinds=kinds or {})
-    return PurgeStore(database, owner=owner, retention=retention)
+    return PurgeStore(database, owner=owner, retention=retention, remember=remember)
 
 
 async def entries(database: Database, *usernames: str) -> None:
@@ -86,7 +89,7 @@ class TestPurge:
             " VALUES ('gone', 'drain', '0', NOW(6) - INTERVAL 2 DAY), ('here', 'drain', '0', NOW(6))"
         )
         store = house(database)
-        expected = dict.fromkeys(Purged, 1)
+        expected = dict.fromkeys(Purged, 1) | {Purged.EVENT: 0, Purged.MARK: 0}
 
         counted = await store.count()
         assert len(left(bench)) == 6
@@ -97,7 +100,7 @@ class TestPurge:
         assert bench.value("SELECT COUNT(*) FROM attempts") == 1
         assert bench.value("SELECT COUNT(*) FROM poison") == 1
         assert bench.value("SELECT instance FROM instances") == "here"
-        # What makes a replay safe outlives the entries.
+        # What makes a replay safe outlives the entries, for as long as Kafka may hold the events.
         assert bench.value("SELECT COUNT(*) FROM ledger") == 6
         assert await store.purge() == NOTHING
 
@@ -232,6 +235,189 @@ async def test_poison_that_went_is_counted_no_more(bench: Bench, database: Datab
 
     assert (await read_overview(database)).poison == 0
     assert bench.value("SELECT COUNT(*) FROM marks") == 1
+
+
+async def seen_log(writer: Writer, *, start: int, end: int | None = None) -> None:
+    """The writer looks at Kafka and finds this; by default, that all of it was read."""
+    note = LogNote(writer.partition, writer.token, start, writer.next_offset if end is None else end)
+    await writer.store.note_logs(writer.topic_id, [note])
+
+
+def age(bench: Bench, days: int, *offsets: int) -> None:
+    """Let the events at these offsets have come so many days ago, and their marks too."""
+    bench.change(
+        "UPDATE ledger SET first_seen = NOW(6) - INTERVAL %s DAY WHERE log_offset IN %s", days, offsets
+    )
+    bench.change(
+        "UPDATE marks SET marked_at = NOW(6) - INTERVAL %s DAY WHERE log_offset IN %s", days, offsets
+    )
+
+
+def mark(bench: Bench, *offsets: int, field: str = "") -> None:
+    for offset in offsets:
+        bench.change(
+            "INSERT INTO marks (topic_id, partition_no, log_offset, field, kind) VALUES (1, 0, %s, %s, 'dead')",
+            offset,
+            field,
+        )
+
+
+def remembered(bench: Bench) -> tuple[list[int], list[int]]:
+    """Offsets of the ledger and of the marks."""
+    ledger = bench.rows("SELECT log_offset FROM ledger ORDER BY log_offset")
+    marks = bench.rows("SELECT DISTINCT log_offset FROM marks ORDER BY log_offset")
+    return [row["log_offset"] for row in ledger], [row["log_offset"] for row in marks]
+
+
+class TestWhatKafkaHasNoLonger:
+    async def test_is_forgotten_when_it_is_old(self, bench: Bench, database: Database) -> None:
+        writer = await Writer.take(database)
+        await writer.persist([update(str(number), f"user-{number}") for number in range(6)])
+        mark(bench, *range(6))
+        mark(bench, 1, field="email")
+        age(bench, 31, 0, 1, 3, 4)
+        age(bench, 29, 2, 5)
+        await seen_log(writer, start=4)
+        store = house(database)
+
+        counted = await store.count()
+        assert remembered(bench) == (list(range(6)), list(range(6)))
+        removed = await store.purge()
+
+        assert counted == removed == NOTHING | {Purged.EVENT: 3, Purged.MARK: 4}
+        assert remembered(bench) == ([2, 4, 5], [2, 4, 5])
+        assert await store.purge() == NOTHING
+
+    async def test_is_kept_with_never(self, bench: Bench, database: Database) -> None:
+        writer = await Writer.take(database)
+        await writer.persist([update("1", "ada")])
+        age(bench, 4000, 0)
+        await seen_log(writer, start=1)
+        store = house(database, remember=None)
+
+        assert await store.count() == await store.purge() == NOTHING
+        assert remembered(bench) == ([0], [])
+
+    async def test_is_kept_until_every_partition_was_read_so_far(
+        self, bench: Bench, database: Database
+    ) -> None:
+        """A duplicate, published in time, may wait in Kafka while ingest is paused."""
+        writer, paused = await Writer.take(database), await Writer.take(database, partition=1)
+        await writer.persist([update("1", "ada")])
+        age(bench, 31, 0)
+        store = house(database)
+        await seen_log(writer, start=1)
+        # Nobody has looked at the other partition.
+        assert await store.purge() == NOTHING
+        # It holds a record that was not read.
+        await seen_log(paused, start=0, end=1)
+        assert await store.purge() == NOTHING
+        await paused.persist([update("1", "ada")])
+
+        assert await store.purge() == NOTHING | {Purged.EVENT: 1}
+        assert bench.rows("SELECT partition_no, kind, first_offset FROM marks") == [
+            {"partition_no": 1, "kind": "duplicate", "first_offset": 0}
+        ]
+
+    async def test_is_what_the_writer_of_today_says(self, bench: Bench, database: Database) -> None:
+        zombie = await Writer.take(database)
+        await zombie.persist([update("1", "ada"), update("2", "bob")])
+        heir = await Writer.take(database, name="second", next_offset=2)
+        await seen_log(zombie, start=2)
+        assert bench.value("SELECT log_start FROM watermarks") is None
+        await seen_log(heir, start=1)
+        await seen_log(zombie, start=2)
+
+        assert bench.rows("SELECT log_start, log_end, log_seen_at IS NULL AS never FROM watermarks") == [
+            {"log_start": 1, "log_end": 2, "never": 0}
+        ]
+        assert [row.log_start for row in (await read_overview(database)).partitions] == [1]
+
+    async def test_comes_again_as_a_new_event(self, bench: Bench, database: Database) -> None:
+        writer = await Writer.take(database)
+        await writer.persist([update("1", "ada")])
+        age(bench, 31, 0)
+        await seen_log(writer, start=1)
+        await house(database).purge()
+
+        rows = await writer.persist([update("1", "ada")])
+
+        assert (len(rows.entries), len(rows.duplicates)) == (1, 0)
+        assert remembered(bench) == ([1], [])
+
+    async def test_is_gone_through_in_pieces(self, bench: Bench, database: Database) -> None:
+        """More than a piece of the ledger, and of the marks; some positions have marks of several fields."""
+        writer = await Writer.take(database, next_offset=12_000)
+        bench.change(
+            "INSERT INTO ledger (event_hash, topic_id, partition_no, log_offset, content_hash, first_seen)"
+            " SELECT UNHEX(MD5(seq)), 1, 0, seq, '', NOW(6) - INTERVAL IF(seq %% 3 = 0, 40, 20) DAY FROM seq_0_to_11999"
+            " WHERE seq < %s",
+            12_000,
+        )
+        bench.change(
+            "INSERT INTO marks (topic_id, partition_no, log_offset, field, kind, marked_at)"
+            " SELECT 1, 0, seq DIV 2, seq %% 2, 'refused', NOW(6) - INTERVAL IF(seq %% 4 = 0, 20, 40) DAY"
+            " FROM seq_0_to_11999 WHERE seq < %s",
+            12_000,
+        )
+        await seen_log(writer, start=11_000)
+        store = house(database)
+
+        counted, removed = await store.count(), await store.purge()
+
+        assert counted == removed == NOTHING | {Purged.EVENT: 3667, Purged.MARK: 9000}
+        assert await store.count() == NOTHING
+        assert bench.value("SELECT COUNT(*) FROM ledger") == 12_000 - 3667
+        assert (
+            bench.value("SELECT COUNT(*) FROM ledger WHERE log_offset < 11000 AND log_offset MOD 3 = 0") == 0
+        )
+        assert bench.value("SELECT COUNT(*) FROM marks") == 3000
+
+    async def test_is_looked_for_in_the_whole_ledger_once_a_day_by_itself(
+        self, bench: Bench, database: Database
+    ) -> None:
+        writer = await Writer.take(database)
+        await writer.persist([update(str(number), "ada") for number in range(3)])
+        mark(bench, *range(3))
+        store = house(database)
+        hourly = 0.9 * 3600
+
+        async def an_hour_later() -> dict[Purged, int] | None:
+            bench.change("UPDATE housekeeping SET finished_at = finished_at - INTERVAL 1 HOUR")
+            return await store.purge(unless_within=hourly)
+
+        age(bench, 31, 0)
+        await seen_log(writer, start=3)
+        assert await store.purge(unless_within=hourly) == NOTHING | {Purged.EVENT: 1, Purged.MARK: 1}
+        age(bench, 31, 1)
+        assert await an_hour_later() == NOTHING | {Purged.MARK: 1}
+        bench.change("UPDATE housekeeping SET finished_at = finished_at - INTERVAL 22 HOUR")
+        assert await an_hour_later() == NOTHING | {Purged.EVENT: 1}
+        age(bench, 31, 2)
+        # Who asks for it gets it.
+        assert await store.purge() == NOTHING | {Purged.EVENT: 1, Purged.MARK: 1}
+
+    async def test_is_forgotten_while_ingest_and_drain_write(self, bench: Bench, database: Database) -> None:
+        """Rows that are just being written, new events and marks of late deaths, are waited for by nobody."""
+        writer = await Writer.take(database)
+        await writer.persist([update("1", "ada"), update("2", "bob")])
+        mark(bench, 0)
+        age(bench, 31, 0)
+        await seen_log(writer, start=2)
+        with bench.session() as cursor:
+            cursor.execute("BEGIN")
+            cursor.execute(
+                "INSERT INTO ledger (event_hash, topic_id, partition_no, log_offset, content_hash)"
+                " SELECT UNHEX(MD5(seq)), 1, 0, seq, '' FROM seq_100_to_200"
+            )
+            cursor.execute(
+                "INSERT INTO marks (topic_id, partition_no, log_offset, kind) VALUES (1, 0, 1, 'dead')"
+            )
+            async with asyncio.timeout(4):
+                removed = await house(database).purge()
+            cursor.execute("COMMIT")
+
+        assert removed == NOTHING | {Purged.EVENT: 1, Purged.MARK: 1}
 
 
 class TestOneAtATime:

@@ -32,6 +32,7 @@ BACKLOG = load_statements("backlog")
 COMMAND = load_statements("command")
 DELETION = load_statements("deletion")
 DRAIN = load_statements("drain")
+FORGET = load_statements("forget")
 HELD = load_statements("held")
 INGEST = load_statements("ingest")
 LEASES = load_statements("leases")
@@ -52,10 +53,17 @@ def lane(number: int) -> bytes:
     return hashlib.md5(str(number).encode(), usedforsecurity=False).digest()
 
 
+def event(number: int) -> bytes:
+    return hashlib.md5(f"event-{number}".encode(), usedforsecurity=False).digest()
+
+
 HOT = lane(1)
 LANES = tuple(lane(number) for number in range(1, 101))
 OPEN = tuple(range(ENDED + 10_001, ENDED + 10_101))
 """Ids of open entries: they are given in order."""
+MIDDLE, UNTIL = b"\x80" + bytes(15), b"\x88" + bytes(15)
+"""Of the ledger's hashes: some 4,700 are between."""
+LOG_ROWS = json.dumps([{"partition": each, "token": 0, "start": 1, "end": 9} for each in range(3)])
 ENTRY_ROWS = json.dumps(
     [
         {
@@ -98,6 +106,7 @@ class Query:
 
 
 LONG_AGO = datetime(1970, 1, 1)  # noqa: DTZ001 - as the statements take it
+LATER = datetime(2100, 1, 1)  # noqa: DTZ001 - the same
 
 
 def entries_of(statement: str) -> Query:
@@ -427,6 +436,50 @@ QUERIES = {
         {"poison": "by_time"},
         110,
         expects=25_000,
+    ),
+    # What Kafka has no longer: through the ledger and the marks by their primary keys, a piece at once.
+    "what Kafka holds, noted": Query(
+        INGEST["note_logs"], {"topic_id": 1, "rows": LOG_ROWS}, {"w": "PRIMARY"}, 50
+    ),
+    "end of a piece of the ledger": Query(
+        FORGET["ledger_piece_end"],
+        {"after": MIDDLE, "offset": 4999},
+        {"ledger": "PRIMARY"},
+        5_100,
+        expects=2 * ALL,
+    ),
+    "a piece of the ledger": Query(
+        FORGET["forgettable_events"],
+        {"after": MIDDLE, "until": UNTIL, "topic_id": 1, "before": LATER},
+        {"l": "PRIMARY", "w": "PRIMARY"},
+        10_100,
+        expects=20_000,
+    ),
+    "forgetting events": Query(
+        FORGET["delete_events"],
+        {"hashes": tuple(event(number) for number in range(1, 1001))},
+        {"ledger": "PRIMARY"},
+        1_100,
+    ),
+    "end of a piece of the marks": Query(
+        FORGET["marks_piece_end"],
+        {"topic_id": 1, "partition": 1, "first": 1_000, "start": 50_000, "offset": 4_999},
+        {"marks": "PRIMARY"},
+        5_100,
+        expects=20_000,
+    ),
+    "a piece of the marks": Query(
+        FORGET["forgettable_marks"],
+        {"topic_id": 1, "partition": 1, "first": 1_000, "last": 16_000, "before": LATER},
+        {"marks": "PRIMARY"},
+        5_100,
+        expects=20_000,
+    ),
+    "forgetting marks": Query(
+        FORGET["delete_marks"],
+        {"topic_id": 1, "partition": 1, "offsets": tuple(range(1, 1501, 3)), "before": LATER},
+        {"marks": "PRIMARY"},
+        1_100,
     ),
 }
 

@@ -14,7 +14,7 @@ from typing import Any
 import pymysql
 import pymysql.cursors
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
-from aiokafka.admin import AIOKafkaAdminClient
+from aiokafka.admin import AIOKafkaAdminClient, RecordsToDelete
 from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
 from aiokafka.structs import ConsumerRecord, OffsetAndMetadata
 
@@ -224,6 +224,20 @@ class Bench:
         await admin.start()
         try:
             await admin.alter_configs([ConfigResource(ConfigResourceType.TOPIC, self.topic, wanted)])
+        finally:
+            await admin.close()
+
+    async def remove_records(self, before: dict[int, int]) -> None:
+        """Let Kafka's log begin at these offsets, by partition, as its retention does."""
+        admin = AIOKafkaAdminClient(bootstrap_servers=self.endpoints.kafka_bootstrap)
+        await admin.start()
+        try:
+            await admin.delete_records(
+                {
+                    TopicPartition(self.topic, partition): RecordsToDelete(before_offset=offset)
+                    for partition, offset in before.items()
+                }
+            )
         finally:
             await admin.close()
 

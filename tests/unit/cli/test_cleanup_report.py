@@ -4,7 +4,7 @@ from consumer.cli.cleanup_report import cleanup_lines
 from consumer.outbox.purge import Purged
 from tests.unit.settings.test_settings import load
 
-REMOVED = dict.fromkeys(Purged, 0) | {Purged.DELIVERED: 3, Purged.POISON: 2}
+REMOVED = dict.fromkeys(Purged, 0) | {Purged.DELIVERED: 3, Purged.POISON: 2, Purged.EVENT: 4}
 
 
 def test_says_what_went_after_how_long() -> None:
@@ -13,6 +13,8 @@ def test_says_what_went_after_how_long() -> None:
         "Removed 0 superseded entries (>7d)",
         "Removed 0 dead letters (>30d)",
         "Removed 2 poison records (>30d)",
+        "Removed 4 event ids (>30d, and no longer in Kafka)",
+        "Removed 0 marks (>30d, and no longer in Kafka)",
         "Removed 0 silent instances (>24h)",
     ]
 
@@ -36,9 +38,13 @@ def test_names_kinds_that_stay_for_another_time() -> None:
 
 
 def test_says_that_nothing_can_go() -> None:
-    lines = list(cleanup_lines(REMOVED, load(delivered_retention="never"), dry_run=False))
+    settings = load(delivered_retention="never", ledger_retention="never")
 
-    assert lines[:2] == [
+    lines = list(cleanup_lines(REMOVED, settings, dry_run=False))
+
+    assert [line for line in lines if line.startswith("Kept")] == [
         "Kept all completed syncs (retention: never)",
         "Kept all superseded entries (retention: never)",
+        "Kept all event ids (retention: never)",
+        "Kept all marks (retention: never)",
     ]

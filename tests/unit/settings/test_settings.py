@@ -83,6 +83,7 @@ class TestDefaults:
             timedelta(days=7),
             timedelta(days=30),
         )
+        assert settings.ledger_retention == timedelta(days=30)
         assert settings.role == "all"
         assert (settings.log_format, settings.log_level) == ("text", "INFO")
 
