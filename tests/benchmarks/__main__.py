@@ -11,12 +11,13 @@ from pathlib import Path
 import orjson
 
 from compose.native.stack import Stack
-from tests.benchmarks import drain, holds, ingest, latency
+from tests.benchmarks import delivery, drain, holds, ingest, latency
 from tests.benchmarks.result import Result
 
 SCENARIOS: dict[str, Callable[[Stack], Awaitable[list[Result]]]] = {
     "ingest": ingest.scenario,
     "drain": drain.scenario,
+    "delivery": delivery.scenario,
     "holds": holds.scenario,
     "latency": latency.scenario,
 }

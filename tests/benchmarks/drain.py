@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from typing import Any, cast
 
 import pymysql
-from opentelemetry.trace import NoOpTracer
+from opentelemetry.trace import NoOpTracer, Tracer
 
 from compose.native.stack import Stack
 from consumer.circuit.breaker import CircuitPolicy
@@ -105,14 +105,22 @@ def counted(address: DatabaseAddress) -> int:
 
 @asynccontextmanager
 async def draining(
-    database: Database, keycloak: Any, *, instance: str = "bench", calls: int = CALLS, lease: float = 30.0
+    database: Database,
+    keycloak: Any,
+    *,
+    instance: str = "bench",
+    calls: int = CALLS,
+    lease: float = 30.0,
+    call_timeout: float = 1.0,
+    merge_limit: int = 1,
+    tracer: Tracer | None = None,
 ) -> AsyncIterator[Drainer]:
     """A drainer as the consumer builds it, over another Keycloak."""
 
     async def control_call(realm: str) -> ControlResult:
         return ControlResult(realm=realm, began=0.0, ended=0.0, trouble=None)
 
-    policy = DrainPolicy(batch=BATCH, merge_limit=1, lease=lease, call_timeout=1.0)
+    policy = DrainPolicy(batch=BATCH, merge_limit=merge_limit, lease=lease, call_timeout=call_timeout)
     circuits = CircuitStore(database, keycloak="bench")
     drain = Drain(
         Stores(
@@ -129,7 +137,7 @@ async def draining(
         policy=policy,
         circuit_policy=CircuitPolicy(),
         calls=calls,
-        tracer=NoOpTracer(),
+        tracer=tracer or NoOpTracer(),
         topic="topic",
         kafka_group="bench",
         on_circuit=lambda _state, _reason: None,

@@ -216,7 +216,12 @@ async def test_ingest_and_drain_go_on_meanwhile(bench: Bench, database: Database
         assert changed == 1
         slowest, batches = max(slowest, time.monotonic() - began), batches + 1
 
-    assert await purging == NOTHING | {Purged.DELIVERED: 3000}
+    removed = await purging
+    # The change above locks the row beside the one it looks for, and a purge passes by what is locked: the next has it.
+    later = await house(database).purge()
+    assert removed | {Purged.DELIVERED: removed[Purged.DELIVERED] + later[Purged.DELIVERED]} == NOTHING | {
+        Purged.DELIVERED: 3000
+    }
     assert batches > 3
     # A lock wait would end after 5 s, with an error.
     assert slowest < 3

@@ -50,7 +50,9 @@ class Writer:
             )
             for number, event in enumerate(events)
         ]
-        decoded = [(record, decode(record, {REALM})) for record in records]
+        decoded = [
+            (record, decode(record, {event["realm"]})) for record, event in zip(records, events, strict=True)
+        ]
         assert not [result for _, result in decoded if isinstance(result, Poison)]
         progress: PartitionProgress = progress_of(
             self.partition, self.token, self.next_offset, records[-1], b"f" * 16

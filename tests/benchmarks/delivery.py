@@ -1,0 +1,314 @@
+"""Delivery to a real Keycloak, against a bare aiohttp loop that makes the same calls at its best concurrency.
+
+Both in turn, against the same Keycloak, in its own realm's default settings (no admin events). Ours is the whole drain:
+leases, claims, two recorded spans an entry (handed to an exporter that drops them), python-keycloak, write-backs to
+MariaDB on the same machine. The events stand in the outbox when the clock starts; ingest is not measured here.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+import uuid
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from typing import Any, Self
+
+import aiohttp
+from opentelemetry import trace
+from opentelemetry.sdk.trace import TracerProvider
+from opentelemetry.sdk.trace.export import BatchSpanProcessor, SpanExporter, SpanExportResult
+
+from compose.native.stack import Endpoints, Stack
+from consumer.database_address import DatabaseAddress
+from consumer.delivery.delivery import Delivery
+from consumer.delivery.keycloak import Keycloak
+from consumer.delivery.passwords import KeyRing
+from consumer.outbox.database import Database
+from consumer.outbox.migrate import migrate
+from producer_lib import PasswordChange, SealingKey, UserChange, UserCreate, UserDelete, UserUpdate
+from producer_lib._changes import as_event
+from producer_lib._sealing import seal
+from tests.benchmarks.drain import draining
+from tests.benchmarks.result import Result, ratio_result
+from tests.integration.support.batches import Writer
+
+ROUNDS = 3
+USERS = 1_200
+PASSWORDS = 240
+DELETES = 400
+A_USER = 10
+"""Updates of each user in the scenario that merging is for."""
+CONCURRENCIES = (4, 8, 16, 32)
+CALLS = 16
+"""The consumer's default."""
+
+
+class _Dropped(SpanExporter):
+    def export(self, spans: Sequence[Any]) -> SpanExportResult:
+        return SpanExportResult.SUCCESS
+
+
+@dataclass(frozen=True, slots=True)
+class Kind:
+    """One kind of call, both ways."""
+
+    name: str
+    target: float
+    count: int
+    event: Callable[[str, int], UserChange]
+    call: Callable[[Bare, str, int], Awaitable[None]]
+    a_user: int = 1
+    makes_users: bool = False
+    takes_users: bool = False
+
+
+async def scenario(stack: Stack) -> list[Result]:
+    """Every kind of call in turn."""
+    provider = TracerProvider()
+    provider.add_span_processor(BatchSpanProcessor(_Dropped()))
+    trace.set_tracer_provider(provider)
+    try:
+        async with Bare.connected(stack.endpoints) as bare, Ours.connected(stack, provider) as ours:
+            await bare.quiet_realm()
+            return [result for kind in KINDS for result in await _compare(kind, bare, ours)]
+    finally:
+        provider.shutdown()
+
+
+async def _compare(kind: Kind, bare: Bare, ours: Ours) -> list[Result]:
+    best = await _best_concurrency(kind, bare)
+    raw_rates, our_rates, cpu = [], [], []
+    for _ in range(ROUNDS):
+        raw_rates.append(await bare.rate(kind, best))
+        cpu_before = time.process_time()
+        our_rates.append(await ours.rate(kind))
+        cpu.append((time.process_time() - cpu_before) * 1e6 / (kind.count * kind.a_user))
+    return [
+        ratio_result(f"{kind.name}, bare loop at {best}", "events/s", our_rates, raw_rates, kind.target),
+        Result.figure(f"{kind.name}: CPU, ours alone", "µs an event", cpu),
+    ]
+
+
+async def _best_concurrency(kind: Kind, bare: Bare) -> int:
+    rates = {concurrency: await bare.rate(kind, concurrency) for concurrency in CONCURRENCIES}
+    return max(rates, key=lambda concurrency: rates[concurrency])
+
+
+@dataclass(slots=True)
+class Bare:
+    """aiohttp and nothing else: a token, as many connections as callers."""
+
+    endpoints: Endpoints
+    http: aiohttp.ClientSession
+    users: dict[str, str] = field(default_factory=dict)
+    made: int = 0
+
+    @classmethod
+    @asynccontextmanager
+    async def connected(cls, endpoints: Endpoints) -> AsyncIterator[Self]:
+        async with aiohttp.ClientSession(connector=aiohttp.TCPConnector(limit=0)) as http:
+            bare = cls(endpoints, http)
+            yield bare
+
+    async def token(self, client: str, secret: str) -> str:
+        url = f"{self.endpoints.keycloak_url}/realms/{self.endpoints.realm}/protocol/openid-connect/token"
+        form = {"grant_type": "client_credentials", "client_id": client, "client_secret": secret}
+        async with self.http.post(url, data=form) as answer:
+            return f"Bearer {(await answer.json())['access_token']}"
+
+    async def quiet_realm(self) -> None:
+        """No admin events: Keycloak's default, and what costs the calls themselves."""
+        token = await self.token(self.endpoints.observer_client_id, self.endpoints.observer_client_secret)
+        url = f"{self.endpoints.keycloak_url}/admin/realms/{self.endpoints.realm}"
+        settings = {"adminEventsEnabled": False, "adminEventsDetailsEnabled": False}
+        async with self.http.put(url, json=settings, headers={"Authorization": token}) as answer:
+            assert answer.status == 204, await answer.text()
+
+    @property
+    def url(self) -> str:
+        return f"{self.endpoints.keycloak_url}/admin/realms/{self.endpoints.realm}/users"
+
+    async def rate(self, kind: Kind, concurrency: int) -> float:
+        """Calls a second, for events' worth of calls: the loop knows nothing of merging."""
+        count = kind.count * kind.a_user
+        if kind.makes_users:
+            names = self._new_names(count)
+        else:
+            await self._have_users(kind.count)
+            names = list(self.users)[: kind.count] * kind.a_user
+        self.http.headers["Authorization"] = await self.token(
+            self.endpoints.client_id, self.endpoints.client_secret
+        )
+        left = iter(enumerate(names))
+
+        async def work() -> None:
+            for number, name in left:
+                await kind.call(self, name, number)
+
+        began = time.perf_counter()
+        await asyncio.gather(*(work() for _ in range(concurrency)))
+        return count / (time.perf_counter() - began)
+
+    async def _have_users(self, count: int) -> None:
+        self.http.headers["Authorization"] = await self.token(
+            self.endpoints.client_id, self.endpoints.client_secret
+        )
+        while len(self.users) < count:
+            names = self._new_names(min(16, count - len(self.users)))
+            await asyncio.gather(*(create(self, name, 0) for name in names))
+
+    def _new_names(self, count: int) -> list[str]:
+        first, self.made = self.made, self.made + count
+        return [f"raw-{number}" for number in range(first, first + count)]
+
+    async def send(self, method: str, path: str, body: Any, expected: int) -> aiohttp.ClientResponse:
+        async with self.http.request(method, f"{self.url}{path}", json=body) as answer:
+            await answer.read()
+            assert answer.status == expected, await answer.text()
+            return answer
+
+
+async def create(bare: Bare, name: str, number: int) -> None:
+    answer = await bare.send(
+        "POST",
+        "",
+        {
+            "username": name,
+            "enabled": True,
+            "email": f"{name}@example.org",
+            "firstName": "Ada",
+            "lastName": f"L {number}",
+        },
+        201,
+    )
+    bare.users[name] = answer.headers["Location"].rpartition("/")[2]
+
+
+async def update(bare: Bare, name: str, number: int) -> None:
+    await bare.send("PUT", f"/{bare.users[name]}", {"firstName": "Ada", "lastName": f"U {number}"}, 204)
+
+
+async def set_password(bare: Bare, name: str, number: int) -> None:
+    body = {"type": "password", "value": f"correct horse {number}", "temporary": False}
+    await bare.send("PUT", f"/{bare.users[name]}/reset-password", body, 204)
+
+
+async def delete(bare: Bare, name: str, number: int) -> None:
+    await bare.send("DELETE", f"/{bare.users.pop(name)}", None, 204)
+
+
+KINDS = (
+    Kind(
+        "creates, one by one",
+        0.8,
+        USERS,
+        lambda name, number: UserCreate(
+            username=name, email=f"{name}@example.org", first_name="Ada", last_name=f"L {number}"
+        ),
+        create,
+        makes_users=True,
+    ),
+    Kind(
+        "updates of distinct users",
+        0.8,
+        USERS,
+        lambda name, number: UserUpdate(username=name, first_name="Ada", last_name=f"U {number}"),
+        update,
+    ),
+    Kind(
+        "10 updates a user, merged",
+        5.0,
+        USERS // 4,
+        lambda name, number: UserUpdate(username=name, first_name="Ada", last_name=f"U {number}"),
+        update,
+        a_user=A_USER,
+    ),
+    Kind(
+        "password changes, sealed",
+        0.9,
+        PASSWORDS,
+        lambda name, number: PasswordChange(username=name, password=f"correct horse {number}"),
+        set_password,
+    ),
+    Kind("deletes", 0.9, DELETES, lambda name, _: UserDelete(username=name), delete, takes_users=True),
+)
+
+
+@dataclass(slots=True)
+class Ours:
+    """The drain over a database of its own; the users it has made, their folds knowing their ids."""
+
+    database: Database
+    delivery: Delivery
+    writer: Writer
+    provider: TracerProvider
+    key: SealingKey
+    realm: str
+    users: list[str] = field(default_factory=list)
+    made: int = 0
+
+    @classmethod
+    @asynccontextmanager
+    async def connected(cls, stack: Stack, provider: TracerProvider) -> AsyncIterator[Self]:
+        endpoints = stack.endpoints
+        database = Database(DatabaseAddress.parse(stack.mariadb.new_database("bench_delivery")))
+        await migrate(database)
+        keycloak = Keycloak(
+            url=endpoints.keycloak_url,
+            realms=(endpoints.realm,),
+            client_id=endpoints.client_id,
+            client_secret=endpoints.client_secret,
+            max_calls=CALLS,
+        )
+        delivery = Delivery(keycloak=keycloak, keys=KeyRing.load(endpoints.keys_dir))
+        writer = await Writer.take(database)
+        key = SealingKey.from_text(endpoints.sealing_key)
+        try:
+            yield cls(database, delivery, writer, provider, key, endpoints.realm)
+        finally:
+            await keycloak.aclose()
+            await database.aclose()
+
+    async def rate(self, kind: Kind) -> float:
+        """Events a second, from the first claim to the last COMMIT."""
+        if kind.makes_users:
+            names = [f"ours-{number}" for number in range(self.made, self.made + kind.count)]
+            self.made += kind.count
+            self.users += names
+        else:
+            while len(self.users) < kind.count:
+                await self.rate(KINDS[0])
+            names = self.users[: kind.count] * kind.a_user
+            if kind.takes_users:
+                del self.users[: kind.count]
+        events = [self._event(kind.event(name, number)) for number, name in enumerate(names)]
+        for first in range(0, len(events), 1000):
+            await self.writer.persist(events[first : first + 1000])
+        # One process, as `kcsync start` is one; a fresh drainer each time, so that the clock starts with its first look.
+        async with draining(
+            self.database,
+            self.delivery,
+            calls=CALLS,
+            call_timeout=10.0,
+            merge_limit=20,
+            tracer=self.provider.get_tracer("kcsync"),
+        ) as drainer:
+            began = time.perf_counter()
+            while drainer.counts.processed < len(events):
+                await asyncio.sleep(0.005)
+            seconds = time.perf_counter() - began
+            assert drainer.counts.delivered == len(events)
+        return len(events) / seconds
+
+    def _event(self, change: UserChange) -> dict[str, Any]:
+        password = getattr(change, "password", None)
+        sealed = password and seal(
+            password,
+            key=self.key,
+            realm=self.realm,
+            username_key=change.username,
+            event_id=change.event_id,
+        )
+        return as_event(change, source=f"/bench/{uuid.uuid4().hex[:4]}", realm=self.realm, password=sealed)
