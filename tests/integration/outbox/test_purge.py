@@ -219,6 +219,8 @@ async def test_ingest_and_drain_go_on_meanwhile(bench: Bench, database: Database
     removed = await purging
     # The change above locks the row beside the one it looks for, and a purge passes by what is locked: the next has it.
     later = await house(database).purge()
+    assert removed is not None
+    assert later is not None
     assert removed | {Purged.DELIVERED: removed[Purged.DELIVERED] + later[Purged.DELIVERED]} == NOTHING | {
         Purged.DELIVERED: 3000
     }
