@@ -223,8 +223,9 @@ class CommandStore:
         """Do what the commands ask, answer and audit them, in one transaction; the lanes of which nothing was written.
 
         Nothing is written under a lease that was lost, nor of a command that was answered meanwhile: by ourselves, if
-        the COMMIT of an earlier try was late. At most one answer a lane. The leases are locked first, as in the drain's
-        own write-backs.
+        the COMMIT of an earlier try was late. Nor is an entry changed that is not as it was found: what is held until
+        its kind is known goes on while its lane is in hand. At most one answer a lane. The leases are locked first, as
+        in the drain's own write-backs.
         """
 
         async def work(tx: Transaction) -> set[bytes]:
@@ -234,8 +235,8 @@ class CommandStore:
             if ours:
                 numbers = tuple(each.command.command_id for each in ours)
                 rows = await tx.fetch(_SQL["lock_unanswered"], {"commands": numbers})
-                unanswered = {row["command_id"] for row in rows}
-                ours = [each for each in ours if each.command.command_id in unanswered]
+                states = {row["command_id"]: row["state"] for row in rows}
+                ours = [each for each in ours if _stands(each, states)]
             if ours:
                 await self._write(tx, ours)
             return {each.command.lane.lane_id for each in answers} - {
@@ -271,6 +272,14 @@ class CommandStore:
         parameters = {"rows": orjson.dumps(verdicts).decode(), "owner": self._owner}
         await tx.execute(_SQL["answer"], parameters)
         await tx.insert_rows(_SQL["audit"], [_audit_row(each) for each in answers])
+
+
+def _stands(answer: Answer, states: Mapping[int, str | None]) -> bool:
+    """Whether a command waits for this answer, and what it changes is as its asker saw it."""
+    command, change = answer.command, answer.change
+    if command.command_id not in states:
+        return False
+    return change is None or change.state is None or states[command.command_id] == command.seen_state
 
 
 def _audit_row(answer: Answer) -> tuple[str, str, str, str]:

@@ -29,8 +29,10 @@ LEFT JOIN folds f ON f.lane_id = c.lane_id
 WHERE c.command_id IN %(commands)s AND c.answer IS NULL;
 
 -- name: lock_unanswered
--- Those that nobody has answered. It waits for a transaction of ours whose COMMIT we never heard of.
-SELECT command_id FROM commands WHERE command_id IN %(commands)s AND answer IS NULL ORDER BY command_id FOR UPDATE;
+-- Those that nobody has answered, with the states that nobody changes before this transaction ends.
+-- It waits for a transaction of ours whose COMMIT we never heard of.
+SELECT c.command_id, e.state FROM commands c LEFT JOIN entries e ON e.entry_id = c.entry_id
+WHERE c.command_id IN %(commands)s AND c.answer IS NULL ORDER BY c.command_id FOR UPDATE;
 
 -- name: change_entries
 -- Open entries as their commands want them. The leases are locked and their tokens compared by the caller.

@@ -6,7 +6,7 @@ import pytest
 
 from consumer.drain.commands import decide
 from consumer.drain.executor import CommandExecutor
-from consumer.outbox.command_store import Action, CommandStore, Order
+from consumer.outbox.command_store import Action, CommandStore, Order, Verdict
 from consumer.outbox.database import Database
 from consumer.outbox.held import Which, count_held, read_held
 from consumer.outbox.lane import lane_id, shard_of
@@ -182,6 +182,30 @@ async def test_a_command_is_answered_once_even_if_the_commit_of_the_first_try_wa
 
     assert (first, second) == (set(), {ALICE})
     assert bench.value("SELECT COUNT(*) FROM audit") == 1
+
+
+@pytest.mark.parametrize("state", ["PENDING", "DEAD_LETTER"])
+async def test_what_changed_between_the_look_and_the_word_is_left_alone(
+    bench: Bench, database: Database, state: str
+) -> None:
+    """An entry whose kind became known is released, or refused, while an operator drops it."""
+    entry = await held_alice(bench, database)
+    store = CommandStore(database, owner="first")
+    tokens = await LeaseStore(database, owner="first", roles="", version="0", seconds=30).acquire([ALICE[0]])
+    await store.queue([order(entry, Action.DROP)], actor="a", why=None)
+    (command,) = await store.waiting(tokens, limit=10)
+    found = await store.found([command])
+    answer = decide(command, found[command.command_id], token=tokens[ALICE[0]])
+    bench.change(
+        "UPDATE entries SET state = %s, state_reason = 'meanwhile' WHERE entry_id = %s", state, entry
+    )
+
+    assert await store.settle([answer]) == {ALICE}
+    assert bench.value("SELECT state FROM entries WHERE entry_id = %s", entry) == state
+    assert bench.value("SELECT COUNT(*) FROM marks") == 0
+
+    (again,) = await CommandExecutor(store).execute([command], tokens)
+    assert (again.verdict, again.detail) == (Verdict.REFUSED, f"the entry is {state} now")
 
 
 async def test_a_dead_letter_that_holds_its_lane_is_never_purged(bench: Bench, database: Database) -> None:

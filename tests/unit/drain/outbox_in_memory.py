@@ -449,7 +449,8 @@ class MemoryCommandStore:
             command, lane = answer.command, answer.command.lane.lane_id
             lease = db.leases[shard_of(lane)]
             row = db.commands[command.command_id - 1]
-            if lease.owner != self.owner or lease.token != answer.token or self._is_answered(row):
+            fits = lease.owner == self.owner and lease.token == answer.token and self._is_as_seen(answer)
+            if not fits or self._is_answered(row):
                 fenced.add(lane)
                 continue
             self._write(row, answer)
@@ -458,6 +459,11 @@ class MemoryCommandStore:
 
     def _is_answered(self, row: QueuedCommand) -> bool:
         return row.answer is not None
+
+    def _is_as_seen(self, answer: Answer) -> bool:
+        if answer.change is None or answer.change.state is None:
+            return True
+        return self.database.entries[answer.command.entry_id].state is answer.command.seen_state
 
     def _write(self, row: QueuedCommand, answer: Answer) -> None:
         row.answer, row.detail = answer.verdict, answer.detail

@@ -90,6 +90,22 @@ class TestCommands:
         assert command.answer is DONE
         assert len(bench.keycloak.calls) == 30
 
+    async def test_leave_alone_what_has_changed_since_they_were_looked_at(self, bench: Bench) -> None:
+        """What is held for want of a newer version may be released, or refused, while its lane is in hand."""
+        instance = bench.instance()
+        held = bench.database.add("alice", state=HELD, reason="kind_unregistered")
+        writing = bench.database.gates["settle_commands"] = asyncio.Event()
+
+        async with bench.running():
+            command = bench.database.ask(Action.DROP, held)
+            await bench.advance(1)
+            await until(instance.drainer.busy_shards)
+            held.state, held.reason = DEAD_LETTER, "invalid_data"
+            writing.set()
+            await answered(bench, command)
+
+        assert (command.answer, held.reason) == (REFUSED, "invalid_data")
+
     async def test_are_executed_while_the_circuit_is_open(self, bench: Bench) -> None:
         instance = bench.instance()
         instance.circuit.allowed_calls = 0
