@@ -90,9 +90,7 @@ class Delivery:
             return refused_by_name()
         handler = self._handlers.get(change.kind)
         if handler is None:
-            return _local(
-                Reason.KIND_UNREGISTERED, f"no handler for {change.kind}: a newer version knows this kind"
-            )
+            return _unregistered(change.kind)
 
         async def apply() -> Outcome:
             return await handler(change, self._keycloak.users(change.realm))
@@ -102,7 +100,8 @@ class Delivery:
     async def read_back(self, change: Change, before_call: Callable[[], None]) -> Outcome:
         """Say whether a change whose answer was lost has taken effect; nothing is written.
 
-        What a custom kind left cannot be read back: it is repeated, which leaves the same.
+        What a custom kind left cannot be read back: it is repeated, which leaves the same. A kind that is not known
+        here waits for a version that knows it.
 
         Returns:
             `Delivered` if it has, `DeadLetter` with the reason `not_applied` if not; otherwise why that cannot be said.
@@ -112,6 +111,8 @@ class Delivery:
             asyncio.CancelledError: The caller was cancelled.
             Exception: This is a defect.
         """
+        if change.kind not in self._handlers:
+            return _unregistered(change.kind)
         if change.kind in self._custom:
             repeated = await self.deliver(change, before_call)
             if isinstance(repeated, Retry) and repeated.failure.blame is Blame.USER:
@@ -172,6 +173,10 @@ def _texts_of(change: Change) -> tuple[str, ...]:
     """What of a change must not be shown."""
     values = {field: value for field, value in change.data.items() if field not in _OURS}
     return (change.username, change.username_key, *strings_in(values))
+
+
+def _unregistered(kind: str) -> Defer:
+    return _local(Reason.KIND_UNREGISTERED, f"no handler for {kind}: a newer version knows this kind")
 
 
 def _local(reason: Reason, detail: str) -> Defer:

@@ -13,7 +13,7 @@ from consumer.delivery.change import Change
 from consumer.delivery.delivery import Delivery
 from consumer.delivery.errors import CallFailed
 from consumer.delivery.keycloak import Keycloak
-from consumer.delivery.outcome import DeadLetter, Delivered, NotDelivered, Outcome, Reason
+from consumer.delivery.outcome import DeadLetter, Defer, Delivered, NotDelivered, Outcome, Reason
 from consumer.delivery.passwords import KeyRing
 from consumer.delivery.users import RealmUsers
 from consumer.drain.merge import group_of, merged
@@ -166,14 +166,23 @@ class TestInTheDrain:
 class TestInDoubtWithItsAttemptsUsedUp:
     """It cannot be read back: it is repeated."""
 
-    async def looked(self, answer: Delivered | NotDelivered) -> Outcome:
+    async def test_it_waits_where_nobody_knows_it(self) -> None:
+        """Taken over by a process without the package, nothing of it can be read back."""
+        found = await self.looked(CONFLICT, registered=False)
+
+        assert isinstance(found, Defer)
+        assert found.reason is Reason.KIND_UNREGISTERED
+
+    async def looked(self, answer: Delivered | NotDelivered, *, registered: bool = True) -> Outcome:
         async def handler(change: Change, users: RealmUsers) -> Delivered:
             if isinstance(answer, Delivered):
                 return answer
             raise CallFailed(answer)
 
         keycloak, keys = cast(Keycloak, NoKeycloak()), cast(KeyRing, None)
-        delivery = Delivery(keycloak=keycloak, keys=keys, custom={"shop_badge": handler})
+        delivery = Delivery(
+            keycloak=keycloak, keys=keys, custom={"shop_badge": handler} if registered else {}
+        )
         change = Change(
             event_id="e-1",
             kind="shop_badge",
