@@ -252,7 +252,8 @@ class CircuitKeeper:
             probe_in=self._policy.probe_timeout,
         )
         row = await self.refresh()
-        if not mine or row.probe_owner != self._instance:
+        if not mine or row.probe_owner != self._instance or self._maintenance:
+            # Stopped meanwhile, the probe is not made; its deadline lets the next one begin.
             return
         answer = await self._ask()
         failures = 0 if answer.available else row.failures + 1

@@ -158,7 +158,12 @@ class Drain:
             kafka_group=kafka_group,
         )
         self.healer = parts.healer(
-            store=stores.drain, caller=caller, judge=self.judge, circuit=self.circuit, instance=instance
+            store=stores.drain,
+            caller=caller,
+            judge=self.judge,
+            circuit=self.circuit,
+            realms=self.realms,
+            instance=instance,
         )
         self.drainer = parts.drainer(
             stores.drain,

@@ -11,6 +11,7 @@ from consumer.circuit.keeper import CircuitKeeper
 from consumer.delivery.outcome import DeadLetter, Defer, Retry
 from consumer.drain.caller import Caller
 from consumer.drain.judge import Judge
+from consumer.drain.realms import RealmWatch
 from consumer.outbox.drain_store import DrainStore, ReadyLane, WriteBack
 from consumer.outbox.fold import Fold
 
@@ -38,6 +39,7 @@ class Healer:
         caller: makes the calls.
         judge: learns from them.
         circuit: says whether calls are allowed.
+        realms: say which rest.
         instance: our name.
         healed: lanes healed since the start.
         refused: lanes whose heal Keycloak refused.
@@ -47,6 +49,7 @@ class Healer:
     caller: Caller
     judge: Judge
     circuit: CircuitKeeper
+    realms: RealmWatch
     instance: str
     healed: int = 0
     refused: int = 0
@@ -66,7 +69,7 @@ class Healer:
         marked = replace(fold, suspect_since=suspect.asked_at, suspect_kind="heal")
         mark = WriteBack(lane=lane, token=token, fold=marked)
         fenced = await self.store.settle([mark], instance=self.instance)
-        if fenced or self.circuit.allowed_calls == 0:
+        if fenced or self.circuit.allowed_calls == 0 or self.realms.resting(lane.realm) > 0:
             return None
         begun = self.judge.begin()
         outcome = await self.caller.heal(lane, fold, token)

@@ -106,8 +106,9 @@ class Turns:
         left = self._doubt_left(claimed)
         # What may have been applied stays the head: it is not given up before Keycloak has been read.
         needs_call = head.maybe_applied_since is not None or not exhausted
-        if needs_call and self.circuit.allowed_calls == 0:
-            # It opened while we asked whose fault the last failure was: handed back with the others, and judged again.
+        if needs_call and (self.circuit.allowed_calls == 0 or self.realms.resting(head.lane.realm) > 0):
+            # The circuit opened, or the realm was stopped, while this waited for its turn or we asked whose fault the
+            # last failure was: handed back with the others, and judged again.
             return None
         reason = self.judge.reason_of_last(head.entry_id) or head.state_reason or "attempts_exhausted"
         if too_old and not used_up:

@@ -3,6 +3,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
+from typing import Any
 
 import pytest
 
@@ -591,6 +592,32 @@ class TestMaintenance:
 
         one.keeper.maintain(on=False)
         assert one.keeper.refusal is Refusal.CIRCUIT
+        await one.turn()
+        assert circuit.state == "CLOSED"
+
+    async def test_that_begins_while_a_probe_is_announced_lets_it_not_be_made(
+        self,
+        circuit: MemoryCircuit,
+        keycloak: Keycloak,
+        one: Instance,
+        clock: Clock,
+        monkeypatch: pytest.MonkeyPatch,
+    ) -> None:
+        await open_circuit(one)
+        clock.advance(3600)
+        asked, announce = len(keycloak.began), circuit.change
+
+        async def change(*arguments: Any, **named: Any) -> bool:
+            one.keeper.maintain(on=True)
+            return await announce(*arguments, **named)
+
+        with monkeypatch.context() as patched:
+            patched.setattr(circuit, "change", change)
+            await one.turn()
+        assert (circuit.state, len(keycloak.began)) == ("HALF_OPEN", asked)
+
+        one.keeper.maintain(on=False)
+        clock.advance(policy().probe_timeout + 1)
         await one.turn()
         assert circuit.state == "CLOSED"
 
