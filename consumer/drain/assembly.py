@@ -67,6 +67,7 @@ class Parts:
     judge: type[Judge] = Judge
     healer: type[Healer] = Healer
     executor: type[CommandExecutor] = CommandExecutor
+    realms: type[RealmWatch] = RealmWatch
 
 
 _REAL = Parts()
@@ -146,7 +147,7 @@ class Drain:
             clock=clock,
         )
         self.judge = parts.judge(circuit=self.circuit, evidence=self.evidence, policy=policy, clock=clock)
-        self.realms = RealmWatch(
+        self.realms = parts.realms(
             self._ask_realm, stores.realms, pause=policy.realm_pause, on_state=on_state, clock=clock
         )
         caller = parts.caller(

@@ -76,6 +76,8 @@ class ExpectedUser:
         if "name" in data:
             self.first_name, _, last = data["name"].rpartition(" ")
             self.last_name = last or None
+        if event.kind == "shop_badge":
+            self.attributes["badge"] = [data["badge"]]
         self.attributes |= {name: list(values) for name, values in data.get("attributes", {}).items()}
         if event.password is not None:
             self.password, self.password_event = event.password, event.event_id

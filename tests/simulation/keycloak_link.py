@@ -69,6 +69,9 @@ class WatchedCalls(Protocol):
     def delivery_begins(self, host: Host, errand: Errand) -> None:
         """The drain asks for a change."""
 
+    def read_back_begins(self, host: Host, errand: Errand) -> None:
+        """The drain asks whether a change has taken effect."""
+
     def delivery_ended(self, host: Host, errand: Errand, outcome: Outcome) -> None:
         """The drain was told what came of it."""
 
@@ -275,7 +278,9 @@ class SimDelivery:
 
     async def read_back(self, change: Change, before_call: Callable[[], None]) -> Outcome:
         """Say whether a change has taken effect."""
-        with _on(Errand(change.realm, change.username_key, change.event_id)):
+        errand = Errand(change.realm, change.username_key, change.event_id)
+        self.watch.read_back_begins(self.host, errand)
+        with _on(errand):
             return await self.delivery.read_back(change, before_call)
 
     async def heal(self, known: KnownUser, before_call: Callable[[], None]) -> Outcome:

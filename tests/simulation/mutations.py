@@ -10,18 +10,27 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
+from consumer.circuit.keeper import CircuitKeeper
 from consumer.drain.caller import Caller
 from consumer.drain.commands import decide
 from consumer.drain.drainer import Drainer
 from consumer.drain.executor import CommandExecutor
 from consumer.drain.healer import Healer, Suspect
 from consumer.drain.judge import Judge
+from consumer.drain.maintenance import MaintenanceWatch
+from consumer.drain.realms import RealmWatch
+from consumer.drain.release import Releaser
 from consumer.outbox.command_store import Action, Answer, Command
 from consumer.outbox.drain_store import Head, LaneHint, ReadyLane, WriteBack
 from consumer.outbox.ingest_store import StaleOffsets
 from consumer.outbox.lane import shard_of
 from consumer.outbox.rows import EntryState, PartitionProgress
-from tests.simulation.outbox import SimCommandStore, SimDeletionStore, SimDrainStore, SimIngestStore
+from tests.simulation.outbox import (
+    SimCommandStore,
+    SimDeletionStore,
+    SimDrainStore,
+    SimIngestStore,
+)
 from tests.simulation.process import Parts
 
 if TYPE_CHECKING:
@@ -164,8 +173,52 @@ class _CountsApart(SimDeletionStore):
         await asyncio.sleep(3.0)
         through = set(entries[:room])
         self.database.places |= dict.fromkeys(through, realm)
-        self.tables.watch.places_taken(realm, through, limit=limit)
+        self.tables.reserved_at |= dict.fromkeys(through, self.database.clock())
+        self.tables.watch.places_taken(realm, entries, through, room=room, limit=limit)
         return through
+
+
+class _CountsNothing(SimDeletionStore):
+    """Lets every delete through."""
+
+    async def used(self, realm: str) -> int:
+        return 0
+
+
+class _HourNeverEnds(SimDeletionStore):
+    """Counts the deletes of all times."""
+
+    async def used(self, realm: str) -> int:
+        return sum(place == realm for place in self.database.places.values())
+
+
+class _CallsStoppedRealms(RealmWatch):
+    """Lets a realm's lanes go on whatever operators have stopped."""
+
+    def maintain(self, realms: frozenset[str]) -> None:
+        pass
+
+
+class _CallsUnderMaintenance(CircuitKeeper):
+    """Lets deliveries go on whatever operators have stopped."""
+
+    def maintain(self, *, on: bool) -> None:
+        pass
+
+
+class _StopsForEver(MaintenanceWatch):
+    """Sees what is stopped, and not that it goes on."""
+
+    async def turn(self) -> None:
+        if await self._store.read() or not self._stopped:
+            await super().turn()
+
+
+class _ReleasesNothing(Releaser):
+    """Leaves held what is known by now."""
+
+    async def look(self) -> int:
+        return 0
 
 
 def _two_partitioners(weather: Weather, story: Story) -> None:
@@ -173,9 +226,9 @@ def _two_partitioners(weather: Weather, story: Story) -> None:
     weather.late_insert, story.stray = 0.5, 0.8
 
 
-def _late_effects(weather: Weather, _: Story) -> None:
+def _late_effects(weather: Weather, story: Story) -> None:
     weather.clear_up()
-    weather.late_effect = 0.1
+    weather.late_effect, story.deletes, story.badges = 0.2, 0, 0.0
 
 
 def _many_deletes(weather: Weather, story: Story) -> None:
@@ -214,5 +267,11 @@ MUTATIONS = [
     Mutation("the heal", ("I3",), Parts(healer=_HealsNothing), _late_effects),
     Mutation("the second look before a command is done", ("I4",), Parts(executor=_ObeysBlindly)),
     Mutation("the second look before a command is answered", ("I4",), Parts(command_store=_AnswersAgain)),
+    Mutation("the maintenance of a realm", ("maintenance",), Parts(realms=_CallsStoppedRealms)),
+    Mutation("the maintenance of everything", ("maintenance",), Parts(circuit=_CallsUnderMaintenance)),
+    Mutation("the end of maintenance", ("I6",), Parts(maintenance=_StopsForEver)),
+    Mutation("the release of what is known now", ("I6",), Parts(releaser=_ReleasesNothing)),
+    Mutation("the count of deletes", ("guard",), Parts(deletion_store=_CountsNothing), _many_deletes),
+    Mutation("the end of the guard's hour", ("guard",), Parts(deletion_store=_HourNeverEnds), _many_deletes),
     Mutation("one count of deletes", ("guard",), Parts(deletion_store=_CountsApart), _many_deletes),
 ]

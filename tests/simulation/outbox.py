@@ -32,7 +32,10 @@ from consumer.outbox.command_store import Answer, Command, Found
 from consumer.outbox.drain_store import WriteBack
 from consumer.outbox.errors import CommitUnknown, DatabaseUnavailable
 from consumer.outbox.ingest_store import BatchRows, PartitionsLost, StaleOffsets
-from consumer.outbox.rows import LogNote, NewEntry, PartitionProgress, PauseNote, Seen, Watermark
+from consumer.outbox.lane import shard_of
+from consumer.outbox.maintenance_store import Maintenance
+from consumer.outbox.rows import EntryState, LogNote, NewEntry, PartitionProgress, PauseNote, Seen, Watermark
+from consumer.outbox.unknown_store import Reread, UnknownEntry
 from tests.simulation.virtual_loop import VirtualLoop
 from tests.simulation.weather import DatabaseFate, Weather
 from tests.unit.drain.outbox_in_memory import (
@@ -46,14 +49,25 @@ from tests.unit.drain.outbox_in_memory import (
 )
 
 __all__ = [
+    "UNREADABLE",
     "Remote",
     "SimCommandStore",
     "SimDatabase",
     "SimDeletionStore",
     "SimDrainStore",
     "SimIngestStore",
+    "SimMaintenanceStore",
+    "SimUnknownStore",
     "WatchedTables",
 ]
+
+UNREADABLE = frozenset({"schema_newer", "kind_unregistered"})
+"""Reasons of entries that only a newer version can read."""
+
+HOUR = 15.0
+"""Seconds of the guard's hour, so that a run holds several."""
+DAY = 3 * HOUR
+"""Seconds after which the place of a delete that has come to an end is forgotten."""
 
 _NOWHERE = Context()
 """The context of what happens on a server: it belongs to no host, and goes on whatever becomes of the caller."""
@@ -85,8 +99,13 @@ class WatchedTables(Protocol):
     def answered(self, owner: str, answer: Answer) -> None:
         """A command is about to be done and answered."""
 
-    def places_taken(self, realm: str, entries: Collection[int], *, limit: int) -> None:
-        """Deletes have got places within the hour."""
+    def places_taken(
+        self, realm: str, asked: Collection[int], through: Collection[int], *, room: int, limit: int
+    ) -> None:
+        """Deletes have asked for places within the hour, of which there were so many left."""
+
+    def read_again(self, owner: str, written: Sequence[Reread]) -> None:
+        """Held entries are about to go on, or end, because their kind is known now."""
 
 
 class RowLocks:
@@ -130,6 +149,11 @@ class SimDatabase(MemoryDatabase):
         self.marks: dict[tuple[int, int], str] = {}
         self.by_event: dict[str, Entry] = {}
         self.by_lane: dict[bytes, list[Entry]] = {}
+        self.ingested: dict[int, NewEntry] = {}
+        """Entries as they came."""
+        self.maintenance: dict[str, Maintenance] = {}
+        self.reserved_at: dict[int, float] = {}
+        """When the places of deletes were taken."""
         self.late_until = 0.0
         """When the write-back whose COMMIT is late becomes visible."""
         self.locks = RowLocks()
@@ -149,6 +173,7 @@ class SimDatabase(MemoryDatabase):
             position=new.position,
         )
         self.entries[number] = entry
+        self.ingested[number] = new
         self.by_event[new.event_id] = entry
         lane = self.by_lane.setdefault(new.lane_id, [])
         lane.append(entry)
@@ -159,6 +184,11 @@ class SimDatabase(MemoryDatabase):
         row.arrivals += 1
         if row.state == "IDLE":
             row.state = "READY"
+
+    def places_used(self, realm: str) -> int:
+        """Places of a realm that were taken within the hour; what operators allowed is not counted."""
+        since = self.clock() - HOUR
+        return sum(place == realm and self.reserved_at[entry] > since for entry, place in self.places.items())
 
 
 class SimDrainStore(MemoryDrainStore):
@@ -195,21 +225,110 @@ class SimCommandStore(MemoryCommandStore):
 
 
 class SimDeletionStore(MemoryDeletionStore):
-    """The places of deletes, under watch."""
+    """The places of deletes, under watch, and with an hour that ends."""
 
     def __init__(self, database: SimDatabase) -> None:
         super().__init__(database)
         self.tables = database
 
+    async def used(self, realm: str) -> int:
+        return self.tables.places_used(realm)
+
     async def reserve(self, realm: str, entries: Sequence[int], *, limit: int) -> set[int]:
-        async with self.tables.locks.held([("realm", realm)]):
-            placed = {*self.database.places}
+        db = self.tables
+        async with db.locks.held([("realm", realm)]):
+            room, placed = limit - db.places_used(realm), {*db.places}
             through = await self._reserve(realm, entries, limit=limit)
-        self.tables.watch.places_taken(realm, through - placed, limit=limit)
+            for entry in through:
+                db.reserved_at.setdefault(entry, db.clock())
+        asked = [entry for entry in entries if entry not in placed]
+        db.watch.places_taken(realm, asked, through - placed, room=room, limit=limit)
         return through
 
     async def _reserve(self, realm: str, entries: Sequence[int], *, limit: int) -> set[int]:
         return await super().reserve(realm, entries, limit=limit)
+
+    async def forget(self, realm: str) -> None:
+        db, before = self.tables, self.tables.clock() - DAY
+        for entry in [entry for entry, place in db.places.items() if place == realm]:
+            if db.reserved_at[entry] < before and not db.entries[entry].is_open:
+                del db.places[entry], db.reserved_at[entry]
+
+
+class SimMaintenanceStore:
+    """What of `MaintenanceStore` an instance needs."""
+
+    def __init__(self, database: SimDatabase) -> None:
+        self.database = database
+
+    async def read(self) -> list[Maintenance]:
+        return [self.database.maintenance[realm] for realm in sorted(self.database.maintenance)]
+
+    async def rouse(self, realm: str) -> None:
+        for row in self.database.lanes.values():
+            if row.realm == realm and row.state == "WAITING":
+                row.due_at = min(row.due_at, self.database.clock())
+
+
+class SimUnknownStore:
+    """What `UnknownStore` does for one owner."""
+
+    def __init__(self, database: SimDatabase, owner: str) -> None:
+        self.database = database
+        self.owner = owner
+
+    async def known_now(
+        self, shards: Collection[int], versions: Mapping[str, int], *, after: int, limit: int
+    ) -> list[UnknownEntry]:
+        found = []
+        for number, new in sorted(self.database.ingested.items()):
+            entry = self.database.entries[number]
+            known = new.schema_version <= versions.get(new.kind, 0)
+            if number > after and known and self._is_held(entry) and shard_of(new.lane_id) in shards:
+                found.append(_unknown(number, new))
+        return found[:limit]
+
+    async def release(self, read: Sequence[Reread]) -> int:
+        db = self.database
+        written = [
+            each
+            for each in read
+            if self._is_ours(each.entry.shard) and self._is_held(db.entries[each.entry.entry_id])
+        ]
+        db.watch.read_again(self.owner, written)
+        for each in written:
+            entry, lane = db.entries[each.entry.entry_id], db.lanes[each.entry.lane_id]
+            entry.state, entry.reason, entry.credential = each.state, each.reason, each.credential
+            if each.data is not None:
+                entry.data = orjson.loads(each.data)
+            if lane.state == "HELD":
+                lane.state = "READY"
+        return len(written)
+
+    def _is_ours(self, shard: int) -> bool:
+        lease = self.database.leases[shard]
+        return lease.owner == self.owner and lease.deadline > self.database.clock()
+
+    @staticmethod
+    def _is_held(entry: Entry) -> bool:
+        return entry.state is EntryState.HELD and entry.reason in UNREADABLE
+
+
+def _unknown(number: int, new: NewEntry) -> UnknownEntry:
+    return UnknownEntry(
+        entry_id=number,
+        lane_id=new.lane_id,
+        shard=shard_of(new.lane_id),
+        position=new.position,
+        kind=new.kind,
+        version=new.schema_version,
+        realm=new.realm,
+        source=new.source,
+        event_id=new.event_id,
+        username=new.username,
+        event_time=new.event_time,
+        sealed=new.data,
+    )
 
 
 class SimIngestStore:

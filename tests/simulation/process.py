@@ -4,26 +4,36 @@ from __future__ import annotations
 
 import asyncio
 import random
-from collections.abc import Callable
-from dataclasses import dataclass, field
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import TYPE_CHECKING, Any, cast
 
 import orjson
 from opentelemetry.trace import NoOpTracer
 
 from consumer.circuit.breaker import CircuitPolicy, CircuitState
+from consumer.circuit.keeper import CircuitKeeper, ControlAnswer
 from consumer.delivery.delivery import Delivery
 from consumer.delivery.passwords import KeyRing
 from consumer.drain import assembly
 from consumer.drain.assembly import Drain, Stores
 from consumer.drain.guard import DeletionGuard, GuardPolicy
+from consumer.drain.maintenance import MaintenanceWatch
 from consumer.drain.policy import DrainPolicy
+from consumer.drain.release import Releaser
 from consumer.ingest.ingest import Ingest, IngestPolicy
 from consumer.ingest.kafka import KafkaAddress, KafkaReader
 from consumer.ingest.pausing import PausePolicy, PauseReason
+from consumer.ingest.reread import known_versions, reread
+from consumer.kinds import Kind
 from consumer.outbox.audit import AuditStore
+from consumer.outbox.circuit_store import CircuitStore
 from consumer.outbox.errors import OutboxError
 from consumer.outbox.ingest_store import IngestStore
+from consumer.outbox.maintenance_store import EVERY_REALM, MaintenanceStore
+from consumer.outbox.unknown_store import UnknownStore
+from tests.example_kind.shop_badges.handler import KIND as BADGES
 from tests.simulation.kafka import SimReader
 from tests.simulation.keycloak_link import SimDelivery, SimKeycloak
 from tests.simulation.outbox import (
@@ -32,6 +42,8 @@ from tests.simulation.outbox import (
     SimDeletionStore,
     SimDrainStore,
     SimIngestStore,
+    SimMaintenanceStore,
+    SimUnknownStore,
 )
 from tests.simulation.virtual_loop import Host
 from tests.unit.drain.outbox_in_memory import MemoryLeaseStore, MemoryRealmStore
@@ -74,12 +86,15 @@ CIRCUIT = CircuitPolicy(
     stable_after=60.0,
 )
 _GRACE = 6.0
+_RELEASE_EVERY = 4.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Parts(assembly.Parts):
     """What a mutation replaces: the real parts unless it does."""
 
+    maintenance: type[MaintenanceWatch] = MaintenanceWatch
+    releaser: type[Releaser] = Releaser
     drain_store: type[SimDrainStore] = SimDrainStore
     command_store: type[SimCommandStore] = SimCommandStore
     deletion_store: type[SimDeletionStore] = SimDeletionStore
@@ -98,15 +113,24 @@ class _Findings:
 
 @dataclass(slots=True)
 class SimProcess:
-    """A process that can be paused, killed and told to stop."""
+    """A process that can be paused, killed and told to stop.
+
+    Attributes:
+        newer: whether it is of the version that knows the kind of badges.
+    """
 
     world: World
     name: str
+    newer: bool = False
     host: Host = field(init=False)
     main: asyncio.Task[None] = field(init=False)
     drain: Drain = field(init=False)
     ingest: Ingest = field(init=False)
     _stop: asyncio.Event = field(init=False)
+    _maintenance: MaintenanceWatch = field(init=False)
+    _releaser: Releaser = field(init=False)
+    _stopped_all: bool = False
+    _stopped_realms: frozenset[str] = frozenset()
 
     def start(self) -> None:
         """Begin to run."""
@@ -136,6 +160,8 @@ class SimProcess:
     def _build(self) -> None:
         world, name, clock = self.world, self.name, self.world.loop.time
         parts = world.parts
+        kinds: dict[str, Kind] = {BADGES.contract.name: BADGES} if self.newer else {}
+        custom = {name: kind.contract for name, kind in kinds.items()}
         self._stop = asyncio.Event()
         keycloak = SimKeycloak(
             world.server,
@@ -147,7 +173,14 @@ class SimProcess:
             strike=self._strike,
         )
         delivery = SimDelivery(
-            Delivery(keycloak=keycloak, keys=world.keys), self.host, world.watch, self._strike
+            Delivery(
+                keycloak=keycloak,
+                keys=world.keys,
+                custom={name: kind.handler for name, kind in kinds.items()},
+            ),
+            self.host,
+            world.watch,
+            self._strike,
         )
         places = self._remote(parts.deletion_store(world.database), "places")
         leases = MemoryLeaseStore(world.database, name, seconds=DRAIN.lease)
@@ -173,13 +206,29 @@ class SimProcess:
             on_state=lambda _: None,
             admissions=[DeletionGuard(store=places, policy=GUARD, clock=clock)],
             clock=clock,
-            parts=parts,
+            parts=replace(parts, circuit=partial(self._circuit, parts.circuit)),
+        )
+        self._maintenance = parts.maintenance(
+            cast(MaintenanceStore, self._remote(SimMaintenanceStore(world.database), "maintenance")),
+            on_all=self._maintain_all,
+            on_realms=self._maintain_realms,
+            on_state=lambda _: None,
+        )
+        self._releaser = parts.releaser(
+            store=cast(UnknownStore, self._remote(SimUnknownStore(world.database, name), "unknown")),
+            leases=self.drain.leases,
+            versions=known_versions(custom),
+            reread=lambda entry: reread(
+                entry, lambda sealed, context: world.keys.open(orjson.loads(sealed), context), custom
+            ),
+            interval=_RELEASE_EVERY,
+            on_released=self.drain.drainer.notify,
         )
         self.ingest = Ingest(
             KafkaAddress(bootstrap="", topic="t", group="kcsync", client_id=name),
             cast(IngestStore, self._remote(parts.ingest_store(world.database, name), "ingest")),
             cast(AuditStore, _Findings(world.watch.fail)),
-            policy=IngestPolicy(batch=5, realms=REALMS, pause=PausePolicy.IMMEDIATELY),
+            policy=IngestPolicy(batch=5, realms=REALMS, pause=PausePolicy.IMMEDIATELY, custom=custom),
             seal=lambda plaintext, context: _seal(world.keys, plaintext, context),
             tracer=NoOpTracer(),
             on_persisted=self.drain.drainer.notify,
@@ -192,23 +241,62 @@ class SimProcess:
         """As `Consumer.run` does it."""
         while True:
             try:
+                await self._maintenance.turn()
                 await self.drain.circuit.refresh()
                 break
             except OutboxError:
                 # A real process would end here, and be started again.
                 await asyncio.sleep(0.5)
         async with asyncio.TaskGroup() as tasks:
-            drain = tasks.create_task(self.drain.run())
+            background = [
+                tasks.create_task(self.drain.run()),
+                tasks.create_task(self._releaser.run()),
+                tasks.create_task(self._maintenance.run()),
+            ]
             ingest = tasks.create_task(self.ingest.run())
             await self._stop.wait()
             self.ingest.stop()
             await asyncio.gather(self.drain.drainer.stop(_GRACE), asyncio.wait([ingest], timeout=_GRACE))
-            for task in (drain, ingest):
+            for task in (*background, ingest):
                 task.cancel()
         try:
             await self.drain.leases.release_all()
         except OutboxError:
             self.world.watch.note(f"{self.name} leaves its leases to end by themselves")
+
+    def _circuit(
+        self,
+        make: Callable[..., CircuitKeeper],
+        store: CircuitStore,
+        control_call: Callable[[], Awaitable[ControlAnswer]],
+        **settings: Any,
+    ) -> CircuitKeeper:
+        """A circuit whose control calls are watched."""
+
+        async def watched() -> ControlAnswer:
+            self.world.watch.control_begins(self.host)
+            return await control_call()
+
+        return make(store, watched, **settings)
+
+    def _maintain_all(self, on: bool) -> None:  # noqa: FBT001 - a state, not an option.
+        self._stopped_all = on
+        self._tell_maintenance()
+        self.drain.circuit.maintain(on=on)
+        if on:
+            self.ingest.pause(PauseReason.MAINTENANCE)
+        else:
+            self.ingest.resume(PauseReason.MAINTENANCE)
+        self.drain.drainer.notify()
+
+    def _maintain_realms(self, realms: frozenset[str]) -> None:
+        self._stopped_realms = realms
+        self._tell_maintenance()
+        self.drain.realms.maintain(realms)
+
+    def _tell_maintenance(self) -> None:
+        everything = {EVERY_REALM} if self._stopped_all else set()
+        self.world.watch.maintenance_seen(self.host, self._stopped_realms | everything)
 
     def _circuit_changed(self, state: CircuitState, reason: str | None) -> None:
         self.world.watch.note(f"{self.name} sees the circuit {state}: {reason}")

@@ -13,10 +13,12 @@ from collections.abc import Callable
 from contextvars import Context
 from dataclasses import dataclass, field
 from enum import StrEnum
+from functools import partial
 from typing import Any
 
+from consumer.outbox.maintenance_store import EVERY_REALM, Maintenance
 from tests.simulation.operators import Operators
-from tests.simulation.process import Parts, SimProcess
+from tests.simulation.process import REALMS, Parts, SimProcess
 from tests.simulation.story import Story
 from tests.simulation.virtual_loop import HostState, VirtualLoop
 from tests.simulation.weather import Outage, Weather
@@ -148,12 +150,14 @@ class _Run:
             users=rng.randint(2, 10),
             held=rng.choice([0.0, 0.0, 0.02]),
             stray=rng.choice([0.0, 0.0, 0.3]),
+            badges=rng.choice([0.0, 0.1, 0.2]),
+            deletes=rng.choice([8, 8, 25]),
         )
+        self._upgrades = self.story.badges > 0 and rng.random() < 0.8
+        self._maintains_every = rng.choice([None, None, 5.0, 12.0])
         self._operators = Operators(
             world.database, world.rng("operators"), patience=rng.choice([1.0, 4.0, 15.0])
         )
-        # Faults at random times seldom meet the moments that matter.
-        self._strikes = rng.choice([0.0, 0.003, 0.01, 0.03])
         self._ambush = world.rng("ambush")
         world.strike = self._strike
         if rng.random() < 0.3:
@@ -167,15 +171,20 @@ class _Run:
         operators = loop.create_task(self._operators.run())
         for _ in range(rng.randint(1, 3)):
             world.new_process()
-        trouble = loop.create_task(self._make_trouble())
         length = rng.uniform(15.0, 45.0)
+        trouble = [
+            loop.create_task(self._make_trouble()),
+            loop.create_task(self._maintain()),
+            loop.create_task(self._upgrade(rng.uniform(0.0, length))),
+        ]
         for _ in range(rng.randint(20, 90)):
             await asyncio.sleep(rng.expovariate(90 / length))
             self.story.publish()
             if world.watch.violations:
                 return
         await asyncio.sleep(rng.uniform(0.0, 10.0))
-        trouble.cancel()
+        for each in trouble:
+            each.cancel()
         self._heal()
         await self._settle()
         if not world.watch.violations:
@@ -219,7 +228,7 @@ class _Run:
         world = self._world
         self._healed = True
         world.weather.clear_up()
-        self._operators.tidy_up()
+        self._operators.tidy_up(knows_badges=self._upgrades)
         paused = [p for p in world.processes if p.host.state is HostState.PAUSED]
         running = [process for process in world.running() if not process.stopping]
         if self._mode is Mode.SAFETY:
@@ -227,7 +236,14 @@ class _Run:
                 process.host.resume()
         elif not paused and len(running) > 1:
             running.pop().host.pause()
+        world.database.maintenance.clear()
         world.watch.note("healed")
+        if self._upgrades:
+            # It comes to its end now; without it, what only the newer version can read is for operators to drop.
+            world.newer = True
+            for process in world.running():
+                if not process.newer:
+                    process.stop()
         if all(process.stopping for process in world.running()):
             world.new_process()
 
@@ -245,7 +261,7 @@ class _Run:
 
     def _strike(self, victim: SimProcess, moment: str) -> bool:
         """Perhaps stop a process at a moment that matters."""
-        if self._healed or self._ambush.random() >= self._strikes:
+        if self._ambush.random() >= self._world.weather.strikes:
             return False
         self._world.watch.note(f"{victim.name} is struck at {moment}")
         self._strike_down(victim, self._ambush)
@@ -320,6 +336,31 @@ class _Run:
         self._world.watch.note("rebalance")
         self._world.broker.rebalance()
         return 0.0
+
+    async def _maintain(self) -> None:
+        """Operators stop a realm, or everything, and let it go on a while later; two may be at it at the same time."""
+        world, rng = self._world, self._world.rng("maintenance")
+        stopped = world.database.maintenance
+        while self._maintains_every is not None:
+            await asyncio.sleep(rng.expovariate(1 / self._maintains_every))
+            realm, seconds = rng.choice([EVERY_REALM, *sorted(REALMS)]), rng.uniform(1.0, 10.0)
+            world.watch.note(f"maintenance of {realm or 'everything'} for {seconds:.1f} s")
+            stopped[realm] = Maintenance(realm, "alice@desk", None, world.database.now())
+            self._later(seconds, partial(stopped.pop, realm, None))
+
+    async def _upgrade(self, begins_at: float) -> None:
+        """One process after the other is replaced by the newer version; that may take long."""
+        world, rng = self._world, self._world.rng("upgrade")
+        await asyncio.sleep(begins_at)
+        world.newer = self._upgrades
+        while world.newer:
+            if (
+                old := next((p for p in world.running() if not p.newer and not p.stopping), None)
+            ) is not None:
+                world.watch.note(f"{old.name} is told to stop, for the newer version")
+                old.stop()
+                self._later(rng.uniform(0.0, 4.0), world.new_process)
+            await asyncio.sleep(rng.uniform(1.0, 15.0))
 
     def _forbid(self) -> float:
         seconds = self._rng.uniform(1.0, 8.0)

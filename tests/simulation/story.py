@@ -26,7 +26,8 @@ class Story:
     Attributes:
         users: how many users there are.
         odd: how often a record is something else than an event of a user of ours.
-        held: how often it is one that only a newer version can read: it holds its lane.
+        held: how often it is one that no version can read: it holds its lane.
+        badges: how often it is one that only the newer version can read.
         twice: how often it is published twice.
         deletes: how often a user is deleted; other changes together have 85.
         stray: how often another change of the same user goes to some other partition at the same time.
@@ -39,6 +40,7 @@ class Story:
     users: int
     odd: float = 0.05
     held: float = 0.0
+    badges: float = 0.0
     twice: float = 0.08
     stray: float = 0.0
     deletes: int = 8
@@ -74,6 +76,8 @@ class Story:
         kind = rng.choices([*_KINDS, "user_delete"], [*_KINDS.values(), self.deletes])[0]
         if username not in self._known and rng.random() < 0.8:
             kind = "user_create"
+        elif rng.random() < self.badges:
+            kind = "shop_badge"
         self._known.add(username)
         event = self._event(kind, realm, username)
         data = self._data(kind, username)
@@ -130,6 +134,9 @@ class Story:
         rng, number = self.rng, self._number
         if kind == "user_delete":
             return rng.choice([{}, {"mode": "delete"}, {"mode": "disable"}])
+        if kind == "shop_badge":
+            # Tin breaks the schema: whoever knows the kind refuses it.
+            return {"badge": rng.choice(["bronze", "silver", "gold", "tin"])}
         if kind == "password_change":
             return {"temporary": True} if rng.random() < 0.1 else {}
         choices: dict[str, Any] = {

@@ -17,7 +17,9 @@ from consumer.outbox.command_store import Action, Answer, Command, Found, Verdic
 from consumer.outbox.drain_store import Settlement, WriteBack
 from consumer.outbox.ingest_store import BatchRows
 from consumer.outbox.lane import shard_of
+from consumer.outbox.maintenance_store import EVERY_REALM
 from consumer.outbox.rows import EntryState, PartitionProgress, Position
+from consumer.outbox.unknown_store import Reread
 from tests.simulation.expected import Accepted, ExpectedUser, differences
 from tests.simulation.fake_keycloak import Request
 from tests.simulation.virtual_loop import Host
@@ -42,6 +44,7 @@ _KEYCLOAKS_FAULT = frozenset(
         Reason.THROTTLED,
     }
 )
+_NEVER_CALLED = frozenset({"dropped", "invalid_data"})
 _DIARY = 400
 
 
@@ -64,7 +67,7 @@ class Watch:
 
     Attributes:
         calls_allowed: the most requests of deliveries one process may have under way.
-        deletes_allowed: the most deletes that may go through in a realm, a run being far shorter than an hour.
+        deletes_allowed: the most deletes that may go through in an hour and realm.
         audit: what became of each command; a row is written with the answer.
     """
 
@@ -83,6 +86,7 @@ class Watch:
     _lines: Any = field(default_factory=lambda: hashlib.blake2b(digest_size=8))
     _last: dict[bytes, _Call] = field(default_factory=dict)
     _under_way: dict[str, int] = field(default_factory=dict)
+    _stopped: dict[str, frozenset[str]] = field(default_factory=dict)
     _unrecorded: dict[bytes, tuple[str, int, str | None]] = field(default_factory=dict)
     database: SimDatabase = field(init=False)
     broker: Broker = field(init=False)
@@ -139,11 +143,18 @@ class Watch:
     # Drain
 
     def delivery_begins(self, host: Host, errand: Errand) -> None:
-        """I2: no lane has two unrecorded calls."""
+        """I2: no lane has two unrecorded calls. And none begins under maintenance."""
+        self._check_maintenance(host, errand)
         token = self.database.leases[shard_of(errand.lane)].token
         before = self._unrecorded.get(errand.lane)
         if before is not None and before[:2] == (host.name, token):
             self.fail("I2", f"{host.name} delivers {errand.event_id} before it recorded {before[2]}")
+
+    def read_back_begins(self, host: Host, errand: Errand) -> None:
+        """Nor does a look, unless it belongs to a delivery that is under way."""
+        unrecorded = self._unrecorded.get(errand.lane)
+        if unrecorded is None or unrecorded[0] != host.name:
+            self._check_maintenance(host, errand)
 
     def delivery_ended(self, host: Host, errand: Errand, outcome: Outcome) -> None:
         """What came of a delivery is known to its host, and not yet recorded."""
@@ -231,9 +242,9 @@ class Watch:
                 self.fail(
                     "I2", f"{entry.event_id} is asked for before {other.event_id}, which is {other.state}"
                 )
-            # What was dropped was never called, and may be dropped from anywhere in the lane.
+            # What was dropped, or read again and refused, was never called, wherever in the lane it stood.
             ended = self.ended.get(other.entry_id)
-            if other.entry_id > entry.entry_id and ended is not None and ended[1] != "dropped":
+            if other.entry_id > entry.entry_id and ended is not None and ended[1] not in _NEVER_CALLED:
                 self.fail("I2", f"{entry.event_id} is asked for after {other.event_id}, which came later")
             same = (
                 other.position is not None
@@ -292,12 +303,55 @@ class Watch:
     def _named(self, command: Command) -> str:
         return self.database.entries[command.entry_id].event_id
 
-    def places_taken(self, realm: str, entries: Collection[int], *, limit: int) -> None:
-        """The guard: nobody takes a place beyond the limit, whoever else does so at that moment."""
-        self.note(f"places in {realm} for {sorted(entries)}")
-        taken = sum(place == realm for place in self.database.places.values())
-        if taken > self.deletes_allowed or (entries and taken > limit):
+    def places_taken(
+        self, realm: str, asked: Collection[int], through: Collection[int], *, room: int, limit: int
+    ) -> None:
+        """The guard: nobody takes a place beyond the limit, whoever else does so; and none is refused that is free."""
+        self.note(
+            f"places in {realm} for {sorted(through)} of {sorted(asked)}, where {room} of {limit} are left"
+        )
+        taken = self.database.places_used(realm)
+        if taken > self.deletes_allowed or (through and taken > limit):
             self.fail("guard", f"{taken} deletes have places in {realm}, where {limit} may have one")
+        if len(through) < min(len(asked), room):
+            self.fail(
+                "guard", f"{realm} has room for {room} deletes, but of {len(asked)} {len(through)} go through"
+            )
+
+    # Maintenance, and newer versions
+
+    def maintenance_seen(self, host: Host, stopped: frozenset[str]) -> None:
+        """A process knows what is stopped: realms, or EVERY_REALM."""
+        self.note(f"{host.name} sees maintenance of {sorted(stopped)}")
+        self._stopped[host.name] = stopped
+
+    def control_begins(self, host: Host) -> None:
+        """Nobody asks whether Keycloak is well while everything is stopped."""
+        if EVERY_REALM in self._stopped.get(host.name, ()):
+            self.fail(
+                "maintenance", f"{host.name} makes a control call, and knows that everything is stopped"
+            )
+
+    def _check_maintenance(self, host: Host, errand: Errand) -> None:
+        """What is under way when a process learns of it finishes; nothing more begins."""
+        stopped = self._stopped.get(host.name, frozenset())
+        if not stopped.isdisjoint({EVERY_REALM, errand.realm}):
+            what = errand.event_id or f"the heal of {errand.username_key}"
+            self.fail(
+                "maintenance", f"{host.name} begins {what}, and knows that {sorted(stopped)} is stopped"
+            )
+
+    def read_again(self, owner: str, written: Sequence[Reread]) -> None:
+        """I4: what is released is held, by the owner of its shard."""
+        for each in written:
+            what, lease = each.entry.event_id, self.database.leases[each.entry.shard]
+            self.note(f"{owner} knows {each.entry.kind} now: {what} is {each.state} {each.reason or ''}")
+            if lease.owner != owner:
+                self.fail("I4", f"{owner} released {what}, but {lease.owner} owns its shard")
+            if each.entry.entry_id in self.ended:
+                self.fail("I4", f"{what} was {self.ended[each.entry.entry_id]} and is released")
+            if each.state is EntryState.DEAD_LETTER:
+                self.ended[each.entry.entry_id] = (each.state, each.reason)
 
     # The end
 

@@ -78,7 +78,7 @@ _TRANSACTIONS = {
     "database_lost": DatabaseFate.LOST,
     "database_late": DatabaseFate.LATE,
 }
-_HIGHEST = {"database_late": 0.1, "late_effect": 0.05, "late_insert": 0.6}
+_HIGHEST = {"database_late": 0.1, "late_effect": 0.05, "late_insert": 0.6, "strikes": 0.03}
 
 
 @dataclass(slots=True, kw_only=True)
@@ -89,6 +89,7 @@ class Weather:
         late_insert: how often the entries of a batch become visible only a while after their ids were given.
         slow_call: how often Keycloak takes nearly as long as it may.
         kafka: how often an exchange with Kafka fails.
+        strikes: how often a process is stopped at a moment that matters; faults at random times seldom meet one.
         server_limit: seconds after which no request takes effect any more inside Keycloak.
         cursed: users all of whose calls fail with a 500, for ever.
     """
@@ -111,6 +112,7 @@ class Weather:
     slow_database: float = 0.0
     late_insert: float = 0.0
     kafka: float = 0.0
+    strikes: float = 0.0
     server_limit: float = 10.0
     database_away: bool = False
     kafka_away: bool = False

@@ -31,7 +31,11 @@ _KEYS = KeyRing({"k1": X25519PrivateKey.from_private_bytes(bytes(range(32)))})
 
 @dataclass(slots=True)
 class World:
-    """Everything that one run is made of."""
+    """Everything that one run is made of.
+
+    Attributes:
+        newer: whether processes that start now are of the version that knows the kind of badges.
+    """
 
     seed: int
     loop: VirtualLoop
@@ -40,6 +44,7 @@ class World:
     partitions: int
     keys: KeyRing = _KEYS
     closed: bool = False
+    newer: bool = False
     watch: Watch = field(init=False)
     database: SimDatabase = field(init=False)
     broker: Broker = field(init=False)
@@ -63,9 +68,9 @@ class World:
 
     def new_process(self) -> SimProcess:
         """Start one more process, under a name that none ever had."""
-        process = SimProcess(self, f"p{len(self.processes)}")
+        process = SimProcess(self, f"p{len(self.processes)}", newer=self.newer)
         self.processes.append(process)
-        self.watch.note(f"{process.name} starts")
+        self.watch.note(f"{process.name} starts{', of the newer version' if self.newer else ''}")
         process.start()
         process.main.add_done_callback(lambda main: self._ended(process, main), context=Context())
         return process
