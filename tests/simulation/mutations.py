@@ -231,6 +231,21 @@ def _late_effects(weather: Weather, story: Story) -> None:
     weather.late_effect, story.deletes, story.badges = 0.2, 0, 0.0
 
 
+def _strikes(weather: Weather, _: Story) -> None:
+    weather.clear_up()
+    weather.strikes = 0.05
+
+
+def _struggles(weather: Weather, _: Story) -> None:
+    weather.clear_up()
+    weather.error, weather.refused = 0.2, 0.2
+
+
+def _lost_answers(weather: Weather, _: Story) -> None:
+    weather.clear_up()
+    weather.database_lost, weather.database_late = 0.1, 0.1
+
+
 def _many_deletes(weather: Weather, story: Story) -> None:
     weather.clear_up()
     story.deletes = 60
@@ -262,11 +277,16 @@ MUTATIONS = [
     Mutation("late commits: lanes are locked", ("I2",), Parts(ingest_store=_LocksNoLanes), _two_partitioners),
     Mutation("late commits: the tail and the sweep", ("I6",), Parts(drain_store=_BelievesHints)),
     Mutation("the wait for the write-back's COMMIT", ("I2", "defect"), Parts(drainer=_WaitsForNoCommit)),
-    Mutation("the lease check before a call", ("I2",), Parts(caller=_ChecksNoLease)),
-    Mutation("the charging rule", ("I4",), Parts(judge=_ChargesEverything)),
+    Mutation("the lease check before a call", ("I2",), Parts(caller=_ChecksNoLease), _strikes),
+    Mutation("the charging rule", ("I4",), Parts(judge=_ChargesEverything), _struggles),
     Mutation("the heal", ("I3",), Parts(healer=_HealsNothing), _late_effects),
     Mutation("the second look before a command is done", ("I4",), Parts(executor=_ObeysBlindly)),
-    Mutation("the second look before a command is answered", ("I4",), Parts(command_store=_AnswersAgain)),
+    Mutation(
+        "the second look before a command is answered",
+        ("I4",),
+        Parts(command_store=_AnswersAgain),
+        _lost_answers,
+    ),
     Mutation("the maintenance of a realm", ("maintenance",), Parts(realms=_CallsStoppedRealms)),
     Mutation("the maintenance of everything", ("maintenance",), Parts(circuit=_CallsUnderMaintenance)),
     Mutation("the end of maintenance", ("I6",), Parts(maintenance=_StopsForEver)),

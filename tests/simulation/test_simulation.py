@@ -34,9 +34,9 @@ def test_all_invariants_hold_for_many_more(mode: Mode) -> None:
         assert not result.violations, result.report()
 
 
-@pytest.mark.parametrize("bias", [m.bias for m in MUTATIONS if m.bias])
+@pytest.mark.parametrize("bias", dict.fromkeys(m.bias for m in MUTATIONS if m.bias))
 def test_what_shows_a_mutation_shows_nothing_without_it(bias: object) -> None:
-    for seed in range(BLOCK):
+    for seed in range(BLOCK // 2):
         result = simulate(seed, Mode.SAFETY, bias=bias)  # type: ignore[arg-type]
 
         assert not result.violations, result.report()
@@ -56,7 +56,7 @@ def test_a_seed_is_the_same_in_every_process() -> None:
             capture_output=True,
             text=True,
         ).stdout
-        for hash_seed in ("1", "2", "3")
+        for hash_seed in ("1", "2")
     }
 
     assert len(digests) == 1
