@@ -7,7 +7,7 @@ write-back; completeness (I1) at each batch that becomes visible, and all of the
 from __future__ import annotations
 
 import hashlib
-from collections import deque
+from collections import defaultdict, deque
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
@@ -82,7 +82,7 @@ class Watch:
     spoilt: set[bytes] = field(default_factory=set)
     diary: deque[str] = field(default_factory=lambda: deque(maxlen=_DIARY))
     requests: int = 0
-    _arrivals: dict[int, int] = field(default_factory=dict)
+    _arrivals: defaultdict[int, set[int]] = field(default_factory=lambda: defaultdict(set))
     _lines: Any = field(default_factory=lambda: hashlib.blake2b(digest_size=8))
     _last: dict[bytes, _Call] = field(default_factory=dict)
     _under_way: dict[str, int] = field(default_factory=dict)
@@ -261,8 +261,12 @@ class Watch:
         self.note(f"{command.actor} asks to {command.action} {self._named(command)}")
 
     def looked_again(self, found: Mapping[int, Found]) -> None:
-        """Ingest asks no owner: what comes after this look comes after the command."""
-        self._arrivals |= {number: each.arrivals for number, each in found.items()}
+        """Ingest asks no owner: what comes after this look comes after the command.
+
+        Each look counts: a command may be looked at again before the COMMIT of what the first look led to.
+        """
+        for number, each in found.items():
+            self._arrivals[number].add(each.arrivals)
 
     def answered(self, owner: str, answer: Answer) -> None:
         """A command is done once, by the owner of its shard, and only to what its asker saw."""
@@ -295,7 +299,9 @@ class Watch:
             self.fail("I4", f"{what} is done, but it was {entry.state}")
         elif entry.state is not command.seen_state:
             self.fail("I4", f"{what} is done, seen as {command.seen_state}, but it is {entry.state}")
-        elif command.action is Action.DROP and self._arrivals[command.command_id] != command.seen_arrivals:
+        elif (
+            command.action is Action.DROP and command.seen_arrivals not in self._arrivals[command.command_id]
+        ):
             self.fail("I4", f"{what} is done, although more of that user has come")
         elif command.action is Action.HURRY and (entry.claimed_at or entry.maybe_applied_since):
             self.fail("I4", f"{what} is done, although its last call may still take effect")
