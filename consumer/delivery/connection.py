@@ -18,12 +18,17 @@ from keycloak import KeycloakOpenIDConnection
 from consumer.delivery.answer import Answer, Operation, parse_json
 from consumer.delivery.classify import classify_answer, classify_silence, unreadable_answer
 from consumer.delivery.errors import CallFailed
-from consumer.delivery.transport import CallScope, NoAnswer, calls_within, current_scope
+from consumer.delivery.transport import (
+    CallScope,
+    KeycloakSender,
+    NoAnswer,
+    Response,
+    calls_within,
+    current_scope,
+)
 
 if TYPE_CHECKING:
     import ssl
-
-    import httpx
 
     from consumer.delivery.outcome import NotDelivered
 
@@ -39,10 +44,9 @@ class RealmConnection(KeycloakOpenIDConnection):
         realm: The realm.
         client_id: The service client.
         client_secret: Its secret.
-        client: What requests are sent with; shared by all realms and closed by whoever made it.
-        timeout: Limits inside one request; `CallScope` bounds it as a whole.
+        sender: What requests are sent with; shared by all realms and closed by whoever made it.
         token_timeout_seconds: Limit of a token request.
-        ssl_context: The context that `client` uses, so that the library does not build another.
+        ssl_context: The context that `sender` uses, so that the library does not build another.
     """
 
     def __init__(
@@ -52,12 +56,11 @@ class RealmConnection(KeycloakOpenIDConnection):
         realm: str,
         client_id: str,
         client_secret: str,
-        client: httpx.AsyncClient,
-        timeout: httpx.Timeout,
+        sender: KeycloakSender,
         token_timeout_seconds: float,
         ssl_context: ssl.SSLContext,
     ) -> None:
-        settings: dict[str, Any] = {"verify": ssl_context, "timeout": timeout}
+        settings: dict[str, Any] = {"verify": ssl_context}
         super().__init__(
             server_url=url,
             grant_type="client_credentials",
@@ -68,7 +71,7 @@ class RealmConnection(KeycloakOpenIDConnection):
             **settings,
         )
         self._unused_client = self.async_s
-        self.async_s = client
+        self._sender = self.async_s = sender  # type: ignore[assignment]  # as much of a client as it uses
         self._realm = realm
         self._token_timeout_seconds = token_timeout_seconds
         # One token request of a realm is under way at most, so it needs no share of the callers' slots.
@@ -102,14 +105,13 @@ class RealmConnection(KeycloakOpenIDConnection):
         scope = CallScope(_nothing, self._token_timeout_seconds, self._token_slot)
         with calls_within(scope):
             try:
-                response = await self.async_s.post(
+                response = await self._sender.post(
                     f"{self.server_url}realms/{quote(self._realm, safe='')}/protocol/openid-connect/token",
                     data={
                         "grant_type": "client_credentials",
                         "client_id": self.client_id,
                         "client_secret": self.client_secret_key,
                     },
-                    timeout=self.timeout,
                 )
             except NoAnswer as lost:
                 raise CallFailed(classify_silence(Operation.TOKEN, lost.cause)) from None
@@ -148,7 +150,7 @@ class RealmConnection(KeycloakOpenIDConnection):
         self._s.close()
 
 
-def answer_of(response: httpx.Response) -> Answer:
+def answer_of(response: Response) -> Answer:
     """Take from a response what is looked at."""
     return Answer(
         status=response.status_code,

@@ -8,14 +8,12 @@ import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-import httpx
-
 from consumer.delivery.answer import Operation, TransportCause
 from consumer.delivery.classify import classify_silence
 from consumer.delivery.connection import RealmConnection
 from consumer.delivery.errors import CallFailed
 from consumer.delivery.outcome import Blame, Defer, Failure, NotDelivered, Reason
-from consumer.delivery.transport import CallScope, KeycloakTransport, calls_within
+from consumer.delivery.transport import CallScope, KeycloakSender, calls_within
 from consumer.delivery.users import RealmUsers
 
 if TYPE_CHECKING:
@@ -88,16 +86,18 @@ class Keycloak:
         names = frozenset(realms)
         context = ssl_context or ssl.create_default_context()
         # Beside the slots, each realm may have one token request and one control call under way.
-        transport = KeycloakTransport(ssl_context=context, max_connections=max_calls + 2 * len(names))
-        self._client = httpx.AsyncClient(transport=transport, trust_env=False)
+        self._sender = KeycloakSender(
+            ssl_context=context,
+            max_connections=max_calls + 2 * len(names),
+            connect_seconds=timeout_seconds / 3,
+        )
         self._connections = {
             realm: RealmConnection(
                 url=url.rstrip("/") + "/",
                 realm=realm,
                 client_id=client_id,
                 client_secret=client_secret,
-                client=self._client,
-                timeout=httpx.Timeout(timeout_seconds, connect=timeout_seconds / 3, pool=None),
+                sender=self._sender,
                 token_timeout_seconds=timeout_seconds,
                 ssl_context=context,
             )
@@ -162,7 +162,7 @@ class Keycloak:
         """Close every connection. Calls under way fail."""
         for connection in self._connections.values():
             await connection.aclose()
-        await self._client.aclose()
+        await self._sender.aclose()
 
 
 def _nothing() -> None:

@@ -1,22 +1,21 @@
 """The one place where a request leaves for Keycloak.
 
-httpx requests travel on aiohttp (three times the rate of httpx's own transport, research on libraries, 2.3), through
-here: the wait for a free slot, the CLIENT span, the trace header, the drain's last check, the time limit of the whole
-call and the meaning of every way in which no answer comes.
+python-keycloak sends its requests through an httpx client; here it is given a sender of ours with the same few methods,
+on aiohttp (docs/decisions/0032). Every request passes the wait for a free slot, the CLIENT span, the trace header, the
+drain's last check, the time limit of the whole call, and the meaning of every way in which no answer comes.
 
-What aiohttp 3.14 and httpx-aiohttp 0.2 report, tried against local servers (tests/unit/delivery/test_transport.py):
+What aiohttp 3.14 reports, tried against local servers (tests/unit/delivery/test_transport.py):
 
-  what happened                        aiohttp raises               httpx-aiohttp makes of it   here
-  port closed, host unreachable        ClientConnectorError         ConnectError                REFUSED          not applied
-  name does not resolve                ClientConnectorDNSError      ConnectError                UNRESOLVED       not applied
-  no answer to the TCP or TLS hello    ConnectionTimeoutError       ConnectTimeout              CONNECT_TIMEOUT  not applied
-  wrong or expired certificate         ClientConnectorCertificate-  ConnectError                TLS              not applied
-                                       Error, ClientConnectorSSLError
-  server closes before the answer      ServerDisconnectedError      ConnectTimeout (!)          LOST             unknown
-  connection reset                     ClientOSError                ConnectTimeout (!)          LOST             unknown
-  status line missing or nonsense      ClientResponseError          passes as it is             BROKEN           unknown
-  body shorter than announced          ClientPayloadError           ReadError                   BROKEN           unknown
-  answer too slow, or dripping         (our own limit)              -                           TIMEOUT          unknown
+  what happened                        aiohttp raises                                    here
+  port closed, host unreachable        ClientConnectorError                              REFUSED          not applied
+  name does not resolve                ClientConnectorDNSError                           UNRESOLVED       not applied
+  no answer to the TCP or TLS hello    ConnectionTimeoutError                            CONNECT_TIMEOUT  not applied
+  wrong or expired certificate         ClientConnectorCertificateError, -SSLError        TLS              not applied
+  server closes before the answer      ServerDisconnectedError                           LOST             unknown
+  connection reset                     ClientOSError                                     LOST             unknown
+  status line missing or nonsense      ClientResponseError                               BROKEN           unknown
+  body shorter than announced          ClientPayloadError                                BROKEN           unknown
+  answer too slow, or dripping         (our own limit)                                   TIMEOUT          unknown
 
 aiohttp sends GET, PUT and DELETE a second time, silently, when the connection is lost before an answer came. A
 password reset sent twice answers 400 under a history policy. `_sent_once` turns that off: its exception is not among
@@ -30,21 +29,21 @@ import re
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, Protocol
+from urllib.parse import quote, urlencode
 
 import aiohttp
-import httpx
-from httpx_aiohttp import AiohttpTransport
 from opentelemetry import trace
 from opentelemetry.trace import SpanKind, StatusCode
 from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
+from yarl import URL
 
 from consumer.delivery.answer import TransportCause
 from consumer.delivery.errors import DeliveryError
 
 if TYPE_CHECKING:
     import ssl
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterator, Mapping
 
     from aiohttp import ClientHandlerType, ClientRequest, ClientResponse
 
@@ -118,50 +117,106 @@ def current_scope() -> CallScope:
     return _SCOPE.get()
 
 
-class KeycloakTransport(httpx.AsyncBaseTransport):
-    """An httpx transport whose requests obey the `CallScope` in force.
+class Response(Protocol):
+    """An answer, read to its end, under the names that python-keycloak looks for."""
+
+    @property
+    def status_code(self) -> int:
+        """HTTP's status."""
+
+    @property
+    def content(self) -> bytes:
+        """The whole body."""
+
+    @property
+    def headers(self) -> Mapping[str, str]:
+        """The headers; their names in any case."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Received:
+    status_code: int
+    content: bytes = field(repr=False)
+    headers: Mapping[str, str] = field(repr=False)
+
+
+class KeycloakSender:
+    """Sends requests that obey the `CallScope` in force.
 
     Args:
         ssl_context: Trust and client certificate for https.
         max_connections: Most connections at a time; the scopes' slots must not admit more requests than that, or
             requests would wait unseen inside aiohttp.
+        connect_seconds: Limit of making a connection, TLS included.
     """
 
-    def __init__(self, *, ssl_context: ssl.SSLContext, max_connections: int) -> None:
-        self._ssl_context = ssl_context
-        self._max_connections = max_connections
-        self._inner = AiohttpTransport(verify=ssl_context, trust_env=False, client=self._new_session)
-
-    def _new_session(self) -> aiohttp.ClientSession:
-        return aiohttp.ClientSession(
+    def __init__(self, *, ssl_context: ssl.SSLContext, max_connections: int, connect_seconds: float) -> None:
+        self._session = aiohttp.ClientSession(
             connector=aiohttp.TCPConnector(
-                ssl=self._ssl_context, limit=self._max_connections, keepalive_timeout=_IDLE_SECONDS
+                ssl=ssl_context, limit=max_connections, keepalive_timeout=_IDLE_SECONDS
             ),
             cookie_jar=aiohttp.DummyCookieJar(),
             middlewares=(_sent_once,),
+            timeout=aiohttp.ClientTimeout(total=None, sock_connect=connect_seconds),
             trust_env=False,
         )
 
-    async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
-        """Send one request and read its whole answer.
+    async def get(self, url: str, **given: Any) -> Response:
+        """Send a GET, as `request` does."""
+        return await self.request("GET", url, **given)
+
+    async def put(self, url: str, **given: Any) -> Response:
+        """Send a PUT, as `request` does."""
+        return await self.request("PUT", url, **given)
+
+    async def post(self, url: str, **given: Any) -> Response:
+        """Send a POST, as `request` does."""
+        return await self.request("POST", url, **given)
+
+    async def request(
+        self,
+        method: str,
+        url: str,
+        *,
+        params: Mapping[str, Any] | None = None,
+        content: str | None = None,
+        data: Mapping[str, str] | None = None,
+        headers: Mapping[str, str] | None = None,
+        timeout: object = None,  # noqa: ASYNC109 - the library hands one over; the scope's holds.
+    ) -> Response:
+        """Send one request and read its whole answer; a redirect is an answer.
+
+        Args:
+            method: HTTP's.
+            url: Where to, its path percent-encoded.
+            params: The query; a bool becomes `true` or `false`.
+            content: The body as it is.
+            data: The body as a form.
+            headers: Its headers; the trace's are added.
+            timeout: Not looked at: the scope says how long a request may take.
 
         Raises:
             NoAnswer: No complete answer came.
             Exception: Whatever the scope's `before_call` raised; nothing was sent.
         """
+        del timeout
+        target = URL(f"{url}?{_query(params)}" if params else url, encoded=True)
         scope = current_scope()
         async with scope.slots:
-            span = _start_span(request)
-            _PROPAGATOR.inject(request.headers, context=trace.set_span_in_context(span))
-            scope.authorization = request.headers.get("Authorization")
+            span = _start_span(method, target)
+            carried = dict(headers or {})
+            _PROPAGATOR.inject(carried, context=trace.set_span_in_context(span))
+            scope.authorization = carried.get("Authorization")
             # A span that is never ended is never exported: a refused call leaves no trace of a request.
             scope.before_call()
             try:
-                response = await self._exchange(request, scope.timeout_seconds)
-            except NoAnswer as lost:
+                async with asyncio.timeout(scope.timeout_seconds):
+                    response = await self._exchange(method, target, carried, content or data)
+            except (TimeoutError, aiohttp.ClientError) as error:
+                lost = NoAnswer(_cause_of(error))
                 span.set_attribute("error.type", lost.cause.name.lower())
                 span.set_status(StatusCode.ERROR, lost.cause.value)
-                raise
+                raise lost from error
             except asyncio.CancelledError:
                 span.set_attribute("error.type", "cancelled")
                 raise
@@ -171,22 +226,22 @@ class KeycloakTransport(httpx.AsyncBaseTransport):
             finally:
                 span.end()
 
-    async def _exchange(self, request: httpx.Request, timeout_seconds: float) -> httpx.Response:
-        try:
-            async with asyncio.timeout(timeout_seconds):
-                response = await self._inner.handle_async_request(request)
-                try:
-                    await response.aread()
-                finally:
-                    # A connection whose answer broke off must not go back among the usable ones, nor leak.
-                    await response.aclose()
-        except (TimeoutError, httpx.HTTPError, httpx.StreamError, aiohttp.ClientError) as error:
-            raise NoAnswer(_cause_of(error)) from error
-        return response
+    async def _exchange(
+        self, method: str, url: URL, headers: dict[str, str], body: str | Mapping[str, str] | None
+    ) -> Response:
+        async with self._session.request(
+            method, url, headers=headers, data=body, allow_redirects=False
+        ) as answer:
+            return _Received(answer.status, await answer.read(), answer.headers)
 
     async def aclose(self) -> None:
         """Close every connection."""
-        await self._inner.aclose()
+        await self._session.close()
+
+
+def _query(params: Mapping[str, Any]) -> str:
+    texts = {name: str(value).lower() if isinstance(value, bool) else value for name, value in params.items()}
+    return urlencode(texts, quote_via=quote)
 
 
 async def _sent_once(request: ClientRequest, handler: ClientHandlerType) -> ClientResponse:
@@ -218,19 +273,21 @@ _CAUSES: tuple[tuple[type[BaseException], TransportCause], ...] = (
 
 
 def _cause_of(error: BaseException) -> TransportCause:
-    # httpx-aiohttp chains the aiohttp error that tells the truth under the httpx one that does not.
-    origin = error.__cause__ if isinstance(error, httpx.TransportError) and error.__cause__ else error
-    return next((cause for kind, cause in _CAUSES if isinstance(origin, kind)), TransportCause.BROKEN)
+    return next((cause for kind, cause in _CAUSES if isinstance(error, kind)), TransportCause.BROKEN)
 
 
-def _start_span(request: httpx.Request) -> trace.Span:
-    template = _ID_IN_PATH.sub("/users/{id}", _REALM_IN_PATH.sub("/realms/{realm}", request.url.path))
-    span = _TRACER.start_span(f"{request.method} {template}", kind=SpanKind.CLIENT)
-    span.set_attribute("http.request.method", request.method)
-    span.set_attribute("url.template", template)
-    span.set_attribute("server.address", request.url.host)
-    span.set_attribute("server.port", request.url.port or (443 if request.url.scheme == "https" else 80))
-    return span
+def _start_span(method: str, url: URL) -> trace.Span:
+    template = _ID_IN_PATH.sub("/users/{id}", _REALM_IN_PATH.sub("/realms/{realm}", url.raw_path))
+    return _TRACER.start_span(
+        f"{method} {template}",
+        kind=SpanKind.CLIENT,
+        attributes={
+            "http.request.method": method,
+            "url.template": template,
+            "server.address": url.raw_host or "",
+            "server.port": url.port or 0,
+        },
+    )
 
 
 def _record_status(span: trace.Span, status: int) -> None:

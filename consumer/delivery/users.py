@@ -31,7 +31,7 @@ from consumer.delivery.transport import NoAnswer
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Mapping
 
-    import httpx
+    from consumer.delivery.transport import Response
 
 
 class RealmUsers:
@@ -180,9 +180,7 @@ class RealmUsers:
     def _path(self, pattern: str, user_id: str = "") -> str:
         return pattern.format(**{"realm-name": quote(self._realm, safe=""), "id": quote(user_id, safe="")})
 
-    async def _expect(
-        self, operation: Operation, status: int, call: Awaitable[httpx.Response]
-    ) -> httpx.Response:
+    async def _expect(self, operation: Operation, status: int, call: Awaitable[Response]) -> Response:
         try:
             response = await call
         except KeycloakConnectionError as error:

@@ -2,18 +2,17 @@ from __future__ import annotations
 
 import asyncio
 from datetime import UTC, datetime, timedelta
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit
 
 import pytest
 
 from consumer.delivery.errors import CallFailed
 from consumer.delivery.keycloak import Keycloak
 from consumer.delivery.outcome import Blame, DeadLetter, Defer, Delivered, Reason, Retry
-from consumer.delivery.transport import KeycloakTransport
+from consumer.delivery.transport import KeycloakSender, Response
 
 if TYPE_CHECKING:
-    import httpx
-
     from tests.integration.delivery.conftest import Observer, Person, Workbench
 
 OLD = "first password 1"
@@ -353,13 +352,13 @@ async def test_fifty_cold_calls_make_one_token_request(
     workbench: Workbench, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     paths: list[str] = []
-    send = KeycloakTransport.handle_async_request
+    send = KeycloakSender.request
 
-    async def counted(self: KeycloakTransport, request: httpx.Request) -> httpx.Response:
-        paths.append(request.url.path)
-        return await send(self, request)
+    async def counted(self: KeycloakSender, method: str, url: str, **given: Any) -> Response:
+        paths.append(urlsplit(url).path)
+        return await send(self, method, url, **given)
 
-    monkeypatch.setattr(KeycloakTransport, "handle_async_request", counted)
+    monkeypatch.setattr(KeycloakSender, "request", counted)
 
     results = await asyncio.gather(*(absent(workbench) for _ in range(50)))
 

@@ -6,7 +6,6 @@ import ssl
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING
 
-import httpx
 import pytest
 from opentelemetry import trace
 from opentelemetry.sdk.trace import TracerProvider
@@ -17,7 +16,7 @@ from opentelemetry.trace import SpanKind
 from consumer.delivery import transport
 from consumer.delivery.answer import TransportCause
 from consumer.delivery.errors import LeaseTooShort
-from consumer.delivery.transport import CallScope, KeycloakTransport, NoAnswer, calls_within
+from consumer.delivery.transport import CallScope, KeycloakSender, NoAnswer, calls_within
 from tests.unit.delivery.local_server import (
     LocalServer,
     Request,
@@ -47,17 +46,20 @@ def scope(
 
 
 @asynccontextmanager
-async def client(*, connect_seconds: float = 1.0) -> AsyncIterator[httpx.AsyncClient]:
-    keycloak_transport = KeycloakTransport(ssl_context=ssl.create_default_context(), max_connections=8)
-    timeout = httpx.Timeout(5.0, connect=connect_seconds, pool=None)
-    async with httpx.AsyncClient(transport=keycloak_transport, trust_env=False, timeout=timeout) as opened:
-        yield opened
+async def client(*, connect_seconds: float = 1.0) -> AsyncIterator[KeycloakSender]:
+    sender = KeycloakSender(
+        ssl_context=ssl.create_default_context(), max_connections=8, connect_seconds=connect_seconds
+    )
+    try:
+        yield sender
+    finally:
+        await sender.aclose()
 
 
 async def cause_of_put(url: str, **limits: float) -> TransportCause:
     async with client() as caller:
         with calls_within(scope(**limits)), pytest.raises(NoAnswer) as lost:  # type: ignore[arg-type]
-            await caller.put(url + USER, content=b"{}")
+            await caller.put(url + USER, content="{}")
     return lost.value.cause
 
 
@@ -114,7 +116,7 @@ class TestNoAnswer:
         async with local_server(silence) as server:
             async with client(connect_seconds=0.2) as caller:
                 with calls_within(scope()), pytest.raises(NoAnswer) as lost:
-                    await caller.put(server.url.replace("http:", "https:") + USER, content=b"{}")
+                    await caller.put(server.url.replace("http:", "https:") + USER, content="{}")
 
             assert lost.value.cause is TransportCause.CONNECT_TIMEOUT
 
@@ -161,10 +163,10 @@ class TestOneCallIsOneRequest:
     async def test_not_even_on_a_connection_that_was_kept_open(self) -> None:
         async with local_server(answering(204)) as server, client() as caller:
             with calls_within(scope()):
-                await caller.put(server.url + USER, content=b"1")
+                await caller.put(server.url + USER, content="1")
                 server.behaviour = close_at_once
                 with pytest.raises(NoAnswer) as lost:
-                    await caller.put(server.url + USER, content=b"2")
+                    await caller.put(server.url + USER, content="2")
 
             assert lost.value.cause is TransportCause.LOST
             assert [request.body for request in server.requests] == [b"1", b"2"]
@@ -242,7 +244,7 @@ def spans(monkeypatch: pytest.MonkeyPatch) -> Iterator[InMemorySpanExporter]:
 async def put_once(server: LocalServer, target: str = USER) -> None:
     async with client() as caller:
         with calls_within(scope()):
-            await caller.put(server.url + target, content=b"{}")
+            await caller.put(server.url + target, content="{}")
 
 
 class TestSpan:
