@@ -61,6 +61,7 @@ def open_keycloak(settings: Settings) -> Keycloak:
         max_calls=settings.keycloak_calls,
         ssl_context=None if ca_file is None else client_tls("KCSYNC_KEYCLOAK", ca_file=ca_file),
         protect_role_holders=settings.protect_role_holders == "on",
+        bulk_creates=settings.bulk_creates == "on",
     )
 
 
@@ -130,6 +131,7 @@ def drain_policy(settings: Settings, *, confined: bool = False) -> DrainPolicy:
         sweep_interval=settings.sync_interval.total_seconds(),
         server_limit=settings.server_limit.total_seconds(),
         merge_limit=MERGE_LIMIT if settings.merge == "on" and not confined else 1,
+        bulk_creates=settings.bulk_creates == "on",
         holding=holding_kinds(settings.lane_policy),
         pending_max_age=max_age.total_seconds() if isinstance(max_age, timedelta) else None,
         kinds={each.kind: drain_policy(settings.of_kind(each.kind)) for each in settings.kind_overrides},

@@ -336,6 +336,13 @@ class Settings(BaseModel):
         "view-clients of realm-management, which lets it read client secrets; without that role such changes wait. "
         "It costs one more call per user and five minutes.",
     )
+    bulk_creates: Literal["on", "off"] = Field(
+        default="off",
+        description="Whether users are created up to 100 in one call (`partialImport`) where many wait, for a first load. "
+        "The client needs `manage-realm` of realm-management for it, which can change everything in the realm: give it for "
+        "the time of the load. Users with a password in clear, attributes, or names that a user profile might refuse are "
+        "created one by one all the same.",
+    )
     lane_policy: LanePolicies = Field(
         default=("user_create=hold",),
         description="What a dead letter does to its user's later changes, by kind: they go on, or wait until an operator "

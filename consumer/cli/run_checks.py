@@ -23,7 +23,7 @@ from consumer.outbox.server import check_server
 from consumer.settings import Settings
 from producer_lib import event_type, kinds
 
-__all__ = ["roles_check", "run_checks"]
+__all__ = ["bulk_check", "roles_check", "run_checks"]
 
 _SHOWN = (
     "failure_threshold",
@@ -76,6 +76,8 @@ async def _availability(settings: Settings) -> CheckGroup:
         realms = [await _realm(keycloak, realm) for realm in settings.keycloak_realms]
         if settings.protect_role_holders == "on":
             realms += [await roles_check(keycloak, realm) for realm in settings.keycloak_realms]
+        if settings.bulk_creates == "on":
+            realms += [await bulk_check(keycloak, realm) for realm in settings.keycloak_realms]
     finally:
         await keycloak.aclose()
     return CheckGroup("Availability Test", (*realms, await _kafka(settings)))
@@ -104,6 +106,22 @@ async def roles_check(keycloak: Keycloak, realm: str) -> Check:
     hint = (
         "give the client the role view-clients of realm-management, or set KCSYNC_PROTECT_ROLE_HOLDERS=off; until then "
         "deletes, disabling, passwords and e-mail addresses wait (roles_unreadable)"
+    )
+    return Check(label, found, ExitCode.DEGRADED, hint)
+
+
+async def bulk_check(keycloak: Keycloak, realm: str) -> Check:
+    """Look whether it can be known what a realm gives to new users, as creating many in one call needs."""
+    label = f"Bulk creates possible ({realm})"
+    trouble = await keycloak.bulk_trouble(realm)
+    if trouble is None:
+        return Check(label, "True")
+    found = f"False: {trouble.reason.value}"
+    if trouble.failure.blame is Blame.KEYCLOAK:
+        return Check(label, found, ExitCode.UNREACHABLE, trouble.failure.detail)
+    hint = (
+        "give the client the role manage-realm of realm-management for the time of the load, or set "
+        "KCSYNC_BULK_CREATES=off; until then users are created one by one"
     )
     return Check(label, found, ExitCode.DEGRADED, hint)
 

@@ -23,6 +23,8 @@ class Operation(StrEnum):
     CREDENTIALS = "credentials read"
     ROLES = "roles read"
     CREATE = "user create"
+    IMPORT = "users import"
+    NEW_USER_RULES = "rules for new users"
     UPDATE = "user update"
     SET_PASSWORD = "password reset"  # noqa: S105 - a name, not a password.
     DELETE = "user delete"
@@ -33,7 +35,9 @@ class Operation(StrEnum):
         return self in _WRITES
 
 
-_WRITES = frozenset({Operation.CREATE, Operation.UPDATE, Operation.SET_PASSWORD, Operation.DELETE})
+_WRITES = frozenset(
+    {Operation.CREATE, Operation.IMPORT, Operation.UPDATE, Operation.SET_PASSWORD, Operation.DELETE}
+)
 
 
 class TransportCause(StrEnum):

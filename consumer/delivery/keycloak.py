@@ -62,6 +62,7 @@ class Keycloak:
         control_timeout_seconds: Limit of a control call, token included.
         ssl_context: Trust and client certificate; None means the system's trust.
         protect_role_holders: Whether holders of realm-management roles are looked up and never touched.
+        bulk_creates: Whether users whose deliveries run together are created in one call.
         clock: Monotonic seconds, for `ControlResult`.
     """
 
@@ -77,6 +78,7 @@ class Keycloak:
         control_timeout_seconds: float = CONTROL_TIMEOUT_SECONDS,
         ssl_context: ssl.SSLContext | None = None,
         protect_role_holders: bool = False,
+        bulk_creates: bool = False,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._timeout_seconds = timeout_seconds
@@ -104,7 +106,9 @@ class Keycloak:
             for realm in names
         }
         self._users = {
-            realm: RealmUsers(connection, realm, protect_role_holders=protect_role_holders)
+            realm: RealmUsers(
+                connection, realm, protect_role_holders=protect_role_holders, bulk_creates=bulk_creates
+            )
             for realm, connection in self._connections.items()
         }
         self._control_slots = {realm: asyncio.Semaphore(1) for realm in names}
@@ -142,6 +146,10 @@ class Keycloak:
     async def roles_trouble(self, realm: str) -> NotDelivered | None:
         """Say why it cannot be read who holds roles of realm-management; None if it can."""
         return await self._trouble(realm, Operation.ROLES, RealmUsers.look_at_roles)
+
+    async def bulk_trouble(self, realm: str) -> NotDelivered | None:
+        """Say why it cannot be read what new users of a realm are given; None if it can."""
+        return await self._trouble(realm, Operation.NEW_USER_RULES, RealmUsers.new_user_rules)
 
     async def _trouble(
         self, realm: str, operation: Operation, ask: Callable[[RealmUsers], Awaitable[object]]

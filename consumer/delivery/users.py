@@ -14,6 +14,10 @@ from urllib.parse import quote
 from keycloak import KeycloakConnectionError
 from keycloak.urls_patterns import (
     URL_ADMIN_CLIENTS,
+    URL_ADMIN_REALM,
+    URL_ADMIN_REALM_PARTIAL_IMPORT,
+    URL_ADMIN_REALM_USER_PROFILE,
+    URL_ADMIN_REQUIRED_ACTIONS,
     URL_ADMIN_RESET_PASSWORD,
     URL_ADMIN_USER,
     URL_ADMIN_USER_CREDENTIALS,
@@ -24,12 +28,15 @@ from consumer.delivery.answer import Operation, parse_json
 from consumer.delivery.classify import classify_answer, classify_silence, unreadable_answer
 from consumer.delivery.connection import RealmConnection, answer_of
 from consumer.delivery.errors import CallFailed
+from consumer.delivery.imports import RealmImports
+from consumer.delivery.new_user_rules import NewUserRules
 from consumer.delivery.outcome import Blame, Defer, Failure, Reason
 from consumer.delivery.protection import RoleWatch, needs_look
+from consumer.delivery.together import current_seat
 from consumer.delivery.transport import NoAnswer
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Mapping
+    from collections.abc import Awaitable, Mapping, Sequence
 
     from consumer.delivery.transport import Response
 
@@ -43,15 +50,22 @@ class RealmUsers:
         connection: The realm's connection.
         realm: The realm.
         protect_role_holders: Whether who may manage the realm is looked up before a call that hurts, and refused.
+        bulk_creates: Whether users whose deliveries run together are created in one call.
     """
 
     def __init__(
-        self, connection: RealmConnection, realm: str, *, protect_role_holders: bool = False
+        self,
+        connection: RealmConnection,
+        realm: str,
+        *,
+        protect_role_holders: bool = False,
+        bulk_creates: bool = False,
     ) -> None:
         self._connection = connection
         self._realm = realm
         self._roles = RoleWatch(self._may_manage) if protect_role_holders else None
         self._management: str | None = None
+        self._imports = RealmImports(realm, self.new_user_rules, self._import_users) if bulk_creates else None
 
     async def find(self, username_key: str, *, operation: Operation = Operation.FIND) -> str | None:
         """Return the id of the user of exactly this username, or None if there is none."""
@@ -83,12 +97,48 @@ class RealmUsers:
 
     async def create(self, representation: Mapping[str, Any]) -> str | None:
         """Create a user; returns Keycloak's id, or None if the answer does not name it."""
+        if self._imports is not None and (seat := current_seat()) is not None:
+            if not await self._imports.admits(representation):
+                seat.give_up()
+            elif (user_id := await seat.create(representation, self._imports)) is not None:
+                return user_id
         response = await self._expect(
             Operation.CREATE,
             201,
             self._connection.a_raw_post(self._path(URL_ADMIN_USERS), data=json.dumps(representation)),
         )
         return response.headers.get("Location", "").rpartition("/")[2] or None
+
+    async def new_user_rules(self) -> NewUserRules | None:
+        """Read what the realm does to every new user; None if it is not understood.
+
+        Raises:
+            CallFailed: Keycloak did not say; our client needs `manage-realm` for it, as for the import itself.
+        """
+        paths = (URL_ADMIN_REALM, URL_ADMIN_REALM_USER_PROFILE, URL_ADMIN_REQUIRED_ACTIONS)
+        answers = [
+            await self._expect(Operation.NEW_USER_RULES, 200, self._connection.a_raw_get(self._path(pattern)))
+            for pattern in paths
+        ]
+        return NewUserRules.read(*(parse_json(answer.content) for answer in answers))
+
+    async def _import_users(self, representations: Sequence[Mapping[str, Any]]) -> dict[str, str]:
+        response = await self._expect(
+            Operation.IMPORT,
+            200,
+            self._connection.a_raw_post(
+                self._path(URL_ADMIN_REALM_PARTIAL_IMPORT),
+                data=json.dumps({"ifResourceExists": "SKIP", "users": list(representations)}),
+            ),
+        )
+        match parse_json(response.content):
+            case {"results": list(results)}:
+                return {
+                    each["resourceName"]: each["id"]
+                    for each in results
+                    if each.get("action") == "ADDED" and each.get("resourceType") == "USER"
+                }
+        raise CallFailed(unreadable_answer(Operation.IMPORT, answer_of(response)))
 
     async def update(self, user_id: str, representation: Mapping[str, Any]) -> None:
         """Write the given fields of a user. With `attributes` among them, the rest of the profile is replaced."""

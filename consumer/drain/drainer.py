@@ -11,14 +11,16 @@ import asyncio
 import contextlib
 import time
 from collections import deque
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Coroutine, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
+from functools import partial
 
 import structlog
 
 from consumer.circuit.keeper import CircuitKeeper
 from consumer.delivery.errors import LeaseTooShort
+from consumer.delivery.together import together
 from consumer.drain.admission import Admission, held_back
 from consumer.drain.executor import CommandExecutor, hints_after
 from consumer.drain.healer import Healer, Suspect
@@ -27,6 +29,7 @@ from consumer.drain.merge import group_of
 from consumer.drain.pace import Pace
 from consumer.drain.policy import DrainPolicy
 from consumer.drain.realms import RealmWatch
+from consumer.drain.sharing import sharing_a_call
 from consumer.drain.turns import Claimed, Turns
 from consumer.drain.writer import Writer
 from consumer.outbox.drain_store import DrainStore, Head, LaneHint, ReadyLane, Settlement, WriteBack
@@ -338,14 +341,22 @@ class Drainer:
 
     def _dispatch(self) -> None:
         while self._claimed and len(self._running) < self._circuit.allowed_calls and not self._stopping:
-            work = self._claimed.popleft()
-            task = asyncio.create_task(self._heal(work) if isinstance(work, Suspect) else self._take(work))
+            task = asyncio.create_task(self._next())
             self._running.add(task)
             task.add_done_callback(self._finished)
 
+    def _next(self) -> Coroutine[None, None, None]:
+        """The work that goes next, taken from what waits: of one lane, or creates of many that share a call."""
+        sharing = sharing_a_call(self._claimed) if self._policy.bulk_creates else []
+        if sharing:
+            chosen = {id(work) for work in sharing}
+            self._claimed = deque(work for work in self._claimed if id(work) not in chosen)
+            return together([partial(self._take, work) for work in sharing])
+        work = self._claimed.popleft()
+        return self._heal(work) if isinstance(work, Suspect) else self._take(work)
+
     def _finished(self, task: asyncio.Task[None]) -> None:
         self._running.discard(task)
-        self._pace.count()
         self._dispatch()
         if len(self._claimed) < self._circuit.allowed_calls:
             self._wake.set()
@@ -355,6 +366,7 @@ class Drainer:
 
     async def _take(self, claimed: Claimed) -> None:
         write_back = await self._turns.take(claimed)
+        self._pace.count()
         if write_back is None:
             await self._give_back([claimed])
         else:
@@ -369,6 +381,7 @@ class Drainer:
         except OutboxError as error:
             _log.warning("heal put off", reason=str(error))
         finally:
+            self._pace.count()
             if write_back is None:
                 self._in_hand.pop(suspect.lane.lane_id, None)
             else:

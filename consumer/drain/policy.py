@@ -33,6 +33,7 @@ class DrainPolicy:
         openings: an entry in flight at so many openings of the circuit in a row is held.
         server_limit: how long a request whose answer was lost may still take effect inside Keycloak.
         merge_limit: the most due entries of a lane that share one call; 1 merges nothing.
+        bulk_creates: whether creates of several lanes share a call.
         gather: how long results are gathered for one write-back while calls are under way.
         realm_pause: how long lanes of a realm whose configuration is at fault rest before it is asked again.
         holding: kinds whose dead letters hold their lane until an operator ends the hold.
@@ -56,6 +57,7 @@ class DrainPolicy:
     openings: int = 3
     server_limit: float = 60.0
     merge_limit: int = MERGE_LIMIT
+    bulk_creates: bool = False
     gather: float = 0.02
     realm_pause: float = 30.0
     holding: frozenset[str] = frozenset({"user_create"})

@@ -62,6 +62,7 @@ class Kind:
     a_user: int = 1
     makes_users: bool = False
     takes_users: bool = False
+    bulk: bool = False
 
 
 async def scenario(stack: Stack) -> list[Result]:
@@ -212,6 +213,17 @@ KINDS = (
         makes_users=True,
     ),
     Kind(
+        "creates, many in one call",
+        1.6,
+        USERS,
+        lambda name, number: UserCreate(
+            username=name, email=f"{name}@example.org", first_name="Ada", last_name="Lovelace"
+        ),
+        create,
+        makes_users=True,
+        bulk=True,
+    ),
+    Kind(
         "updates of distinct users",
         0.8,
         USERS,
@@ -243,6 +255,7 @@ class Ours:
 
     database: Database
     delivery: Delivery
+    in_bulk: Delivery
     writer: Writer
     provider: TracerProvider
     key: SealingKey
@@ -257,20 +270,37 @@ class Ours:
         endpoints = stack.endpoints
         database = Database(DatabaseAddress.parse(stack.mariadb.new_database("bench_delivery")))
         await migrate(database)
-        keycloak = Keycloak(
-            url=endpoints.keycloak_url,
-            realms=(endpoints.realm,),
-            client_id=endpoints.client_id,
-            client_secret=endpoints.client_secret,
-            max_calls=CALLS,
+        keys = KeyRing.load(endpoints.keys_dir)
+        plain, bulk = (
+            Keycloak(
+                url=endpoints.keycloak_url,
+                realms=(endpoints.realm,),
+                client_id=client,
+                client_secret=secret,
+                max_calls=CALLS,
+                bulk_creates=bulk,
+            )
+            for client, secret, bulk in (
+                (endpoints.client_id, endpoints.client_secret, False),
+                # It may manage the realm, as imports need.
+                (endpoints.observer_client_id, endpoints.observer_client_secret, True),
+            )
         )
-        delivery = Delivery(keycloak=keycloak, keys=KeyRing.load(endpoints.keys_dir))
         writer = await Writer.take(database)
         key = SealingKey.from_text(endpoints.sealing_key)
         try:
-            yield cls(database, delivery, writer, provider, key, endpoints.realm)
+            yield cls(
+                database,
+                Delivery(keycloak=plain, keys=keys),
+                Delivery(keycloak=bulk, keys=keys),
+                writer,
+                provider,
+                key,
+                endpoints.realm,
+            )
         finally:
-            await keycloak.aclose()
+            await plain.aclose()
+            await bulk.aclose()
             await database.aclose()
 
     async def rate(self, kind: Kind) -> tuple[float, float]:
@@ -291,8 +321,9 @@ class Ours:
         # One process, as `kcsync start` is one; a fresh drainer each time, so that the clock starts with its first look.
         async with draining(
             self.database,
-            self.delivery,
+            self.in_bulk if kind.bulk else self.delivery,
             calls=CALLS,
+            bulk=kind.bulk,
             call_timeout=10.0,
             merge_limit=20,
             tracer=self.provider.get_tracer("kcsync"),

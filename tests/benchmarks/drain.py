@@ -113,6 +113,7 @@ async def draining(
     lease: float = 30.0,
     call_timeout: float = 1.0,
     merge_limit: int = 1,
+    bulk: bool = False,
     tracer: Tracer | None = None,
 ) -> AsyncIterator[Drainer]:
     """A drainer as the consumer builds it, over another Keycloak."""
@@ -120,7 +121,9 @@ async def draining(
     async def control_call(realm: str) -> ControlResult:
         return ControlResult(realm=realm, began=0.0, ended=0.0, trouble=None)
 
-    policy = DrainPolicy(batch=BATCH, merge_limit=merge_limit, lease=lease, call_timeout=call_timeout)
+    policy = DrainPolicy(
+        batch=BATCH, merge_limit=merge_limit, lease=lease, call_timeout=call_timeout, bulk_creates=bulk
+    )
     circuits = CircuitStore(database, keycloak="bench")
     drain = Drain(
         Stores(

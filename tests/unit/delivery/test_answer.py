@@ -67,4 +67,10 @@ def test_retry_after_is_seconds_or_a_date(header: str | None, seconds: float | N
 def test_the_calls_that_change_a_user_are_known() -> None:
     writes = {operation for operation in Operation if operation.writes}
 
-    assert writes == {Operation.CREATE, Operation.UPDATE, Operation.SET_PASSWORD, Operation.DELETE}
+    assert writes == {
+        Operation.CREATE,
+        Operation.IMPORT,
+        Operation.UPDATE,
+        Operation.SET_PASSWORD,
+        Operation.DELETE,
+    }

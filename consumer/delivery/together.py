@@ -1,0 +1,203 @@
+"""Creates of many users in one call.
+
+Deliveries that run `together` have a seat each in a round. One that wants to create a user hands its row in and waits;
+one that ends without that gives its seat up. When every seat is decided, the rows leave in one `partialImport`, and each
+delivery learns its own result: Keycloak's id, or that it has to create its user by itself after all.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from contextlib import contextmanager
+from contextvars import ContextVar, copy_context
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Protocol
+
+from opentelemetry.trace import get_current_span
+
+from consumer.delivery.errors import CallFailed
+from consumer.delivery.outcome import Blame
+from consumer.delivery.transport import CallScope, calls_within, current_scope
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from contextvars import Context
+
+__all__ = ["LARGEST", "WORTH_IT", "Importer", "Seat", "current_seat", "together"]
+
+LARGEST = 100
+"""Users in one call: more made it no faster, and one bad row spoils it for all (measured, docs/decisions/0035)."""
+
+WORTH_IT = 4
+"""Fewer users than this are created one by one."""
+
+_SEAT: ContextVar[Seat | None] = ContextVar("kcsync_seat", default=None)
+
+
+class Importer(Protocol):
+    """Imports the users of one realm."""
+
+    async def import_users(self, users: Sequence[Mapping[str, Any]]) -> dict[str, str]:
+        """Create users in one call.
+
+        Returns:
+            The ids of those who were created, by username. One who is missing was there already.
+
+        Raises:
+            CallFailed: Keycloak has taken none of them, or it is not known which.
+        """
+
+
+_SPOILT = frozenset({400, 409, 500})
+"""What Keycloak answers when one row is bad; it has imported nothing then (seen with 26.7.4)."""
+
+
+@dataclass(slots=True)
+class _Row:
+    user: Mapping[str, Any] = field(repr=False)
+    scope: CallScope
+    context: Context
+    result: asyncio.Future[str | None]
+
+
+@dataclass(slots=True)
+class _Round:
+    undecided: int
+    importer: Importer | None = None
+    rows: list[_Row] = field(default_factory=list)
+    emails: set[str] = field(default_factory=set)
+    leaving: asyncio.Task[None] | None = None
+
+    def decided(self) -> None:
+        self.undecided -= 1
+        if self.undecided == 0 and self.rows:
+            # In the trace, the call is part of the first delivery; each of the others says how many shared it.
+            self.leaving = asyncio.create_task(self._leave(), context=self.rows[0].context)
+
+    async def _leave(self) -> None:
+        try:
+            await self._import(self.rows)
+        except asyncio.CancelledError:
+            for row in self.rows:
+                row.result.cancel()
+            raise
+        except Exception as error:  # noqa: BLE001 - whoever waits is told, whatever it is.
+            _tell(self.rows, error)
+
+    async def _import(self, rows: Sequence[_Row]) -> None:
+        if len(rows) < WORTH_IT:
+            _give(rows, {})
+            return
+        if self.importer is None:
+            raise AssertionError("the first row brings one")
+        first = rows[0].scope
+
+        def check() -> None:
+            for row in rows:
+                row.scope.before_call()
+
+        try:
+            with calls_within(CallScope(check, first.timeout_seconds, first.slots)):
+                made = await self.importer.import_users([row.user for row in rows])
+        except CallFailed as failed:
+            if not _is_spoilt(failed):
+                _tell(rows, failed)
+                return
+            # One row is bad, and nothing was imported: the others find each other again in the halves.
+            half = len(rows) // 2
+            await self._import(rows[:half])
+            await self._import(rows[half:])
+        else:
+            _give(rows, made)
+
+
+def _give(rows: Sequence[_Row], made: Mapping[str, str]) -> None:
+    for row in rows:
+        if not row.result.done():
+            row.result.set_result(made.get(row.user["username"]))
+
+
+def _tell(rows: Sequence[_Row], error: BaseException) -> None:
+    for row in rows:
+        if not row.result.done():
+            row.result.set_exception(CallFailed(error.outcome) if isinstance(error, CallFailed) else error)
+
+
+def _is_spoilt(failed: CallFailed) -> bool:
+    failure = failed.outcome.failure
+    return failure.status in _SPOILT and failure.blame is not Blame.CONFIGURATION
+
+
+class Seat:
+    """One delivery's place in a round."""
+
+    def __init__(self, of_round: _Round) -> None:
+        self._round: _Round | None = of_round
+
+    async def create(self, user: Mapping[str, Any], importer: Importer) -> str | None:
+        """Have a user created with the others.
+
+        Returns:
+            Keycloak's id; None if the user must be created singly: there is one of this name, or another row spoilt it.
+
+        Raises:
+            CallFailed: The call came to nothing, for all.
+            Exception: What a `before_call` of the round raised; nothing was sent.
+        """
+        round_, self._round = self._round, None
+        email = str(user.get("email") or "").lower()
+        if round_ is None:
+            return None
+        if email and email in round_.emails:
+            # Keycloak refuses a call with the same new address twice.
+            round_.decided()
+            return None
+        round_.emails.add(email)
+        round_.importer = importer
+        row = _Row(user, current_scope(), copy_context(), asyncio.get_running_loop().create_future())
+        round_.rows.append(row)
+        round_.decided()
+        try:
+            return await row.result
+        finally:
+            get_current_span().set_attribute("kcsync.users_in_call", len(round_.rows))
+
+    def give_up(self) -> None:
+        """Go without the others, if that is still open."""
+        round_, self._round = self._round, None
+        if round_ is not None:
+            round_.decided()
+
+
+def current_seat() -> Seat | None:
+    """The seat of the delivery that runs, if it has one that it has not used."""
+    return _SEAT.get()
+
+
+async def together(deliveries: Sequence[Callable[[], Awaitable[None]]]) -> None:
+    """Run deliveries to one realm at once, so that their creates leave in one call.
+
+    Raises:
+        Exception: What one of them raised, when all have ended.
+    """
+    round_ = _Round(undecided=len(deliveries))
+
+    async def seated(delivery: Callable[[], Awaitable[None]]) -> None:
+        with _in(Seat(round_)):
+            await delivery()
+
+    ended = await asyncio.gather(*map(seated, deliveries), return_exceptions=True)
+    for each in ended:
+        if isinstance(each, BaseException):
+            raise each
+
+
+@contextmanager
+def _in(seat: Seat) -> Iterator[None]:
+    token = _SEAT.set(seat)
+    try:
+        yield
+    finally:
+        _SEAT.reset(token)
+        seat.give_up()
