@@ -38,13 +38,22 @@ from producer_lib._errors import (
     SealingKeyMissing,
     UnknownTopic,
 )
+from producer_lib._prehashed import PREHASHED_ALG, PasswordForm, PrehashedPassword
 from producer_lib._producer import Producer
 from producer_lib._published import Published
-from producer_lib._sealing import SEALING_ALG, SealedPassword, SealingKey, seal, sealing_info
+from producer_lib._sealing import (
+    SEALING_ALG,
+    SealedPassword,
+    SealingKey,
+    prehashed_info,
+    seal,
+    sealing_info,
+)
 from producer_lib._username import username_key
 
 __all__ = [
     "MAX_EVENT_BYTES",
+    "PREHASHED_ALG",
     "SEALING_ALG",
     "CustomChange",
     "CustomKind",
@@ -56,6 +65,8 @@ __all__ = [
     "NotOurs",
     "PartlyPublished",
     "PasswordChange",
+    "PasswordForm",
+    "PrehashedPassword",
     "Producer",
     "ProducerClosed",
     "ProducerError",
@@ -79,6 +90,7 @@ __all__ = [
     "event_type",
     "kinds",
     "parse_event",
+    "prehashed_info",
     "recognise",
     "seal",
     "sealing_info",

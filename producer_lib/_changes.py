@@ -10,6 +10,7 @@ from typing import Any, ClassVar, Final
 
 from producer_lib._contract import event_type
 from producer_lib._errors import InvalidEvent
+from producer_lib._prehashed import PrehashedPassword
 from producer_lib._sealing import SealedPassword
 
 
@@ -66,7 +67,8 @@ class UserCreate(UserChange):
         name: First and last name in one text.
         enabled: Whether the user may log in. None: the consumer's default, which is yes.
         attributes: Keycloak's attributes, a list of texts each.
-        password: In clear, sealed when published; or sealed already, for this event id.
+        password: In clear, sealed (or hashed and sealed, as the Producer is told) when published; hashed already; or
+            sealed already, for this event id.
     """
 
     kind: ClassVar[str] = "user_create"
@@ -78,7 +80,7 @@ class UserCreate(UserChange):
     name: str | None = None
     enabled: bool | None = None
     attributes: Mapping[str, Sequence[str]] | None = None
-    password: str | SealedPassword | None = None
+    password: str | PrehashedPassword | SealedPassword | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, repr=False)
@@ -111,13 +113,14 @@ class PasswordChange(UserChange):
     """The user has a new password.
 
     Attributes:
-        password: In clear, sealed when published; or sealed already, for this event id.
+        password: In clear, sealed (or hashed and sealed, as the Producer is told) when published; hashed already; or
+            sealed already, for this event id.
         temporary: Whether the user must choose another one at the next login.
     """
 
     kind: ClassVar[str] = "password_change"
 
-    password: str | SealedPassword
+    password: str | PrehashedPassword | SealedPassword
     temporary: bool = False
 
 
@@ -140,9 +143,15 @@ _ENVELOPE: Final = frozenset(item.name for item in fields(UserChange))
 
 
 def as_event(
-    change: UserChange, *, source: str, realm: str, password: SealedPassword | None
+    change: UserChange, *, source: str, realm: str, password: Mapping[str, Any] | None
 ) -> dict[str, Any]:
     """Return the CloudEvents message of a change of our own kinds. A password in clear never enters it.
+
+    Args:
+        change: The change.
+        source: Who publishes it.
+        realm: Where the user lives.
+        password: The password as the contract writes it, sealed; None for a change without one.
 
     Raises:
         InvalidEvent: `time` is no datetime with an offset.
@@ -160,9 +169,7 @@ def as_event(
             for name, values in attributes.items()
         }
     if password is not None:
-        data["password"] = {
-            "sealed": {"kid": password.kid, "alg": password.alg, "ciphertext": password.ciphertext}
-        }
+        data["password"] = dict(password)
     return as_message(change, type_=event_type(change.kind), data=data, source=source, realm=realm)
 
 

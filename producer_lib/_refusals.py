@@ -73,8 +73,11 @@ def _reason(error: jsonschema_rs.ValidationError) -> str:  # noqa: C901, PLR0912
             return "is missing"
         case Kind.AdditionalProperties() | Kind.UnevaluatedProperties():
             return "is not a field of this event"
-        case Kind.Type() if error.instance_path == ["data", "password"]:
-            return 'must be {"sealed": {"kid", "alg", "ciphertext"}}, never a password in clear'
+        case Kind.Type() | Kind.MinProperties() | Kind.MaxProperties() if error.instance_path == [
+            "data",
+            "password",
+        ]:
+            return 'must be {"sealed": {...}} or {"prehashed": {...}}, never a password in clear'
         case Kind.Type(types=types):
             return "must be " + " or ".join(_TYPES[name] for name in types)
         case Kind.Constant(expected_value=value):

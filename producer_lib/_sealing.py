@@ -19,6 +19,7 @@ MAX_PASSWORD_BYTES: Final = 1024
 
 _SUITE: Final = Suite(KEM.X25519, KDF.HKDF_SHA256, AEAD.AES_256_GCM)
 _CONTEXT: Final = b"kcsync/sealed-password/v1"
+_HASH_CONTEXT: Final = b"kcsync/prehashed-password/v1"
 _KID: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 _BASE64URL: Final = re.compile(r"[A-Za-z0-9_-]*")
 _KEY_BYTES: Final = 32
@@ -89,16 +90,27 @@ def sealing_info(realm: str, username_key: str, event_id: str) -> bytes:
 
     The text `kcsync/sealed-password/v1`, then for each part its length in bytes of UTF-8 (4 bytes, big-endian) and its bytes.
     """
-    parts = (part.encode() for part in (realm, username_key, event_id))
-    return _CONTEXT + b"".join(len(part).to_bytes(4, "big") + part for part in parts)
+    return _CONTEXT + _bound_to(realm, username_key, event_id)
 
 
-def seal(password: str, *, key: SealingKey, realm: str, username_key: str, event_id: str) -> SealedPassword:
-    """Seal a password for one event. About 60 µs.
+def prehashed_info(realm: str, username_key: str, event_id: str) -> bytes:
+    """Return HPKE's `info` of a hash: as `sealing_info`, with the text `kcsync/prehashed-password/v1`.
+
+    So a hash opens for nothing else either, and never as a password.
+    """
+    return _HASH_CONTEXT + _bound_to(realm, username_key, event_id)
+
+
+def _bound_to(*parts: str) -> bytes:
+    return b"".join(len(part).to_bytes(4, "big") + part for part in (text.encode() for text in parts))
+
+
+def clear_bytes(password: str) -> bytes:
+    """Return a password as it is sealed or hashed.
 
     Raises:
-        InvalidEvent: The password is blank (Keycloak would refuse it), longer than 1,024 bytes of UTF-8, or no valid
-            Unicode; `field` is `data.password`.
+        InvalidEvent: It is blank (Keycloak would refuse it), longer than 1,024 bytes of UTF-8, or no valid Unicode;
+            `field` is `data.password`.
     """
     if not password.strip():
         raise InvalidEvent("data.password", "must not be blank")
@@ -108,8 +120,21 @@ def seal(password: str, *, key: SealingKey, realm: str, username_key: str, event
         raise InvalidEvent("data.password", "must be a text that UTF-8 can write")
     if len(clear) > MAX_PASSWORD_BYTES:
         raise InvalidEvent("data.password", f"must have {MAX_PASSWORD_BYTES:,} bytes of UTF-8 or fewer")
-    public_key = X25519PublicKey.from_public_bytes(key.public_key)
-    sealed = _SUITE.encrypt(clear, public_key, info=sealing_info(realm, username_key, event_id))
+    return clear
+
+
+def seal(password: str, *, key: SealingKey, realm: str, username_key: str, event_id: str) -> SealedPassword:
+    """Seal a password for one event. About 60 µs.
+
+    Raises:
+        InvalidEvent: As `clear_bytes`.
+    """
+    return seal_bytes(clear_bytes(password), key=key, info=sealing_info(realm, username_key, event_id))
+
+
+def seal_bytes(clear: bytes, *, key: SealingKey, info: bytes) -> SealedPassword:
+    """Seal what belongs to an event, bound to it by `info`."""
+    sealed = _SUITE.encrypt(clear, X25519PublicKey.from_public_bytes(key.public_key), info=info)
     return SealedPassword(kid=key.kid, ciphertext=_base64url(sealed))
 
 

@@ -4,15 +4,18 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from consumer.delivery.errors import CallFailed
+from consumer.delivery.opened import Clear, Password, credential_of, open_sealed
 from consumer.delivery.outcome import Reason
 
 if TYPE_CHECKING:
     from consumer.delivery.change import Change
-    from consumer.delivery.passwords import KeyRing
+    from consumer.delivery.passwords import Keys
     from consumer.delivery.users import RealmUsers
+
+_UPDATE_PASSWORD = "UPDATE_PASSWORD"  # noqa: S105 - Keycloak's name of a required action.
 
 SKEW_ALLOWANCE = timedelta(seconds=1)
 """How far Keycloak's clock may lag behind ours.
@@ -35,7 +38,7 @@ class PasswordApplied:
     set_at: datetime | None
 
 
-def open_password(change: Change, keys: KeyRing) -> str | None:
+def open_password(change: Change, keys: Keys) -> Password | None:
     """Open the change's password for the call that follows; None if it has none.
 
     Raises:
@@ -44,11 +47,17 @@ def open_password(change: Change, keys: KeyRing) -> str | None:
     """
     if change.credential is None:
         return None
-    return keys.open_sealed(change.credential, change.realm, change.username_key, change.credential_event_id)
+    return open_sealed(
+        change.credential,
+        realm=change.realm,
+        username_key=change.username_key,
+        event_id=change.credential_event_id,
+        keys=keys,
+    )
 
 
 async def apply_password(
-    change: Change, users: RealmUsers, user_id: str, password: str, *, temporary: bool
+    change: Change, users: RealmUsers, user_id: str, password: Password, *, temporary: bool
 ) -> PasswordApplied:
     """Set a password; recognise it if an earlier call of this entry has set it.
 
@@ -59,8 +68,9 @@ async def apply_password(
     Raises:
         CallFailed: Keycloak did not set it.
     """
+    demanded = change.known is not None and change.known.data.get("temporary") is True
     try:
-        await users.set_password(user_id, password, temporary=temporary)
+        await set_password(users, user_id, password, temporary=temporary, demanded=demanded)
     except CallFailed as failed:
         if failed.outcome.reason is not Reason.PASSWORD_HISTORY or change.maybe_applied_since is None:
             raise
@@ -69,6 +79,34 @@ async def apply_password(
             raise
         return PasswordApplied(already=True, set_at=set_at)
     return PasswordApplied(already=False, set_at=None)
+
+
+async def set_password(
+    users: RealmUsers, user_id: str, password: Password, *, temporary: bool, demanded: bool
+) -> None:
+    """Give a user a password, in clear or hashed.
+
+    A password in clear that is not temporary also ends the demand for another one at the next login, whoever made it. A
+    hash is a field of the user to Keycloak, and ends no such demand by itself: that takes reading the user first.
+
+    Args:
+        users: The realm's users.
+        user_id: Whose password.
+        password: The password.
+        temporary: Whether the user must choose another one at the next login.
+        demanded: Whether such a demand of ours may stand. One that an administrator made may be left with a hash.
+
+    Raises:
+        CallFailed: Keycloak did not set it.
+    """
+    if isinstance(password, Clear):
+        await users.set_password(user_id, password.text, temporary=temporary)
+        return
+    fields: dict[str, Any] = {"credentials": [credential_of(password, temporary=temporary)]}
+    if demanded and not temporary:
+        actions = (await users.read(user_id)).get("requiredActions") or []
+        fields["requiredActions"] = [action for action in actions if action != _UPDATE_PASSWORD]
+    await users.update(user_id, fields)
 
 
 def set_since(set_at: datetime | None, since: datetime) -> bool:

@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from consumer.delivery.handlers.handler import Handler
     from consumer.delivery.keycloak import Keycloak
     from consumer.delivery.known_user import KnownUser
-    from consumer.delivery.passwords import KeyRing
+    from consumer.delivery.passwords import Keys
 
 _OURS = frozenset({"mode", "reason"})
 """Data of ours, not of the user's: masking "delete" would spoil messages and protect nobody."""
@@ -52,7 +52,7 @@ class Delivery:
         self,
         *,
         keycloak: Keycloak,
-        keys: KeyRing,
+        keys: Keys,
         delete_mode: DeleteMode = "delete",
         protected_users: frozenset[str] = frozenset(),
         custom: Mapping[str, Handler] | None = None,

@@ -12,14 +12,14 @@ import re
 import stat
 from base64 import b64decode, urlsafe_b64encode
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
 from cryptography.hazmat.primitives.hpke import AEAD, KDF, KEM, Suite
 
 from consumer.delivery.errors import KeyFolderError, PasswordUnreadable, UnknownSealingKey
-from producer_lib import SEALING_ALG, sealing_info
+from producer_lib import SEALING_ALG
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -31,9 +31,24 @@ _KEY_BYTES = 32
 _KID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 
 
+class Keys(Protocol):
+    """The private keys at hand, whichever they are at this moment."""
+
+    def open(self, sealed: Mapping[str, Any], info: bytes) -> bytes:
+        """Open a sealed object `{kid, alg, ciphertext}`.
+
+        Raises:
+            UnknownSealingKey: We do not have its key.
+            PasswordUnreadable: It does not open with its key and this `info`.
+        """
+
+    def seal(self, plaintext: bytes, info: bytes) -> dict[str, str]:
+        """Seal bytes to our own current key, bound to `info`; returns the sealed object."""
+
+
 @dataclass(frozen=True, slots=True, repr=False)
 class KeyRing:
-    """Every private key at hand. Its repr shows their ids only.
+    """Every private key at one moment. Its repr shows their ids only.
 
     Attributes:
         keys: The keys by id.
@@ -111,20 +126,6 @@ class KeyRing:
             return _SUITE.decrypt(_bytes(sealed["ciphertext"]), key, info=info)
         except (InvalidTag, ValueError):
             # Which of them is of no use to anybody but somebody who probes for it.
-            raise PasswordUnreadable from None
-
-    def open_sealed(self, credential: Mapping[str, Any], realm: str, username_key: str, event_id: str) -> str:
-        """Open the password of one event of one user.
-
-        Raises:
-            UnknownSealingKey: We do not have its key.
-            PasswordUnreadable: It was changed, belongs to another user or event, or is no UTF-8 text.
-        """
-        plaintext = self.open(credential, sealing_info(realm, username_key, event_id))
-        try:
-            return plaintext.decode("utf-8")
-        except UnicodeDecodeError:
-            # Its message would show the bytes.
             raise PasswordUnreadable from None
 
 

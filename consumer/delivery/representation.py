@@ -9,8 +9,12 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from consumer.delivery.opened import credential_of
+
 if TYPE_CHECKING:
     from collections.abc import Mapping
+
+    from consumer.delivery.opened import Password
 
 _FIELDS = {
     "email": "email",
@@ -38,20 +42,20 @@ def named_fields(data: Mapping[str, Any]) -> dict[str, Any]:
     return fields
 
 
-def new_user(username_key: str, data: Mapping[str, Any], password: str | None) -> dict[str, Any]:
+def new_user(username_key: str, data: Mapping[str, Any], password: Password | None) -> dict[str, Any]:
     """Return the representation that creates a user.
 
     Args:
         username_key: The username as Keycloak will store it.
         data: The event's data; `temporary` in it is about the password.
-        password: The password in clear, or None for a user without one.
+        password: The password, or None for a user without one.
     """
     user: dict[str, Any] = {"username": username_key, "enabled": True, **named_fields(data)}
     if data.get("attributes"):
         user["attributes"] = dict(data["attributes"])
     if password is not None:
         temporary = bool(data.get("temporary", False))
-        user["credentials"] = [{"type": "password", "value": password, "temporary": temporary}]
+        user["credentials"] = [credential_of(password, temporary=temporary)]
     return user
 
 

@@ -123,11 +123,15 @@ def assess(
 
 
 def split_password(data: dict[str, Any]) -> tuple[dict[str, Any], bytes | None]:
-    """Part the data of an event that was checked into what it says and the sealed password, which is kept apart."""
+    """Part the data of an event that was checked into what it says and the password, which is kept apart.
+
+    A sealed password is kept as `{kid, alg, ciphertext}`, a hash with its parameters beside it.
+    """
     if "password" not in data:
         return data, None
     rest = {name: value for name, value in data.items() if name != "password"}
-    return rest, orjson.dumps(data["password"]["sealed"])
+    password = data["password"]
+    return rest, orjson.dumps(password["sealed"] if "sealed" in password else password["prehashed"])
 
 
 def _entry(

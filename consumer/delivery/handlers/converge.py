@@ -4,17 +4,18 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from consumer.delivery.credential import set_password
 from consumer.delivery.handlers.restore import last_password, restore
 from consumer.delivery.handlers.update import write_named
 from consumer.delivery.outcome import Delivered, Reason
 
 if TYPE_CHECKING:
     from consumer.delivery.known_user import KnownUser
-    from consumer.delivery.passwords import KeyRing
+    from consumer.delivery.passwords import Keys
     from consumer.delivery.users import RealmUsers
 
 
-async def converge(known: KnownUser, users: RealmUsers, keys: KeyRing) -> Delivered:
+async def converge(known: KnownUser, users: RealmUsers, keys: Keys) -> Delivered:
     """Write all that is known of a user; what is not known stays as Keycloak has it.
 
     A user who should exist and does not is created; one who should not is deleted; where that is unknown, a user who is
@@ -39,5 +40,7 @@ async def converge(known: KnownUser, users: RealmUsers, keys: KeyRing) -> Delive
         await write_named(users, user_id, known.data)
     password = last_password(known, keys)
     if password is not None:
-        await users.set_password(user_id, password, temporary=bool(known.data.get("temporary", False)))
+        temporary = bool(known.data.get("temporary", False))
+        # The late effect of an earlier, temporary password may be what is healed.
+        await set_password(users, user_id, password, temporary=temporary, demanded=True)
     return Delivered(reason=Reason.HEALED, user_id=user_id, existed=True)

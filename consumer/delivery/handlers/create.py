@@ -9,12 +9,13 @@ from consumer.delivery.credential import apply_password, open_password
 from consumer.delivery.errors import CallFailed
 from consumer.delivery.handlers.handler import with_user
 from consumer.delivery.handlers.update import write_named
+from consumer.delivery.opened import Password
 from consumer.delivery.outcome import Delivered, Reason
 from consumer.delivery.representation import new_user
 
 if TYPE_CHECKING:
     from consumer.delivery.change import Change
-    from consumer.delivery.passwords import KeyRing
+    from consumer.delivery.passwords import Keys
     from consumer.delivery.users import RealmUsers
 
 _MAYBE_THERE = frozenset({Reason.USERNAME_IN_USE, Reason.EMAIL_IN_USE, Reason.CONFLICT})
@@ -35,7 +36,7 @@ class CreateHandler:
         keys: Open the password.
     """
 
-    keys: KeyRing
+    keys: Keys
 
     async def __call__(self, change: Change, users: RealmUsers) -> Delivered:
         """Create the user, or converge the one who is there."""
@@ -60,7 +61,7 @@ class CreateHandler:
         return await self._converge(change, users, user_id, password)
 
     async def _converge(
-        self, change: Change, users: RealmUsers, user_id: str, password: str | None
+        self, change: Change, users: RealmUsers, user_id: str, password: Password | None
     ) -> Delivered:
         await write_named(users, user_id, change.data)
         set_at = None

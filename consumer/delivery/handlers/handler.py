@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
     from consumer.delivery.change import Change
-    from consumer.delivery.passwords import KeyRing
+    from consumer.delivery.passwords import Keys
     from consumer.delivery.users import RealmUsers
 
 T = TypeVar("T")
@@ -31,7 +31,7 @@ class Handler(Protocol):
 
 
 async def with_user(
-    change: Change, users: RealmUsers, act: Callable[[str], Awaitable[T]], *, keys: KeyRing | None = None
+    change: Change, users: RealmUsers, act: Callable[[str], Awaitable[T]], *, keys: Keys | None = None
 ) -> T:
     """Run `act` with the user's id.
 

@@ -12,7 +12,7 @@ from consumer.delivery.outcome import Delivered, Reason
 
 if TYPE_CHECKING:
     from consumer.delivery.change import Change
-    from consumer.delivery.passwords import KeyRing
+    from consumer.delivery.passwords import Keys
     from consumer.delivery.users import RealmUsers
 
 
@@ -24,7 +24,7 @@ class PasswordHandler:
         keys: Open the password.
     """
 
-    keys: KeyRing
+    keys: Keys
 
     async def __call__(self, change: Change, users: RealmUsers) -> Delivered:
         """Set the password, permanent unless the event says `temporary`."""

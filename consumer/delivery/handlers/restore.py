@@ -5,16 +5,17 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from consumer.delivery.errors import CallFailed
+from consumer.delivery.opened import Password, open_sealed
 from consumer.delivery.outcome import missing_user
 from consumer.delivery.representation import new_user
 
 if TYPE_CHECKING:
     from consumer.delivery.known_user import KnownUser
-    from consumer.delivery.passwords import KeyRing
+    from consumer.delivery.passwords import Keys
     from consumer.delivery.users import RealmUsers
 
 
-async def restore(known: KnownUser, users: RealmUsers, keys: KeyRing) -> str:
+async def restore(known: KnownUser, users: RealmUsers, keys: Keys) -> str:
     """Create a user whom Keycloak has lost from all that is known; returns the new id.
 
     Raises:
@@ -29,7 +30,7 @@ async def restore(known: KnownUser, users: RealmUsers, keys: KeyRing) -> str:
     return user_id
 
 
-def last_password(known: KnownUser, keys: KeyRing) -> str | None:
+def last_password(known: KnownUser, keys: Keys) -> Password | None:
     """Open the last password that was applied; None if there is none, or it was not kept.
 
     Raises:
@@ -37,4 +38,10 @@ def last_password(known: KnownUser, keys: KeyRing) -> str | None:
     """
     if known.credential is None:
         return None
-    return keys.open_sealed(known.credential, known.realm, known.username_key, known.credential_event_id)
+    return open_sealed(
+        known.credential,
+        realm=known.realm,
+        username_key=known.username_key,
+        event_id=known.credential_event_id,
+        keys=keys,
+    )

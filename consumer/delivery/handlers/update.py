@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from consumer.delivery.change import Change
-    from consumer.delivery.passwords import KeyRing
+    from consumer.delivery.passwords import Keys
     from consumer.delivery.users import RealmUsers
 
 
@@ -25,7 +25,7 @@ class UpdateHandler:
         keys: Open the password that a lost user is given again.
     """
 
-    keys: KeyRing
+    keys: Keys
 
     async def __call__(self, change: Change, users: RealmUsers) -> Delivered:
         """Write the fields the event names."""

@@ -1,13 +1,22 @@
 from __future__ import annotations
 
 import stat
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
 from consumer.delivery.errors import KeyFolderError, PasswordUnreadable, UnknownSealingKey
-from consumer.delivery.passwords import KeyRing, generate_key
-from producer_lib import SealingKey, seal, sealing_info
+from consumer.delivery.opened import Clear, Hashed, Password, open_sealed
+from consumer.delivery.passwords import KeyRing, Keys, generate_key
+from producer_lib import (
+    PasswordChange,
+    PrehashedPassword,
+    SealingKey,
+    prehashed_info,
+    seal,
+    sealing_info,
+)
+from producer_lib._passwords import as_password
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -27,11 +36,15 @@ def sealed_for(folder: Path, kid: str = "2026-01", password: str = PASSWORD) -> 
     return {"kid": sealed.kid, "alg": sealed.alg, "ciphertext": sealed.ciphertext}
 
 
+def opened(
+    keys: Keys, credential: dict[str, Any], realm: str = "shop", user: str = "alice", event: str = "e-1"
+) -> Password:
+    return open_sealed(credential, realm=realm, username_key=user, event_id=event, keys=keys)
+
+
 class TestOpening:
     def test_what_a_producer_seals_opens(self, folder: Path) -> None:
-        opened = KeyRing.load(folder).open_sealed(sealed_for(folder), "shop", "alice", "e-1")
-
-        assert opened == PASSWORD
+        assert opened(KeyRing.load(folder), sealed_for(folder)) == Clear(PASSWORD)
 
     @pytest.mark.parametrize(
         ("realm", "user", "event"),
@@ -39,25 +52,23 @@ class TestOpening:
     )
     def test_it_opens_for_nothing_else(self, folder: Path, realm: str, user: str, event: str) -> None:
         with pytest.raises(PasswordUnreadable):
-            KeyRing.load(folder).open_sealed(sealed_for(folder), realm, user, event)
+            opened(KeyRing.load(folder), sealed_for(folder), realm, user, event)
 
     @pytest.mark.parametrize("damage", ["", "AAAA", "not base64!", "é"])
     def test_what_was_tampered_with_does_not_open(self, folder: Path, damage: str) -> None:
         with pytest.raises(PasswordUnreadable):
-            KeyRing.load(folder).open_sealed(
-                {**sealed_for(folder), "ciphertext": damage}, "shop", "alice", "e-1"
-            )
+            opened(KeyRing.load(folder), {**sealed_for(folder), "ciphertext": damage})
 
     def test_another_algorithm_does_not_open(self, folder: Path) -> None:
         with pytest.raises(PasswordUnreadable):
-            KeyRing.load(folder).open_sealed({**sealed_for(folder), "alg": "none"}, "shop", "alice", "e-1")
+            opened(KeyRing.load(folder), {**sealed_for(folder), "alg": "none"})
 
     def test_bytes_that_are_no_text_do_not_show(self, folder: Path) -> None:
         keys = KeyRing.load(folder)
         sealed = keys.seal(b"\xff\xfesecret", sealing_info("shop", "alice", "e-1"))
 
         with pytest.raises(PasswordUnreadable) as unreadable:
-            keys.open_sealed(sealed, "shop", "alice", "e-1")
+            opened(keys, sealed)
         assert "secret" not in repr(unreadable.value)
         assert unreadable.value.__suppress_context__
 
@@ -65,7 +76,7 @@ class TestOpening:
         sealed = {**sealed_for(folder), "kid": "2031-07"}
 
         with pytest.raises(UnknownSealingKey, match=r"2031-07.*2026-01") as unknown:
-            KeyRing.load(folder).open_sealed(sealed, "shop", "alice", "e-1")
+            opened(KeyRing.load(folder), sealed)
         assert unknown.value.kid == "2031-07"
 
     def test_every_key_opens_its_own(self, folder: Path) -> None:
@@ -74,7 +85,59 @@ class TestOpening:
 
         assert keys.kids == {"2026-01", "2026-02"}
         for kid in keys.kids:
-            assert keys.open_sealed(sealed_for(folder, kid), "shop", "alice", "e-1") == PASSWORD
+            assert opened(keys, sealed_for(folder, kid)) == Clear(PASSWORD)
+
+
+class TestOpeningAHash:
+    HASH = PrehashedPassword(salt=bytes(range(16)), digest=bytes(range(32)), memory=8192)
+
+    def credential(self, folder: Path) -> dict[str, Any]:
+        key = SealingKey.from_text(KeyRing.load(folder).public_keys()["2026-01"])
+        change = PasswordChange(username="alice", password=self.HASH, event_id="e-1")
+        password = as_password(change, key=key, realm="shop", username_key="alice")
+        assert password is not None
+        prehashed: dict[str, Any] = password["prehashed"]
+        return prehashed
+
+    def test_what_a_producer_hashed_opens_as_a_hash(self, folder: Path) -> None:
+        assert opened(KeyRing.load(folder), self.credential(folder)) == Hashed(self.HASH)
+
+    def test_a_number_that_json_writes_as_a_fraction_is_a_whole_one(self, folder: Path) -> None:
+        found = opened(KeyRing.load(folder), {**self.credential(folder), "iterations": 5.0})
+
+        assert found == Hashed(self.HASH)
+        assert isinstance(found, Hashed)
+        assert isinstance(found.hashed.iterations, int)
+
+    @pytest.mark.parametrize(
+        ("realm", "user", "event"),
+        [("other", "alice", "e-1"), ("shop", "bob", "e-1"), ("shop", "alice", "e-2")],
+    )
+    def test_it_opens_for_nothing_else(self, folder: Path, realm: str, user: str, event: str) -> None:
+        with pytest.raises(PasswordUnreadable):
+            opened(KeyRing.load(folder), self.credential(folder), realm, user, event)
+
+    def test_it_never_opens_as_a_password_nor_a_password_as_a_hash(self, folder: Path) -> None:
+        keys = KeyRing.load(folder)
+
+        with pytest.raises(PasswordUnreadable):
+            opened(keys, self.credential(folder)["sealed"])
+        with pytest.raises(PasswordUnreadable):
+            opened(keys, {**self.credential(folder), "sealed": sealed_for(folder, password="x" * 48)})
+
+    def test_something_else_than_salt_and_hash_is_unreadable(self, folder: Path) -> None:
+        keys = KeyRing.load(folder)
+        sealed = keys.seal(b"secret of 17 byte", prehashed_info("shop", "alice", "e-1"))
+
+        with pytest.raises(PasswordUnreadable) as unreadable:
+            opened(keys, {**self.credential(folder), "sealed": sealed})
+        assert unreadable.value.__suppress_context__
+
+    def test_what_was_opened_shows_nothing(self) -> None:
+        assert repr(Clear("secret")) == "Clear()"
+        assert "secret" not in repr(
+            Hashed(PrehashedPassword(salt=b"secret" + bytes(10), digest=b"secret" + bytes(26)))
+        )
 
 
 class TestSealing:

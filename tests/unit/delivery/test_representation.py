@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import pytest
 
+from consumer.delivery.opened import Clear
 from consumer.delivery.representation import merged_user, named_fields, needs_merge, new_user, split_name
 
 ALICE = {
@@ -46,7 +47,7 @@ class TestNewUser:
             "attributes": {"team": ["blue"]},
         }
 
-        assert new_user("alice", data, "s3cret") == {
+        assert new_user("alice", data, Clear("s3cret")) == {
             "username": "alice",
             "enabled": True,
             "email": "alice@example.org",

@@ -9,6 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from consumer.delivery.opened import Clear
 from consumer.delivery.representation import merged_user, named_fields, needs_merge, new_user
 from consumer.drain.merge import group_of, merged
 from consumer.drain.settle import data_of, fold_after
@@ -119,7 +120,7 @@ Users = dict[str, Any]
 def take(user: Users | None, entry_kind: str, data: dict[str, Any], password: bytes | None) -> Users | None:
     """What Keycloak holds after one call, by the representations that are really sent."""
     if entry_kind == CREATE and user is None:
-        made = new_user("alice", data, None if password is None else password.decode())
+        made = new_user("alice", data, None if password is None else Clear(password.decode()))
         credentials = made.pop("credentials", [{}])[0]
         return {"attributes": {}, **made, **_password(credentials.get("value"), data)}
     if user is None:

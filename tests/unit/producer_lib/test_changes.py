@@ -7,9 +7,9 @@ from typing import Any
 import pytest
 
 from producer_lib import (
+    SEALING_ALG,
     InvalidEvent,
     PasswordChange,
-    SealedPassword,
     UserChange,
     UserCreate,
     UserDelete,
@@ -19,7 +19,7 @@ from producer_lib import (
 from producer_lib._changes import as_event
 
 NOON = datetime(2026, 11, 21, 12, tzinfo=UTC)
-SEALED = SealedPassword(kid="k1", ciphertext="A" * 66)
+SEALED = {"sealed": {"kid": "k1", "alg": SEALING_ALG, "ciphertext": "A" * 66}}
 EACH = [
     UserCreate(username="Ada", password="hunter2"),
     UserUpdate(username="Ada", email="ada@example.com"),

@@ -6,6 +6,7 @@ import producer_lib
 def test_the_public_names_are_exactly_these() -> None:
     assert producer_lib.__all__ == [
         "MAX_EVENT_BYTES",
+        "PREHASHED_ALG",
         "SEALING_ALG",
         "CustomChange",
         "CustomKind",
@@ -17,6 +18,8 @@ def test_the_public_names_are_exactly_these() -> None:
         "NotOurs",
         "PartlyPublished",
         "PasswordChange",
+        "PasswordForm",
+        "PrehashedPassword",
         "Producer",
         "ProducerClosed",
         "ProducerError",
@@ -40,6 +43,7 @@ def test_the_public_names_are_exactly_these() -> None:
         "event_type",
         "kinds",
         "parse_event",
+        "prehashed_info",
         "recognise",
         "seal",
         "sealing_info",

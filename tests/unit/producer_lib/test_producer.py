@@ -21,6 +21,7 @@ from producer_lib import (
     KafkaUnreachable,
     PartlyPublished,
     PasswordChange,
+    PasswordForm,
     Producer,
     ProducerClosed,
     Published,
@@ -110,6 +111,7 @@ def a_producer(
     *,
     realm: str | None = "customers",
     sealing_key: SealingKey | None = None,
+    password_form: PasswordForm = "sealed",  # noqa: S107 - the name of a form.
     delivery_timeout: float = 0.05,
     kafka: dict[str, Any] | None = None,
 ) -> Producer:
@@ -118,6 +120,7 @@ def a_producer(
         source="/test",
         realm=realm,
         sealing_key=sealing_key,
+        password_form=password_form,
         delivery_timeout=delivery_timeout,
         kafka=kafka,
     )
@@ -158,6 +161,16 @@ class TestPublish:
         event = broker.records[0][1]
         assert event["data"]["password"]["sealed"]["kid"] == "k1"
         assert b"hunter2" not in orjson.dumps(event)
+
+    async def test_hashes_passwords_where_it_is_told_to(self, broker: Broker) -> None:
+        async with a_producer(sealing_key=KEY, password_form="prehashed") as producer:
+            await producer.publish(PasswordChange(username="ada", password="hunter2"))
+            await producer.publish_many([UserCreate(username="bob", password="hunter2")])
+
+        for _, event, _ in broker.records:
+            check_event(event)
+            assert event["data"]["password"]["prehashed"]["sealed"]["kid"] == "k1"
+            assert b"hunter2" not in orjson.dumps(event)
 
     async def test_sends_a_sealed_password_as_it_is_and_without_a_key(self, broker: Broker) -> None:
         sealed = SealedPassword(kid="k9", ciphertext="A" * 80)
