@@ -15,8 +15,9 @@ from opentelemetry.trace import Tracer
 
 from consumer.circuit.breaker import CircuitState
 from consumer.delivery.delivery import Delivery
+from consumer.delivery.key_folder import KeyFolder
 from consumer.delivery.keycloak import Keycloak
-from consumer.delivery.passwords import KeyRing
+from consumer.delivery.passwords import Keys
 from consumer.drain.admission import Admission
 from consumer.drain.assembly import Drain, Stores
 from consumer.drain.guard import DeletionGuard
@@ -85,7 +86,7 @@ class Consumer:
         settings: Settings,
         database: Database,
         keycloak: Keycloak,
-        keys: KeyRing,
+        keys: KeyFolder,
         *,
         kinds: Mapping[str, Kind],
         tracer: Tracer,
@@ -93,6 +94,7 @@ class Consumer:
     ) -> None:
         self._settings = settings
         self._database = database
+        self._keys = keys
         instance = settings.instance
         policy = drain_policy(settings, confined=confines is not None and confines.limit is not None)
         self._presence = LeaseStore(
@@ -178,6 +180,7 @@ class Consumer:
             background = [
                 tasks.create_task(self._summarise()),
                 tasks.create_task(self._keep_house()),
+                tasks.create_task(self._keys.run()),
                 tasks.create_task(self._maintenance.run()),
             ]
             stops: list[Coroutine[Any, Any, object]] = []
@@ -323,6 +326,6 @@ def _say(line: str) -> None:
     _log.info(line)
 
 
-def _seal(keys: KeyRing, plaintext: bytes, context: bytes) -> tuple[str, bytes]:
+def _seal(keys: Keys, plaintext: bytes, context: bytes) -> tuple[str, bytes]:
     sealed = keys.seal(plaintext, context)
     return sealed["kid"], orjson.dumps(sealed)

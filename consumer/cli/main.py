@@ -21,13 +21,14 @@ from consumer.cli.cleanup_report import cleanup_lines
 from consumer.cli.deletes import allow_deletes, show_deletes
 from consumer.cli.exit_codes import ExitCode, exit_code_table
 from consumer.cli.held import held, which_of
+from consumer.cli.keys import keys
 from consumer.cli.read_status import read_status
 from consumer.cli.run_checks import run_checks
 from consumer.cli.session import database_of, fail, kinds_of, load_settings, run, run_quietly
 from consumer.cli.status_report import exit_code, render_text, to_json
 from consumer.cli.sync import sync_once
+from consumer.delivery.key_folder import KeyFolder
 from consumer.delivery.keycloak import Keycloak
-from consumer.delivery.passwords import KeyRing
 from consumer.from_settings import open_keycloak, purge_store
 from consumer.outbox.maintenance_store import EVERY_REALM, MaintenanceStore
 from consumer.outbox.migrate import check_schema
@@ -52,6 +53,7 @@ app = typer.Typer(
     rich_markup_mode=None,
 )
 app.add_typer(held)
+app.add_typer(keys)
 
 
 def main() -> None:
@@ -167,7 +169,7 @@ def version() -> None:
 
 
 async def _start(settings: Settings) -> ExitCode:
-    keys = KeyRing.load(settings.keys_dir)
+    folder = KeyFolder(settings.keys_dir)
     kinds = kinds_of(settings)
     stop = asyncio.Event()
     _stop_on_signals(stop)
@@ -187,7 +189,7 @@ async def _start(settings: Settings) -> ExitCode:
         try:
             if not settings.offline_mode_allowed and settings.role != "ingest":
                 await _require_keycloak(settings, keycloak)
-            await Consumer(settings, database, keycloak, keys, kinds=kinds, tracer=tracing.tracer).run(stop)
+            await Consumer(settings, database, keycloak, folder, kinds=kinds, tracer=tracing.tracer).run(stop)
         finally:
             await keycloak.aclose()
             await asyncio.to_thread(tracing.shutdown, _SHUTDOWN)

@@ -14,7 +14,7 @@ from consumer.circuit.breaker import CircuitState
 from consumer.cli.asking import ask
 from consumer.cli.exit_codes import ExitCode
 from consumer.cli.session import database_of, fail, kinds_of
-from consumer.delivery.passwords import KeyRing
+from consumer.delivery.key_folder import KeyFolder
 from consumer.from_settings import open_keycloak
 from consumer.outbox.circuit_store import CircuitStore
 from consumer.outbox.database import Database
@@ -121,7 +121,7 @@ async def _follow(settings: Settings, database: Database, sync: Sync, limit: int
 
 async def _drain(settings: Settings, database: Database, confines: Confines) -> CircuitState:
     """Take the leases and deliver what is due, each user's changes as far as they go now."""
-    keys = KeyRing.load(settings.keys_dir)
+    keys = KeyFolder(settings.keys_dir)
     kinds = kinds_of(settings)
     keycloak = open_keycloak(settings)
     tracing = configure_tracing(os.environ, service_version=VERSION, instance=settings.instance)

@@ -69,13 +69,13 @@ class KeyRing:
                 by others.
         """
         try:
-            files = sorted(file for file in folder.iterdir() if file.suffix == _SUFFIX)
+            files = key_files(folder)
         except OSError as error:
             problem = f"cannot be read as a folder of sealing keys ({error.strerror}); check KCSYNC_KEYS_DIR"
             raise KeyFolderError(folder, problem) from None
         if not files:
             raise KeyFolderError(
-                folder, "holds no sealing key; put a <kid>.key there, or make one with `generate_key`"
+                folder, "holds no sealing key; put a <kid>.key there, or make one with `kcsync keys generate`"
             )
         return cls({file.stem: _load(file) for file in files})
 
@@ -129,6 +129,15 @@ class KeyRing:
             raise PasswordUnreadable from None
 
 
+def key_files(folder: Path) -> list[Path]:
+    """The key files of a folder, in the order of their names.
+
+    Raises:
+        OSError: The folder cannot be read.
+    """
+    return sorted(file for file in folder.iterdir() if file.suffix == _SUFFIX)
+
+
 def generate_key(folder: Path, kid: str) -> str:
     """Make a new private key; an existing one is never overwritten.
 
@@ -158,6 +167,41 @@ def generate_key(folder: Path, kid: str) -> str:
     with os.fdopen(descriptor, "w", encoding="ascii") as out:
         out.write(_text(key.private_bytes_raw()) + "\n")
     return KeyRing({kid: key}).public_keys()[kid]
+
+
+def retire_key(folder: Path, kid: str) -> Path:
+    """Take a key out of use: its file moves to the folder's own folder `retired`, where nothing is read.
+
+    Moved back, it is accepted again.
+
+    Returns:
+        Where it is now.
+
+    Raises:
+        KeyFolderError: There is no such key, it is somebody else's to take away, or it cannot be moved.
+    """
+    file, retired = folder / f"{kid}{_SUFFIX}", folder / "retired"
+    if not _KID.fullmatch(kid) or not file.is_file():
+        raise KeyFolderError(folder, f"holds no key {kid!r}")
+    if file.is_symlink():
+        raise KeyFolderError(
+            file,
+            "is a link, as mounted secrets have it; take the key out of the secret itself, it is not in use",
+        )
+    moved = retired / file.name
+    try:
+        retired.mkdir(mode=0o700, exist_ok=True)
+        # `rename` would write over a key that was retired before under the same id.
+        os.link(file, moved)
+        file.unlink()
+    except FileExistsError:
+        raise KeyFolderError(
+            moved, "exists already, from an earlier key of this id; move one of them away"
+        ) from None
+    except OSError as error:
+        problem = f"cannot be moved to {moved} ({error.strerror}); take it away by hand, it is not in use"
+        raise KeyFolderError(file, problem) from None
+    return moved
 
 
 def _load(file: Path) -> X25519PrivateKey:

@@ -20,11 +20,11 @@ NAMES = {"first_name": "Ada", "last_name": "Lovelace"}
 """With an address, what Keycloak's profile asks of whoever logs in."""
 
 
-async def hashed(person: Person, kind: str, password: str, *, temporary: bool = False, **data: Any) -> Change:
+async def hashed(
+    person: Person, kind: str, password: str, data: dict[str, Any] | None = None, *, temporary: bool = False
+) -> Change:
     """A change as `Person.change` makes it, with a password that was hashed."""
-    if temporary:
-        data["temporary"] = True
-    change = person.change(kind, data)
+    change = person.change(kind, {**(data or {}), **({"temporary": True} if temporary else {})})
     event = PasswordChange(
         username=person.username, password=await PrehashedPassword.of(password), event_id=change.event_id
     )
@@ -54,7 +54,7 @@ async def password_credentials(person: Person) -> list[dict[str, Any]]:
 
 
 async def test_a_user_is_created_with_one(person: Person) -> None:
-    outcome = await person.deliver(await hashed(person, "user_create", NEW, email=person.email, **NAMES))
+    outcome = await person.deliver(await hashed(person, "user_create", NEW, {"email": person.email, **NAMES}))
 
     assert isinstance(outcome, Delivered)
     assert outcome.reason is Reason.CREATED
