@@ -13,7 +13,7 @@ from consumer.drain.policy import MERGE_LIMIT, DrainPolicy
 from consumer.ingest.kafka import KafkaAddress
 from consumer.outbox.database import Database
 from consumer.outbox.purge import PurgeStore, Retention
-from consumer.setting_values import holding_kinds
+from consumer.setting_values import LAST_PASSWORD, NO_PASSWORDS, holding_kinds
 from consumer.settings import Settings
 from consumer.tls import client_tls
 
@@ -85,11 +85,21 @@ def _retention(settings: Settings) -> Retention:
     return Retention(
         delivered=seconds(settings.delivered_retention),
         dead_letter=seconds(settings.dead_letter_retention),
+        passwords=_passwords(settings),
     )
 
 
 def _finite(retention: timedelta | str) -> timedelta | None:
     return retention if isinstance(retention, timedelta) else None
+
+
+def _passwords(settings: Settings) -> float | None:
+    """How many seconds a fold keeps the last password; None is for ever."""
+    match settings.credential_retention:
+        case timedelta() as grace:
+            return grace.total_seconds()
+        case retention:
+            return None if retention == LAST_PASSWORD else 0.0
 
 
 def kafka_address(settings: Settings) -> KafkaAddress:
@@ -134,6 +144,7 @@ def drain_policy(settings: Settings, *, confined: bool = False) -> DrainPolicy:
         bulk_creates=settings.bulk_creates == "on",
         holding=holding_kinds(settings.lane_policy),
         pending_max_age=max_age.total_seconds() if isinstance(max_age, timedelta) else None,
+        keep_passwords=settings.credential_retention != NO_PASSWORDS,
         kinds={each.kind: drain_policy(settings.of_kind(each.kind)) for each in settings.kind_overrides},
     )
 

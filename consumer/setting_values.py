@@ -19,8 +19,18 @@ from producer_lib import username_key
 NEVER: Final = "never"
 """A retention that keeps for ever."""
 
+NO_PASSWORDS: Final = "none"
+"""A retention of passwords that keeps none beyond its delivery."""
+
+LAST_PASSWORD: Final = "last"  # noqa: S105 - the name of a retention.
+"""A retention of passwords that keeps each user's last one for ever."""
+
 _SHORTEST_RETENTION: Final = timedelta(hours=1)
 _LONGEST_RETENTION: Final = timedelta(days=3650)
+_SHORTEST_GRACE: Final = timedelta(minutes=1)
+_LONGEST_GRACE: Final = timedelta(days=30)
+CREDENTIAL_RETENTIONS: Final = "none, last, or a duration from 1m to 30d, such as 1h"
+"""What a retention of passwords may be, for people."""
 RETENTIONS: Final = "never, or a duration from 1h to 3650d, such as 36h or 30d"
 """What a retention may be, for people."""
 
@@ -45,6 +55,19 @@ def _retention(value: object) -> object:
         if duration < _SHORTEST_RETENTION:
             raise ValueError("it is too small")
         if duration > _LONGEST_RETENTION:
+            raise ValueError("it is too large")
+    return duration
+
+
+def _credential_retention(value: object) -> object:
+    """Read how long the last password stays; the bounds stand here because the words have none."""
+    if value in {NO_PASSWORDS, LAST_PASSWORD}:
+        return value
+    duration = parse_duration(value) if isinstance(value, str) else value
+    if isinstance(duration, timedelta):
+        if duration < _SHORTEST_GRACE:
+            raise ValueError("it is too small")
+        if duration > _LONGEST_GRACE:
             raise ValueError("it is too large")
     return duration
 
@@ -126,6 +149,7 @@ def _web_address(value: str) -> str:
 
 Duration = Annotated[timedelta, BeforeValidator(_duration)]
 Retention = Annotated[timedelta | Literal["never"], BeforeValidator(_retention)]
+CredentialRetention = Annotated[timedelta | Literal["none", "last"], BeforeValidator(_credential_retention)]
 Servers = Annotated[str, AfterValidator(_servers)]
 WebAddress = Annotated[str, AfterValidator(_web_address)]
 Names = Annotated[tuple[str, ...], BeforeValidator(_listed)]

@@ -28,8 +28,10 @@ from consumer.kind_overrides import FORM as OVERRIDES_FORM
 from consumer.kind_overrides import KindOverrides
 from consumer.setting_texts import ContradictionError, display, is_secret, problems_in, variable_of
 from consumer.setting_values import (
+    CREDENTIAL_RETENTIONS,
     RETENTIONS,
     Address,
+    CredentialRetention,
     Duration,
     KafkaName,
     LanePolicies,
@@ -196,7 +198,8 @@ class Settings(BaseModel):
     )
     keys_dir: Path = Field(
         description="The folder of private sealing keys, `<key id>.key` each, readable by the consumer's user alone. "
-        "Keep an old key until no event sealed to it can come back by a replay."
+        "Read again when it changes. Keep an old key until no event sealed to it can come back by a replay.",
+        json_schema_extra={"allowed": "a folder, such as a mounted secret"},
     )
 
     # This process
@@ -466,6 +469,15 @@ class Settings(BaseModel):
         "no less than the longest time in which a producer may publish an event again, from its spool: later than that, "
         "it is taken for a new event.",
         json_schema_extra={"allowed": RETENTIONS},
+    )
+
+    credential_retention: CredentialRetention = Field(
+        default=_HOUR,
+        description="How long the last password of a user stays in the database after its delivery, sealed; it is needed "
+        "to heal a user in doubt, and to give a user whom Keycloak lost the password again. none: only while the user is "
+        "in doubt. A duration: so long, and until the next cleanup. last: until the next password; then a user whom "
+        "Keycloak loses comes back with the password at any time. In every case it stays while the user is in doubt.",
+        json_schema_extra={"allowed": CREDENTIAL_RETENTIONS},
     )
 
     @classmethod

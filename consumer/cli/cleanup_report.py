@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 
 from consumer.outbox.purge import Purged
-from consumer.setting_values import NEVER
+from consumer.setting_values import LAST_PASSWORD, NEVER, NO_PASSWORDS
 from consumer.settings import Settings
 
 __all__ = ["cleanup_lines"]
@@ -43,6 +43,11 @@ def cleanup_lines(removed: Mapping[Purged, int], settings: Settings, *, dry_run:
             yield f"Kept all {what} (retention: never)"
         else:
             yield f"{verb} {removed[what]} {what} (>{remembered}, and no longer in Kafka)"
+    passwords = settings.masked()["credential_retention"]
+    if passwords == LAST_PASSWORD:
+        yield f"Kept all {Purged.PASSWORD} (retention: {passwords})"
+    else:
+        yield f"{verb} {removed[Purged.PASSWORD]} {Purged.PASSWORD} ({'none is kept' if passwords == NO_PASSWORDS else _age(passwords)})"
     yield f"{verb} {removed[Purged.INSTANCE]} {Purged.INSTANCE} (>24h)"
 
 

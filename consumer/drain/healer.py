@@ -74,7 +74,9 @@ class Healer:
         begun = self.judge.begin()
         outcome = await self.caller.heal(lane, fold, token)
         self.judge.learn_of(lane.lane_id, outcome, begun)
-        certain = replace(fold, suspect_since=None, suspect_kind=None)
+        certain = replace(fold, suspect_since=None, suspect_kind=None, heal_refused=None)
+        if not self.caller.policy.keep_passwords:
+            certain = certain.without_password()
         match outcome:
             case Retry() | Defer():
                 return None
@@ -82,6 +84,7 @@ class Healer:
                 # Keycloak will not take what it once took: nothing to be done about it by asking again.
                 _log.error("heal refused", reason=outcome.reason.value, detail=outcome.failure.detail)
                 self.refused += 1
+                certain = replace(certain, heal_refused=outcome.reason.value)
             case _:
                 self.healed += 1
                 certain = replace(certain, user_id=outcome.user_id)

@@ -33,7 +33,9 @@ def known_user(lane: ReadyLane, fold: Fold) -> KnownUser:
         username_key=lane.username_key,
         exists=fold.exists,
         data=data,
-        credential=None if credential is None else orjson.loads(credential.sealed),
+        credential=None
+        if credential is None or credential.sealed is None
+        else orjson.loads(credential.sealed),
         credential_event_id="" if credential is None else credential.event_id,
         user_id=fold.user_id,
     )

@@ -38,6 +38,7 @@ class DrainPolicy:
         realm_pause: how long lanes of a realm whose configuration is at fault rest before it is asked again.
         holding: kinds whose dead letters hold their lane until an operator ends the hold.
         pending_max_age: an entry that could have been delivered for so long is given up; None: never.
+        keep_passwords: the last password stays in the fold after its delivery; otherwise only while its lane is in doubt.
         kinds: other numbers for single kinds; of these count `batch`, `max_attempts`, the backoff and
             `pending_max_age`.
     """
@@ -62,6 +63,7 @@ class DrainPolicy:
     realm_pause: float = 30.0
     holding: frozenset[str] = frozenset({"user_create"})
     pending_max_age: float | None = 604_800.0
+    keep_passwords: bool = True
     kinds: Mapping[str, DrainPolicy] = field(default_factory=dict)
 
     def of(self, kind: str) -> DrainPolicy:

@@ -80,6 +80,7 @@ def settle(
         fold = fold_after(head, outcome)
         for member in group[1:]:
             fold = fold_after(replace(member, fold=fold), outcome)
+        fold = _with_password_as_kept(fold, head.fold, call, policy)
         return WriteBack(
             lane=head.lane,
             token=call.token,
@@ -229,6 +230,17 @@ def fold_after(head: Head, outcome: Delivered) -> Fold:
             credential_date=credential_date,
         )
     return head.fold.join(applied)
+
+
+def _with_password_as_kept(fold: Fold, before: Fold, call: Call, policy: DrainPolicy) -> Fold:
+    """Note when a new password was delivered; forget it at once where it is not to be kept and no doubt needs it."""
+    if fold.credential is None:
+        return fold
+    if not policy.keep_passwords and fold.suspect_since is None:
+        return fold.without_password()
+    if fold.credential is before.credential:
+        return fold
+    return replace(fold, credential=replace(fold.credential, delivered_at=call.ended_at))
 
 
 def _fields(data: Mapping[str, Any]) -> dict[str, Any]:

@@ -572,11 +572,13 @@ def _fold(document: str | None) -> Fold:
         suspect_kind,
         held_by_entry,
         held_reason,
+        credential_at,
+        heal_refused,
     ) = orjson.loads(document)
     credential = None
-    if sealed is not None:
+    if credential_event_id is not None:
         position = _position(credential_topic_id, credential_partition, credential_offset)
-        credential = Credential(bytes.fromhex(sealed), credential_event_id, position)
+        credential = Credential(_bytes(sealed), credential_event_id, position, _time(credential_at))
     return Fold(
         exists=None if exists is None else bool(exists),
         exists_position=_position(exists_topic_id, exists_partition, exists_offset),
@@ -588,6 +590,7 @@ def _fold(document: str | None) -> Fold:
         suspect_kind=suspect_kind,
         held_by_entry=held_by_entry,
         held_reason=held_reason,
+        heal_refused=heal_refused,
     )
 
 
@@ -608,6 +611,8 @@ def _fold_row(lane: bytes, fold: Fold) -> tuple[Value, ...]:
         fold.suspect_kind,
         fold.held_by_entry,
         fold.held_reason,
+        None if credential is None else credential.delivered_at,
+        fold.heal_refused,
     )
 
 

@@ -7,7 +7,7 @@ and Keycloak's id. It is kept from the first delivery on; replay, repair and hea
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import Any, Final
 
@@ -34,11 +34,19 @@ class Value:
 
 @dataclass(frozen=True, slots=True)
 class Credential:
-    """The last password that was applied, still sealed, and the event it is bound to."""
+    """The last password that was applied, and the event it is bound to.
 
-    sealed: bytes = field(repr=False)
+    Attributes:
+        sealed: still sealed; None once it is not kept any more.
+        event_id: the event.
+        position: the event's.
+        delivered_at: when, by the database's clock; None once it is not kept.
+    """
+
+    sealed: bytes | None = field(repr=False)
     event_id: str
     position: Position | None
+    delivered_at: datetime | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -55,7 +63,11 @@ class Applied:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Fold:
-    """The sum of a lane. `exists` is None while nothing is known; `held_by_entry` is the dead letter that holds the lane."""
+    """The sum of a lane.
+
+    `exists` is None while nothing is known; `held_by_entry` is the dead letter that holds the lane; `heal_refused` is why
+    Keycloak refused the last heal, until a later password is delivered or a heal succeeds.
+    """
 
     exists: bool | None = None
     exists_position: Position | None = None
@@ -67,6 +79,7 @@ class Fold:
     suspect_kind: str | None = None
     held_by_entry: int | None = None
     held_reason: str | None = None
+    heal_refused: str | None = None
 
     def join(self, applied: Applied) -> Fold:
         """Take in one accepted event: per field the later position wins.
@@ -103,7 +116,14 @@ class Fold:
             credential_date=applied.credential_date or credential_date,
             suspect_since=self.suspect_since,
             suspect_kind=self.suspect_kind,
+            heal_refused=self.heal_refused if credential is self.credential else None,
         )
+
+    def without_password(self) -> Fold:
+        """The same, with the password itself forgotten. Which event set it stays known: an older one must not win."""
+        if self.credential is None or self.credential.sealed is None:
+            return self
+        return replace(self, credential=replace(self.credential, sealed=None, delivered_at=None))
 
     def dump_fields(self) -> bytes:
         """The fields as JSON: {name: [value, topic_id, partition, offset]}."""

@@ -45,6 +45,7 @@ class Purged(StrEnum):
     POISON = "poison records"
     EVENT = "event ids"
     MARK = "marks"
+    PASSWORD = "last passwords"  # noqa: S105 - the name of what goes.
     INSTANCE = "silent instances"
 
 
@@ -55,11 +56,13 @@ class Retention:
     Attributes:
         delivered: DELIVERED and SUPERSEDED entries, since they ended.
         dead_letter: DEAD_LETTER entries since they died, and poison since it was received.
+        passwords: the last passwords that folds keep, since they were delivered.
         kinds: kinds whose entries stay for another time.
     """
 
     delivered: float | None
     dead_letter: float | None
+    passwords: float | None = None
     kinds: Mapping[str, Retention] = field(default_factory=dict)
 
 
@@ -122,10 +125,10 @@ class _Run(Protocol):
 
 
 class PurgeStore:
-    """Removes terminal entries with their attempts, poison, instances that are gone, and what nobody can ask for.
+    """Removes terminal entries with their attempts, poison, passwords, instances that are gone, and what nobody can ask for.
 
     The last is the ledger and the marks before Kafka's log start (horizon.py says when): until then they are what makes
-    a replay safe. Folds and the audit are kept.
+    a replay safe. Folds (but for the password in them) and the audit are kept.
     """
 
     def __init__(
@@ -142,6 +145,7 @@ class PurgeStore:
         self._database = database
         self._owner = {"owner": owner, "seconds": _LEASE}
         self._poison = retention.dead_letter
+        self._passwords = retention.passwords
         self._passes = _passes(retention)
         self._remember = remember
 
@@ -154,6 +158,10 @@ class PurgeStore:
                 found[each.what] += await _number(tx, _SQL["count_expired"], each.parameters)
             if self._poison is not None:
                 found[Purged.POISON] = await _number(tx, _SQL["count_poison"], {"seconds": self._poison})
+            if self._passwords is not None:
+                found[Purged.PASSWORD] = await _number(
+                    tx, _SQL["count_kept_passwords"], {"seconds": self._passwords}
+                )
             found[Purged.INSTANCE] = await _number(tx, _SQL["count_silent_instances"], {})
             return found
 
@@ -198,6 +206,10 @@ class PurgeStore:
                 yield each.what, rows
         while self._poison is not None and (rows := await self._piece(partial(_remove_poison, self._poison))):
             yield Purged.POISON, rows
+        if self._passwords is not None:
+            forget = partial(_forget_passwords, self._passwords)
+            async for rows in _pieces(forget, (_BEGINNING, b""), self._piece):
+                yield Purged.PASSWORD, rows
         yield Purged.INSTANCE, await self._piece(_forget_instances)
         past = await self._horizons()
         async for rows in _forget_marks(past, self._piece, remove=True):
@@ -270,6 +282,19 @@ async def _remove_entries(
 
 async def _remove_poison(seconds: float, tx: Transaction) -> int:
     return await tx.execute(_SQL["delete_poison"], {"seconds": seconds, "limit": _POISON_PIECE})
+
+
+async def _forget_passwords(
+    seconds: float, after: tuple[datetime, bytes], tx: Transaction
+) -> tuple[int, tuple[datetime, bytes] | None]:
+    """Forget the next last passwords whose time is over; how many, and where to go on (None: that was all)."""
+    since, lane = after
+    where = {"seconds": seconds, "after": since, "after_lane": lane, "limit": _PIECE}
+    rows = await tx.fetch(_SQL["kept_passwords"], where)
+    forgotten = 0
+    if lanes := tuple(row["lane_id"] for row in rows if not row["needed"]):
+        forgotten = await tx.execute(_SQL["forget_passwords"], {"lanes": lanes})
+    return forgotten, (rows[-1]["credential_at"], rows[-1]["lane_id"]) if rows else None
 
 
 async def _forget_instances(tx: Transaction) -> int:

@@ -29,7 +29,7 @@ from consumer.outbox.database import Database
 from consumer.outbox.migrate import migrate
 from producer_lib import PasswordChange, SealingKey, UserChange, UserCreate, UserDelete, UserUpdate
 from producer_lib._changes import as_event
-from producer_lib._sealing import seal
+from producer_lib._passwords import as_password
 from tests.benchmarks.drain import draining
 from tests.benchmarks.result import Result, ratio_result
 from tests.integration.support.batches import Writer
@@ -336,12 +336,5 @@ class Ours:
         return len(events) / seconds, cpu * 1e6 / len(events)
 
     def _event(self, change: UserChange) -> dict[str, Any]:
-        password = getattr(change, "password", None)
-        sealed = password and seal(
-            password,
-            key=self.key,
-            realm=self.realm,
-            username_key=change.username,
-            event_id=change.event_id,
-        )
-        return as_event(change, source="/bench", realm=self.realm, password=sealed)
+        password = as_password(change, key=self.key, realm=self.realm, username_key=change.username)
+        return as_event(change, source="/bench", realm=self.realm, password=password)

@@ -21,7 +21,8 @@ JSON_ARRAY(e.entry_id, e.topic_id, e.partition_no, e.log_offset, e.origin, e.kin
 -- A fold as one JSON array, in the order of `drain_store._fold`.
 JSON_ARRAY(f.user_exists, f.exists_topic_id, f.exists_partition, f.exists_offset, CONVERT(f.fields USING utf8mb4),
   f.user_id, HEX(f.credential), f.credential_event_id, f.credential_topic_id, f.credential_partition,
-  f.credential_offset, f.credential_date, f.suspect_since, f.suspect_kind, f.held_by_entry, f.held_reason);
+  f.credential_offset, f.credential_date, f.suspect_since, f.suspect_kind, f.held_by_entry, f.held_reason,
+  f.credential_at, f.heal_refused);
 
 -- name: heads
 -- The first open entry of each lane, its head, the id of the last, and what is known of the user.
@@ -88,11 +89,13 @@ WHERE e.state = 'PENDING' AND e.claim_token = j.token;
 
 -- name: settle_alike
 -- Write one and the same result of many calls: a third of what `settle` costs MariaDB (measured).
+-- The password of what was delivered is the fold's to keep, as `credential_retention` says.
 UPDATE entries SET maybe_applied_since = COALESCE(%(maybe)s, maybe_applied_since), state = %(state)s,
   state_reason = COALESCE(%(reason)s, state_reason), attempts = %(attempts)s, calls = %(calls)s,
   openings = %(openings)s, eligible_us = %(eligible_us)s, charged_at = IF(%(charged)s = 1, NOW(6), charged_at),
   next_attempt_at = NOW(6) + INTERVAL %(delay_us)s MICROSECOND,
-  ended_at = IF(%(state)s IN ('PENDING', 'HELD'), NULL, NOW(6)), claimed_at = NULL, claim_token = NULL
+  ended_at = IF(%(state)s IN ('PENDING', 'HELD'), NULL, NOW(6)), claimed_at = NULL, claim_token = NULL,
+  credential = IF(%(state)s = 'DELIVERED', NULL, credential)
 WHERE entry_id IN %(entries)s AND state = 'PENDING';
 
 -- name: settle
@@ -108,7 +111,7 @@ SET e.maybe_applied_since = COALESCE(j.maybe, e.maybe_applied_since), e.state = 
   e.charged_at = IF(j.charged = 1, NOW(6), e.charged_at),
   e.next_attempt_at = NOW(6) + INTERVAL j.delay_us MICROSECOND,
   e.ended_at = IF(j.state IN ('PENDING', 'HELD'), NULL, NOW(6)),
-  e.claimed_at = NULL, e.claim_token = NULL
+  e.claimed_at = NULL, e.claim_token = NULL, e.credential = IF(j.state = 'DELIVERED', NULL, e.credential)
 WHERE e.state = 'PENDING';
 
 -- name: insert_attempts
@@ -125,15 +128,16 @@ UPDATE attempts SET charged = %(charged)s WHERE entry_id IN %(entries)s AND char
 -- The lanes' sums after these deliveries.
 INSERT INTO folds (lane_id, shard, user_exists, exists_topic_id, exists_partition, exists_offset, fields, user_id,
   credential, credential_event_id, credential_topic_id, credential_partition, credential_offset, credential_date,
-  suspect_since, suspect_kind, held_by_entry, held_reason)
-VALUES (%s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s)
+  suspect_since, suspect_kind, held_by_entry, held_reason, credential_at, heal_refused)
+VALUES (%s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s)
 ON DUPLICATE KEY UPDATE user_exists = VALUES(user_exists), exists_topic_id = VALUES(exists_topic_id),
   exists_partition = VALUES(exists_partition), exists_offset = VALUES(exists_offset), fields = VALUES(fields),
   user_id = VALUES(user_id), credential = VALUES(credential), credential_event_id = VALUES(credential_event_id),
   credential_topic_id = VALUES(credential_topic_id), credential_partition = VALUES(credential_partition),
   credential_offset = VALUES(credential_offset), credential_date = VALUES(credential_date),
   suspect_since = VALUES(suspect_since), suspect_kind = VALUES(suspect_kind),
-  held_by_entry = VALUES(held_by_entry), held_reason = VALUES(held_reason);
+  held_by_entry = VALUES(held_by_entry), held_reason = VALUES(held_reason), credential_at = VALUES(credential_at),
+  heal_refused = VALUES(heal_refused);
 
 -- name: insert_dead_marks
 -- A dead event may not be folded by a replay.

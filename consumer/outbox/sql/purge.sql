@@ -60,3 +60,23 @@ SELECT COUNT(*) AS n FROM poison WHERE received_at < NOW(6) - INTERVAL %(seconds
 -- name: count_silent_instances
 -- Instances that have been silent for a day, for a dry run.
 SELECT COUNT(*) AS n FROM instances WHERE deadline < NOW(6) - INTERVAL 1 DAY;
+
+-- name: kept_passwords
+-- The next folds that keep a last password whose time is over, in the order of their times, locked.
+-- Needed is one while its lane is in doubt, or a call of it is under way or was and nobody has recorded what became of it.
+-- Index: kept; for what is needed: lane.
+SELECT f.lane_id, f.credential_at, f.suspect_since IS NOT NULL OR EXISTS (
+    SELECT 1 FROM entries e FORCE INDEX (lane) WHERE e.lane_id = f.lane_id AND e.is_open = 1
+      AND (e.maybe_applied_since IS NOT NULL OR e.claimed_at IS NOT NULL)) AS needed
+FROM folds f FORCE INDEX (kept)
+WHERE f.credential_at >= %(after)s AND f.credential_at <= NOW(6) - INTERVAL %(seconds)s SECOND
+  AND (f.credential_at > %(after)s OR f.lane_id > %(after_lane)s)
+ORDER BY f.credential_at, f.lane_id LIMIT %(limit)s FOR UPDATE SKIP LOCKED;
+
+-- name: forget_passwords
+-- Which event set the password stays known: an older one must not win.
+UPDATE folds SET credential = NULL, credential_at = NULL, updated_at = updated_at WHERE lane_id IN %(lanes)s;
+
+-- name: count_kept_passwords
+-- How many there are, for a dry run. Index: kept.
+SELECT COUNT(*) AS n FROM folds WHERE credential_at <= NOW(6) - INTERVAL %(seconds)s SECOND AND suspect_since IS NULL;

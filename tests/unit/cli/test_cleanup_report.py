@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import pytest
+
 from consumer.cli.cleanup_report import cleanup_lines
 from consumer.outbox.purge import Purged
 from tests.unit.settings.test_settings import load
@@ -15,6 +17,7 @@ def test_says_what_went_after_how_long() -> None:
         "Removed 2 poison records (>30d)",
         "Removed 4 event ids (>30d, and no longer in Kafka)",
         "Removed 0 marks (>30d, and no longer in Kafka)",
+        "Removed 0 last passwords (>1h)",
         "Removed 0 silent instances (>24h)",
     ]
 
@@ -35,6 +38,20 @@ def test_names_kinds_that_stay_for_another_time() -> None:
     assert lines[0] == "Removed 3 completed syncs (>7d, user_delete >30d, user_create never)"
     assert lines[2] == "Removed 0 dead letters (never, user_delete >90d)"
     assert lines[3] == "Kept all poison records (retention: never)"
+
+
+@pytest.mark.parametrize(
+    ("retention", "line"),
+    [
+        ("last", "Kept all last passwords (retention: last)"),
+        ("none", "Removed 4 last passwords (none is kept)"),
+        ("30m", "Removed 4 last passwords (>30m)"),
+    ],
+)
+def test_says_which_passwords_stay(retention: str, line: str) -> None:
+    removed = REMOVED | {Purged.PASSWORD: 4}
+
+    assert line in list(cleanup_lines(removed, load(credential_retention=retention), dry_run=False))
 
 
 def test_says_that_nothing_can_go() -> None:

@@ -410,6 +410,8 @@ class MemoryDrainStore:
         entry.maybe_applied_since = settlement.maybe_applied_since or entry.maybe_applied_since
         entry.eligible = head.eligible
         entry.claimed_at = entry.claim_token = None
+        if settlement.state is EntryState.DELIVERED:
+            entry.credential = None
         if settlement.attempt is not None:
             entry.calls = head.calls + 1
             entry.recorded.append(settlement.attempt)
