@@ -14,6 +14,7 @@ from consumer.cli.status_report import (
     HeldLane,
     Ingest,
     Instance,
+    LanesFor,
     Partition,
     QueueMetrics,
     RealmFault,
@@ -87,6 +88,8 @@ async def read_status(settings: Settings, database: Database) -> StatusReport:
                 )
                 for each in held
             ),
+            waiting_for=_by_reason(overview.waiting_for),
+            heals_refused=_by_reason(overview.heals_refused),
         ),
         unreachable=unreachable,
     )
@@ -153,6 +156,10 @@ def _queue(overview: Overview) -> QueueMetrics:
     )
 
 
+def _by_reason(counts: dict[str, int]) -> tuple[LanesFor, ...]:
+    return tuple(LanesFor(reason, lanes) for reason, lanes in sorted(counts.items()))
+
+
 def _partitions(
     settings: Settings, overview: Overview, ends: dict[int, int] | Unreachable
 ) -> tuple[Partition, ...]:
@@ -217,7 +224,13 @@ def _without_database(
         configuration=configuration,
         ingest=Ingest(topic=settings.kafka_topic, group=settings.kafka_group, partitions=partitions),
         drain=Drain(
-            instances=unknown, lanes_ready=unknown, lanes_waiting=unknown, lanes_held=unknown, held=unknown
+            instances=unknown,
+            lanes_ready=unknown,
+            lanes_waiting=unknown,
+            lanes_held=unknown,
+            held=unknown,
+            waiting_for=unknown,
+            heals_refused=unknown,
         ),
         unreachable=unreachable,
     )

@@ -25,6 +25,10 @@ SCHEMA_VERSION: Final = 1
 """Of the JSON form; grows when a name goes or changes its meaning, not when one is added."""
 
 
+_KEY_MISSING: Final = "unknown_sealing_key"
+"""What a lane waits for that only somebody can end; the others end by themselves, or as dead letters."""
+
+
 class Mode(StrEnum):
     """In what mode the system runs, by the same words everywhere."""
 
@@ -215,6 +219,19 @@ class HeldLane:
 
 
 @dataclass(frozen=True, slots=True)
+class LanesFor:
+    """How many users share a reason.
+
+    Attributes:
+        reason: A reason code.
+        lanes: How many.
+    """
+
+    reason: str
+    lanes: int
+
+
+@dataclass(frozen=True, slots=True)
 class Drain:
     """Who delivers, and how the lanes stand.
 
@@ -224,6 +241,8 @@ class Drain:
         lanes_waiting: Lanes whose head waits for its next attempt.
         lanes_held: Lanes whose head is HELD, or that a dead letter holds.
         held: The oldest of what is held, and why.
+        waiting_for: What the heads of waiting lanes wait for, among the thousand lanes that go on first.
+        heals_refused: Lanes that were in doubt and that Keycloak refused to make equal to what was delivered.
     """
 
     instances: tuple[Instance, ...] | Unknown
@@ -231,6 +250,8 @@ class Drain:
     lanes_waiting: int | Unknown
     lanes_held: int | Unknown
     held: tuple[HeldLane, ...] | Unknown = ()
+    waiting_for: tuple[LanesFor, ...] | Unknown = ()
+    heals_refused: tuple[LanesFor, ...] | Unknown = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -317,6 +338,9 @@ def exit_code(report: StatusReport) -> ExitCode:
         # Nobody alive is not idle: nothing is read, or nothing is delivered.
         or _roles_missing(report.drain)
     ):
+        codes.append(ExitCode.DEGRADED)
+    waiting = () if isinstance(report.drain.waiting_for, Unknown) else report.drain.waiting_for
+    if any(each.reason == _KEY_MISSING for each in waiting):
         codes.append(ExitCode.DEGRADED)
     if any(
         isinstance(count, int) and count > 0
@@ -463,6 +487,10 @@ def _drain(drain: Drain, now: datetime) -> list[str]:
         row("Lanes Waiting", drain.lanes_waiting),
         row("Lanes Held", drain.lanes_held),
     ]
+    if isinstance(drain.waiting_for, tuple):
+        rows += [row("Waiting For", f"{_lanes_for(each)}{_remedy(each)}") for each in drain.waiting_for]
+    if isinstance(drain.heals_refused, tuple):
+        rows += [row("Heal Refused", _lanes_for(each)) for each in drain.heals_refused]
     if isinstance(drain.held, tuple) and drain.held:
         rows += table(
             ("Held By", "Reason", "Since", "Behind", "Realm", "Event"),
@@ -497,6 +525,14 @@ def _drain(drain: Drain, now: datetime) -> list[str]:
             for each in drain.instances
         ],
     )
+
+
+def _lanes_for(each: LanesFor) -> str:
+    return f"{each.reason} ({each.lanes} {'user' if each.lanes == 1 else 'users'})"
+
+
+def _remedy(waiting: LanesFor) -> str:
+    return " — kcsync keys list names the key" if waiting.reason == _KEY_MISSING else ""
 
 
 def _roles_missing(drain: Drain) -> tuple[str, ...]:

@@ -21,6 +21,7 @@ __all__ = [
 ]
 
 _SQL = load_statements("overview")
+_WAITING_SHOWN = 1000
 _LEASES = load_statements("leases")
 
 
@@ -58,11 +59,17 @@ class Leases:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Overview:
-    """The outbox in numbers. `oldest_pending` is seconds, or None when nothing is pending."""
+    """The outbox in numbers.
+
+    `oldest_pending` is seconds, or None when nothing is pending. `waiting_for` counts lanes by what their heads wait for,
+    among the thousand that go on first; `heals_refused` lanes by why Keycloak refused their last heal.
+    """
 
     entries: dict[EntryState, int]
     oldest_pending: float | None
     lanes: dict[str, int]
+    waiting_for: dict[str, int]
+    heals_refused: dict[str, int]
     poison: int
     duplicates: int
     partitions: tuple[PartitionRow, ...]
@@ -99,6 +106,11 @@ async def read_overview(database: Database) -> Overview:
             entries={state: counts.get(state, 0) for state in EntryState},
             oldest_pending=None if oldest is None else float(oldest["seconds"]),
             lanes={state: lanes.get(state, 0) for state in ("READY", "WAITING", "HELD", "IDLE")},
+            waiting_for={
+                row["reason"]: row["lanes"]
+                for row in await tx.fetch(_SQL["waiting_for"], {"limit": _WAITING_SHOWN})
+            },
+            heals_refused={row["reason"]: row["lanes"] for row in await tx.fetch(_SQL["heals_refused"])},
             poison=poison["n"],
             duplicates=duplicates["n"],
             partitions=tuple(

@@ -14,7 +14,7 @@ WHERE state = 'HELD' AND state_reason IN ('kind_unregistered', 'schema_newer') G
 
 -- name: folds_by_key
 -- Last passwords that are kept. Index: kept.
-SELECT {kid_of_credential} AS kid, COUNT(*) AS n FROM folds
+SELECT {kid_of_credential} AS kid, COUNT(*) AS n FROM folds FORCE INDEX (kept)
 WHERE credential_at IS NOT NULL AND credential IS NOT NULL GROUP BY kid;
 
 -- name: poison_by_key

@@ -11,6 +11,18 @@ WHERE entry_id = (SELECT MIN(entry_id) FROM entries WHERE state = 'PENDING' AND 
 -- Lanes by state. Index: waiting.
 SELECT state, COUNT(*) AS lanes FROM lanes GROUP BY state;
 
+-- name: waiting_for
+-- What the next lanes that wait are waiting for: the reasons of their heads' last attempts. Indexes: waiting; lane.
+SELECT e.state_reason AS reason, COUNT(*) AS lanes
+FROM (SELECT lane_id FROM lanes WHERE state = 'WAITING' ORDER BY due_at LIMIT %(limit)s) w
+JOIN entries e ON e.entry_id = (SELECT h.entry_id FROM entries h FORCE INDEX (lane)
+    WHERE h.lane_id = w.lane_id AND h.is_open = 1 ORDER BY h.entry_id LIMIT 1)
+WHERE e.state = 'PENDING' AND e.state_reason IS NOT NULL GROUP BY e.state_reason;
+
+-- name: heals_refused
+-- Users whom Keycloak refused to make equal to what was delivered. Index: heal_refused.
+SELECT heal_refused AS reason, COUNT(*) AS lanes FROM folds WHERE heal_refused IS NOT NULL GROUP BY heal_refused;
+
 -- name: poison_count
 -- Records that are no events, until their retention is over; their marks stay longer. Index: by_time.
 SELECT COUNT(*) AS n FROM poison;

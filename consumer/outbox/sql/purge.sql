@@ -79,4 +79,4 @@ UPDATE folds SET credential = NULL, credential_at = NULL, updated_at = updated_a
 
 -- name: count_kept_passwords
 -- How many there are, for a dry run. Index: kept.
-SELECT COUNT(*) AS n FROM folds WHERE credential_at <= NOW(6) - INTERVAL %(seconds)s SECOND AND suspect_since IS NULL;
+SELECT COUNT(*) AS n FROM folds FORCE INDEX (kept) WHERE credential_at <= NOW(6) - INTERVAL %(seconds)s SECOND AND suspect_since IS NULL;

@@ -50,6 +50,11 @@ UPDATE folds f JOIN (SELECT lane_id, MIN(entry_id) AS entry_id FROM entries WHER
   GROUP BY lane_id ORDER BY entry_id LIMIT 20) d ON d.lane_id = f.lane_id
 SET f.held_by_entry = d.entry_id, f.held_reason = 'email_taken';
 
+-- One in four keeps a password, for three weeks by now; forty could not be healed.
+UPDATE folds SET credential = '{"kid":"2026-01","alg":"x","ciphertext":""}', credential_event_id = 'e',
+  credential_at = NOW(6) - INTERVAL CRC32(lane_id) % 1800000 SECOND WHERE CRC32(lane_id) % 4 = 0;
+UPDATE folds SET heal_refused = 'heal_refused_by_history' WHERE CRC32(lane_id) % 1000 = 7;
+
 -- A week of commands: 20,000 answered, 200 a request; the last 6,000 are not, and one of them is about
 -- the lane that is long.
 INSERT INTO commands (request, lane_id, shard, action, entry_id, seen_state, seen_arrivals, actor, answer, answered_at)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import orjson
+import pytest
 
 from consumer.outbox.database import Database
 from consumer.outbox.drain_store import DrainStore, Head, LaneHint, Settlement, WriteBack
@@ -65,10 +66,11 @@ async def test_a_fold_of_odd_characters_comes_out_as_it_went_in(database: Databa
             "enabled": Value(None, None),
         },
         user_id="0b5c0b5c-0b5c-4b5c-8b5c-0b5c0b5c0b5c",
-        credential=Credential(orjson.dumps({"odd": ODD}), ODD[:80], None),
+        credential=Credential(orjson.dumps({"odd": ODD}), ODD[:80], None, now),
         credential_date=now.replace(microsecond=123_000),
         suspect_since=now,
         suspect_kind="timeout",
+        heal_refused="heal_refused_by_history",
     )
     settlement = Settlement(head=head, state=EntryState.DELIVERED, reason="updated", attempts=0)
     await store.settle(
@@ -79,6 +81,55 @@ async def test_a_fold_of_odd_characters_comes_out_as_it_went_in(database: Databa
 
     assert head.event_id == "2"
     assert head.fold == fold
+
+
+async def test_a_password_that_is_not_kept_leaves_its_event_and_its_place(database: Database) -> None:
+    await (await Writer.take(database)).persist([update("1", "ada"), update("2", "ada")])
+    store = await owner(database)
+    (head,) = await heads_of(store)
+    (token, now) = (await store.claim([head], margin=1))[head.entry_id]
+    kept = Fold(exists=True, credential=Credential(b"{}", "e-1", Position(1, 0, 0), now))
+    settlement = Settlement(head=head, state=EntryState.DELIVERED, reason="updated", attempts=0)
+    fold = kept.without_password()
+    await store.settle(
+        [WriteBack(lane=head.lane, token=token, settlements=(settlement,), fold=fold)], instance="me"
+    )
+
+    (head,) = await heads_of(store)
+
+    assert head.fold == fold
+    assert head.fold.credential == Credential(None, "e-1", Position(1, 0, 0))
+
+
+@pytest.mark.parametrize("number", [3, 40], ids=["singly", "alike"])
+async def test_the_password_of_an_entry_goes_with_its_delivery(
+    bench: Bench, database: Database, number: int
+) -> None:
+    await (await Writer.take(database)).persist([update(f"e-{n}", f"user-{n}") for n in range(number + 2)])
+    bench.change("UPDATE entries SET credential = '{}' WHERE 1 = %s", 1)
+    store = await owner(database)
+    heads = sorted(await heads_of(store), key=lambda head: head.entry_id)
+    claims = await store.claim(heads, margin=1)
+    states = [EntryState.DEAD_LETTER, EntryState.PENDING, *[EntryState.DELIVERED] * number]
+
+    await store.settle(
+        [
+            WriteBack(
+                lane=head.lane,
+                token=claims[head.entry_id][0],
+                settlements=(Settlement(head=head, state=state, reason="any", attempts=0),),
+            )
+            for head, state in zip(heads, states, strict=True)
+        ],
+        instance="me",
+    )
+
+    # A dead letter may be tried again.
+    assert bench.rows("SELECT state, COUNT(credential) AS n FROM entries GROUP BY state ORDER BY state") == [
+        {"state": "PENDING", "n": 1},
+        {"state": "DELIVERED", "n": 0},
+        {"state": "DEAD_LETTER", "n": 1},
+    ]
 
 
 async def test_many_alike_and_some_that_are_not_are_all_written(bench: Bench, database: Database) -> None:

@@ -26,8 +26,11 @@ def house(
     dead_letter: float | None = 30 * DAY,
     kinds: Mapping[str, Retention] | None = None,
     remember: timedelta | None = timedelta(days=30),
+    passwords: float | None = None,
 ) -> PurgeStore:
-    retention = Retention(delivered=delivered, dead_letter=dead_letter, kinds=kinds or {})
+    retention = Retention(
+        delivered=delivered, dead_letter=dead_letter, passwords=passwords, kinds=kinds or {}
+    )
     return PurgeStore(database, owner=owner, retention=retention, remember=remember)
 
 
@@ -89,7 +92,7 @@ class TestPurge:
             " VALUES ('gone', 'drain', '0', NOW(6) - INTERVAL 2 DAY), ('here', 'drain', '0', NOW(6))"
         )
         store = house(database)
-        expected = dict.fromkeys(Purged, 1) | {Purged.EVENT: 0, Purged.MARK: 0}
+        expected = dict.fromkeys(Purged, 1) | {Purged.EVENT: 0, Purged.MARK: 0, Purged.PASSWORD: 0}
 
         counted = await store.count()
         assert len(left(bench)) == 6
@@ -471,3 +474,67 @@ class TestOneAtATime:
 
         assert len(left(bench)) == 1500
         assert bench.value("SELECT owner FROM housekeeping") == "other"
+
+
+def fold(bench: Bench, username: str, *, hours: float, suspect: bool = False) -> None:
+    """Let the fold of a user keep a password that was delivered so many hours ago."""
+    bench.change(
+        "INSERT INTO folds (lane_id, shard, fields, credential, credential_event_id, credential_offset, credential_at,"
+        " suspect_since) SELECT lane_id, shard, '{}', '{}', 'e-1', 7, NOW(6) - INTERVAL %s SECOND,"
+        " IF(%s, NOW(6), NULL) FROM lanes WHERE username_key = %s",
+        int(hours * 3600),
+        int(suspect),
+        username,
+    )
+
+
+def keeping(bench: Bench) -> list[str]:
+    return [
+        row["username_key"]
+        for row in bench.rows(
+            "SELECT username_key FROM folds JOIN lanes USING (lane_id) WHERE credential IS NOT NULL ORDER BY username_key"
+        )
+    ]
+
+
+class TestPasswords:
+    async def test_are_forgotten_in_time_but_not_where_a_doubt_may_need_them(
+        self, bench: Bench, database: Database
+    ) -> None:
+        await entries(database, "ada", "bob", "cyd", "dan", "eve")
+        for user in ("ada", "cyd", "dan", "eve"):
+            fold(bench, user, hours=2, suspect=user == "cyd")
+        fold(bench, "bob", hours=0.5)
+        end(bench, "DELIVERED", 0, "ada")
+        bench.change("UPDATE entries SET claimed_at = NOW(6) WHERE username = %s", "dan")
+        bench.change("UPDATE entries SET maybe_applied_since = NOW(6) WHERE username = %s", "eve")
+        store = house(database, passwords=3600)
+
+        counted = await store.count()
+        removed = await store.purge()
+
+        assert removed == NOTHING | {Purged.PASSWORD: 1}
+        # Calls under way are not looked at for a dry run.
+        assert counted[Purged.PASSWORD] == 3
+        assert keeping(bench) == ["bob", "cyd", "dan", "eve"]
+        forgotten = bench.rows(
+            "SELECT credential_at, credential_event_id, credential_offset FROM folds WHERE credential IS NULL"
+        )
+        assert forgotten == [{"credential_at": None, "credential_event_id": "e-1", "credential_offset": 7}]
+
+    async def test_all_go_where_none_is_kept(self, bench: Bench, database: Database) -> None:
+        await entries(database, "ada", "bob")
+        for user in ("ada", "bob"):
+            fold(bench, user, hours=0)
+
+        removed = await house(database, passwords=0.0).purge()
+
+        assert removed == NOTHING | {Purged.PASSWORD: 2}
+        assert keeping(bench) == []
+
+    async def test_the_last_ones_stay_where_they_are_kept(self, bench: Bench, database: Database) -> None:
+        await entries(database, "ada")
+        fold(bench, "ada", hours=10_000)
+
+        assert await house(database, passwords=None).purge() == NOTHING
+        assert keeping(bench) == ["ada"]

@@ -35,6 +35,7 @@ DRAIN = load_statements("drain")
 FORGET = load_statements("forget")
 HELD = load_statements("held")
 INGEST = load_statements("ingest")
+KEYS = load_statements("keys")
 LEASES = load_statements("leases")
 MAINTENANCE = load_statements("maintenance")
 OVERVIEW = load_statements("overview")
@@ -264,6 +265,19 @@ QUERIES = {
     "blocked part of the backlog": Query(BACKLOG["blocked"], (), {"e": "lane"}, 45_000, expects=60_000),
     "unfinished entries": Query(OVERVIEW["queue"], (), {"entries": "by_state"}, 42_000, expects=ALL),
     "oldest pending": Query(OVERVIEW["oldest_pending"], (), {"entries": "PRIMARY"}, 5),
+    "what waiting lanes wait for": Query(
+        OVERVIEW["waiting_for"], {"limit": 1000}, {"lanes": "waiting", "h": "lane", "e": "PRIMARY"}, 6_000
+    ),
+    "heals refused": Query(OVERVIEW["heals_refused"], (), {"folds": "heal_refused"}, 100),
+    # Where a key is used: an operator's question, asked seldom.
+    "passwords of entries by key": Query(
+        KEYS["entries_by_key"], (), {"entries": "by_state"}, 45_000, expects=ALL
+    ),
+    "held events of unknown kinds by key": Query(
+        KEYS["unread_by_key"], (), {"entries": "by_state"}, 3_000, expects=30_000
+    ),
+    "last passwords by key": Query(KEYS["folds_by_key"], (), {"folds": "kept"}, 25_000),
+    "poison by key": Query(KEYS["poison_by_key"], (), {}, 45_000),
     "poison": Query(OVERVIEW["poison_count"], (), {"poison": "by_time"}, 20_010, expects=25_000),
     "duplicates": Query(OVERVIEW["duplicate_count"], (), {"marks": "by_kind"}, 50),
     "one user": Query(
@@ -414,6 +428,17 @@ QUERIES = {
         700,
         expects=30_000,
     ),
+    "last passwords past their retention": Query(
+        PURGE["kept_passwords"],
+        {"after": LONG_AGO, "after_lane": b"", "seconds": 3600, "limit": 1000},
+        {"f": "kept", "e": "lane"},
+        6_000,
+        expects=ALL,
+    ),
+    "counting last passwords past their retention": Query(
+        PURGE["count_kept_passwords"], {"seconds": 3600}, {"folds": "kept"}, 25_000
+    ),
+    "forgetting passwords": Query(PURGE["forget_passwords"], {"lanes": LANES}, {"folds": "PRIMARY"}, 250),
     "counting dead letters past their retention": Query(
         PURGE["count_expired"],
         expired("DEAD_LETTER"),

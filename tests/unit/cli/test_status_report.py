@@ -17,6 +17,7 @@ from consumer.cli.status_report import (
     HeldLane,
     Ingest,
     Instance,
+    LanesFor,
     Mode,
     Partition,
     QueueMetrics,
@@ -371,6 +372,8 @@ class TestJson:
                 "lanes_waiting": 1,
                 "lanes_held": 0,
                 "held": [],
+                "waiting_for": [],
+                "heals_refused": [],
             },
             "unreachable": [],
             "exit_code": 0,
@@ -441,6 +444,32 @@ def test_the_mode_of_a_report_is_never_another_than_its_circuit_says() -> None:
     assert mode_of(HEALTHY) is Mode.NORMAL
     assert mode_of(OPEN) is Mode.OFFLINE
     assert mode_of(LOST) == GONE
+
+
+class TestWhatIsWaitedFor:
+    REPORT = replace(
+        HEALTHY,
+        drain=replace(
+            HEALTHY.drain,
+            waiting_for=(LanesFor("email_in_use", 2), LanesFor("unknown_sealing_key", 1)),
+            heals_refused=(LanesFor("heal_refused_by_history", 3),),
+        ),
+    )
+
+    def test_is_shown_with_what_to_do(self) -> None:
+        text = render_text(self.REPORT)
+
+        assert "  Waiting For:         email_in_use (2 users)\n" in text
+        assert "unknown_sealing_key (1 user) — kcsync keys list names the key\n" in text
+        assert "  Heal Refused:        heal_refused_by_history (3 users)\n" in text
+
+    def test_a_missing_key_needs_somebody(self) -> None:
+        assert exit_code(self.REPORT) is ExitCode.DEGRADED
+
+    def test_what_ends_by_itself_does_not(self) -> None:
+        drain = replace(HEALTHY.drain, waiting_for=(LanesFor("email_in_use", 2),))
+
+        assert exit_code(replace(HEALTHY, drain=drain)) is ExitCode.HEALTHY
 
 
 class TestWhatIsHeld:

@@ -13,7 +13,7 @@ from consumer.delivery.change import Change
 from consumer.delivery.outcome import Blame, Defer, Delivered, Failure, Outcome, Reason, Retry
 from consumer.drain.policy import DrainPolicy
 from consumer.outbox.errors import CommitUnknown, DatabaseUnavailable
-from consumer.outbox.fold import Fold
+from consumer.outbox.fold import Credential, Fold
 from consumer.outbox.lane import lane_id
 from consumer.outbox.rows import EntryState
 from tests.unit.drain.bench_of_drainers import NOT_APPLIED, POLICY, Bench, settle_down, until
@@ -605,7 +605,38 @@ class TestHealing:
             await until(lambda: one.healer.refused)
             await settle_down()
 
-        assert bench.database.folds[entry.lane_id].suspect_since is None
+        fold = bench.database.folds[entry.lane_id]
+        assert fold.suspect_since is None
+        assert fold.heal_refused == "invalid_data"
+
+    @pytest.mark.parametrize("keep", [True, False])
+    async def test_forgets_the_password_afterwards_where_none_is_kept(
+        self,
+        bench: Bench,
+        keep: bool,  # noqa: FBT001 - the setting
+    ) -> None:
+        one = bench.instance(policy=replace(POLICY, keep_passwords=keep))
+        entry = bench.database.add("alice")
+        bench.database.folds[entry.lane_id] = Fold(
+            exists=True,
+            credential=Credential(b"{}", "e-0", None),
+            suspect_since=bench.database.now(),
+            suspect_kind="timeout",
+            heal_refused="heal_refused_by_history",
+        )
+        async with bench.running():
+            await bench.done(entry)
+            for _ in range(4):
+                await bench.advance(20)
+            await until(lambda: one.healer.healed)
+            await settle_down()
+
+        (known,) = bench.keycloak.healed
+        assert known.credential == {}
+        fold = bench.database.folds[entry.lane_id]
+        assert fold.credential is not None
+        assert (fold.credential.sealed is not None) is keep
+        assert fold.heal_refused is None
 
 
 class TestMerging:

@@ -266,6 +266,40 @@ class TestTheFoldAfterADelivery:
 
         assert fold.credential == Credential(SEALED, "e-1", position())
 
+    def test_of_a_password_holds_when_it_was_delivered(self) -> None:
+        fold = written(head("password_change", credential=SEALED), delivered()).fold
+
+        assert fold is not None
+        assert fold.credential == Credential(SEALED, "e-1", position(), ENDED_AT)
+
+    def test_of_something_else_leaves_when_the_password_was_delivered(self) -> None:
+        before = Fold(credential=Credential(b"old", "e-0", position(1), EARLIER))
+
+        fold = written(head(fold=before), delivered()).fold
+
+        assert fold is not None
+        assert fold.credential == before.credential
+
+    @pytest.mark.parametrize("suspect", [None, EARLIER])
+    def test_keeps_a_password_only_for_a_doubt_where_none_is_kept(self, suspect: datetime | None) -> None:
+        policy = replace(POLICY, keep_passwords=False)
+        of = head("password_change", credential=SEALED, fold=Fold(suspect_since=suspect))
+
+        fold = settle((of,), delivered(), call(), policy, float).fold
+
+        assert fold is not None
+        assert fold.credential is not None
+        # Which event set it stays known: an older one must not win.
+        assert (fold.credential.event_id, fold.credential.position) == ("e-1", position())
+        assert (fold.credential.sealed is not None) is (suspect is not None)
+
+    def test_of_a_password_forgets_that_a_heal_was_refused(self) -> None:
+        before = Fold(heal_refused="heal_refused_by_history")
+
+        assert fold_after(head(fold=before), delivered()).heal_refused == "heal_refused_by_history"
+        of = head("password_change", credential=SEALED, fold=before)
+        assert fold_after(of, delivered()).heal_refused is None
+
     def test_of_a_password_says_whether_it_is_temporary(self) -> None:
         temporary = head("password_change", credential=SEALED, data={"temporary": True})
         fold = fold_after(temporary, delivered(Reason.PASSWORD_SET))
