@@ -139,6 +139,19 @@ class _HealsNothing(Healer):
         return WriteBack(lane=suspect.lane, token=suspect.token, fold=certain)
 
 
+class _ForgetsInDoubt(SimDrainStore):
+    """Keeps no password beyond its delivery, whatever doubt there is."""
+
+    async def settle(self, write_backs: Sequence[WriteBack], *, instance: str) -> set[bytes]:
+        return await super().settle(
+            [
+                each if each.fold is None else replace(each, fold=each.fold.without_password())
+                for each in write_backs
+            ],
+            instance=instance,
+        )
+
+
 class _ObeysBlindly(CommandExecutor):
     """Does what is asked as if all stood as its asker saw it."""
 
@@ -280,6 +293,7 @@ MUTATIONS = [
     Mutation("the lease check before a call", ("I2",), Parts(caller=_ChecksNoLease), _strikes),
     Mutation("the charging rule", ("I4",), Parts(judge=_ChargesEverything), _struggles),
     Mutation("the heal", ("I3",), Parts(healer=_HealsNothing), _late_effects),
+    Mutation("the password while in doubt", ("I3",), Parts(drain_store=_ForgetsInDoubt), _late_effects),
     Mutation("the second look before a command is done", ("I4",), Parts(executor=_ObeysBlindly)),
     Mutation(
         "the second look before a command is answered",

@@ -196,7 +196,7 @@ class SimProcess:
             keycloak.control_call,
             instance=name,
             control_realm="shop",
-            policy=DRAIN,
+            policy=world.policy,
             circuit_policy=CIRCUIT,
             calls=CALLS,
             tracer=NoOpTracer(),

@@ -169,6 +169,7 @@ class _Run:
         loop = asyncio.get_running_loop()
         heartbeats = loop.create_task(world.broker.expel())
         operators = loop.create_task(self._operators.run())
+        housekeeping = loop.create_task(self._keep_house())
         for _ in range(rng.randint(1, 3)):
             world.new_process()
         length = rng.uniform(15.0, 45.0)
@@ -191,6 +192,7 @@ class _Run:
             world.watch.check_complete()
             world.watch.check_states(world.server.fake)
         operators.cancel()
+        housekeeping.cancel()
         heartbeats.cancel()
 
     async def _settle(self) -> None:
@@ -210,6 +212,12 @@ class _Run:
                 )
                 return
             await asyncio.sleep(0.5)
+
+    async def _keep_house(self) -> None:
+        """Forget passwords as soon as that is allowed: sooner than any real grace."""
+        while True:
+            await asyncio.sleep(1.0)
+            self._world.database.forget_passwords()
 
     def _all_done(self) -> bool:
         world = self._world

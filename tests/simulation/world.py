@@ -7,18 +7,19 @@ import random
 from collections.abc import Callable, Iterator, MutableMapping
 from contextlib import contextmanager
 from contextvars import Context
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, cast
 
 import structlog
 from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
 
 from consumer.delivery.passwords import KeyRing
+from consumer.drain.policy import DrainPolicy
 from tests.simulation.fake_keycloak import FakeKeycloak
 from tests.simulation.kafka import Broker
 from tests.simulation.keycloak_link import KeycloakServer
 from tests.simulation.outbox import SimDatabase
-from tests.simulation.process import CALLS, GUARD, REALMS, Parts, SimProcess
+from tests.simulation.process import CALLS, DRAIN, GUARD, REALMS, Parts, SimProcess
 from tests.simulation.virtual_loop import HostState, VirtualLoop
 from tests.simulation.watch import Watch
 from tests.simulation.weather import Weather
@@ -34,6 +35,7 @@ class World:
     """Everything that one run is made of.
 
     Attributes:
+        policy: of every process's drain: half of the worlds keep no password beyond its delivery.
         newer: whether processes that start now are of the version that knows the kind of badges.
     """
 
@@ -45,6 +47,7 @@ class World:
     keys: KeyRing = _KEYS
     closed: bool = False
     newer: bool = False
+    policy: DrainPolicy = field(init=False)
     watch: Watch = field(init=False)
     database: SimDatabase = field(init=False)
     broker: Broker = field(init=False)
@@ -54,6 +57,7 @@ class World:
     strike: Callable[[SimProcess, str], bool] = lambda _, __: False
 
     def __post_init__(self) -> None:
+        self.policy = replace(DRAIN, keep_passwords=self.rng("passwords").random() < 0.5)
         self.watch = Watch(calls_allowed=CALLS, deletes_allowed=GUARD.deletes)
         self.database = SimDatabase(self.loop, self.weather, self.rng("database"))
         self.database.watch = self.watch
