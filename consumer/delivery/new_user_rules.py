@@ -84,8 +84,9 @@ class NewUserRules:
         """Whether a create of this representation would surely be accepted by the profile, so that it may be imported."""
         if self.profile is None or not user.keys() <= _PLAIN:
             return False
-        if any("value" in credential for credential in user.get("credentials", ())):
-            # Hashing is the work then, and a password that a policy refuses would spoil the whole call.
+        if any("value" in each or each.get("temporary") for each in user.get("credentials", ())):
+            # In clear, hashing is the work, and a password that a policy refuses would spoil the whole call. A temporary
+            # hash asks for a required action, which a create adds and an import was never seen to.
             return False
         return all(self._passes(name, user.get(name)) for name in _PROFILE)
 

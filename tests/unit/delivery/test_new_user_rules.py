@@ -90,6 +90,7 @@ def test_a_plain_user_may_be_imported(user: dict[str, Any]) -> None:
         {**ALICE, "firstName": "a" * 256},
         {**ALICE, "attributes": {"team": ["red"]}},
         {**ALICE, "credentials": [{"type": "password", "value": "in clear"}]},
+        {**ALICE, "credentials": [{"type": "password", "secretData": "{}", "temporary": True}]},
     ],
 )
 def test_who_might_be_refused_goes_one_by_one(user: dict[str, Any]) -> None:
