@@ -1,6 +1,6 @@
 """Publishes changes of users to kcsync, which applies them to Keycloak in order.
 
-An application needs a `Producer` and the changes: `UserCreate`, `UserUpdate`, `PasswordChange`, `UserDelete`, and
+An application needs a `Producer` and the changes: `UserCreate`, `UserUpdate`, `PasswordChange`, `UserDelete`, with `Membership` for groups and roles, and
 `CustomChange` for kinds that other packages bring. What it may
 have to catch is in the picture of `producer_lib._errors`; all of it is a `ProducerError`. The rest is the contract itself, for
 those who read the topic or write to it in their own way.
@@ -8,7 +8,7 @@ those who read the topic or write to it in their own way.
 
 from __future__ import annotations
 
-from producer_lib._changes import PasswordChange, UserChange, UserCreate, UserDelete, UserUpdate
+from producer_lib._changes import Membership, PasswordChange, UserChange, UserCreate, UserDelete, UserUpdate
 from producer_lib._contract import (
     MAX_EVENT_BYTES,
     NewerSchema,
@@ -61,6 +61,7 @@ __all__ = [
     "InvalidKind",
     "InvalidSealingKey",
     "KafkaUnreachable",
+    "Membership",
     "NewerSchema",
     "NotOurs",
     "PartlyPublished",

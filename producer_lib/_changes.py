@@ -6,12 +6,14 @@ import uuid
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from datetime import UTC, datetime
-from typing import Any, ClassVar, Final
+from typing import Any, ClassVar, Final, Literal, TypeAlias
 
 from producer_lib._contract import event_type
 from producer_lib._errors import InvalidEvent
 from producer_lib._prehashed import PrehashedPassword
 from producer_lib._sealing import SealedPassword
+
+AttributesMode: TypeAlias = Literal["merge", "replace"]
 
 
 def _new_id() -> str:
@@ -55,6 +57,19 @@ class UserChange:
         return f"{type(self).__name__}({', '.join(shown)})"
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Membership:
+    """What a user joins and leaves. What is in neither list stays as it is; nothing is in both.
+
+    Attributes:
+        add: What the user has afterwards.
+        remove: What the user does not have afterwards.
+    """
+
+    add: Sequence[str] = ()
+    remove: Sequence[str] = ()
+
+
 @dataclass(frozen=True, slots=True, kw_only=True, repr=False)
 class UserCreate(UserChange):
     """A user shall exist. If the user exists already, it gets these values.
@@ -67,6 +82,11 @@ class UserCreate(UserChange):
         name: First and last name in one text.
         enabled: Whether the user may log in. None: the consumer's default, which is yes.
         attributes: Keycloak's attributes, a list of texts each.
+        attributes_mode: Of a user who exists already: whether attributes that are not named stay (`merge`, None) or go.
+        clear: Fields of a user who exists already that shall be empty: see `UserUpdate`.
+        required_actions: What the user must do at the next login, by Keycloak's aliases, such as `VERIFY_EMAIL`.
+        groups: Groups by path.
+        realm_roles: Realm roles by name.
         password: In clear, sealed (or hashed and sealed, as the Producer is told) when published; hashed already; or
             sealed already, for this event id.
     """
@@ -80,6 +100,11 @@ class UserCreate(UserChange):
     name: str | None = None
     enabled: bool | None = None
     attributes: Mapping[str, Sequence[str]] | None = None
+    attributes_mode: AttributesMode | None = None
+    clear: Sequence[str] | None = None
+    required_actions: Sequence[str] | None = None
+    groups: Membership | None = None
+    realm_roles: Membership | None = None
     password: str | PrehashedPassword | SealedPassword | None = None
 
 
@@ -94,7 +119,14 @@ class UserUpdate(UserChange):
         last_name: Not beside `name`.
         name: First and last name in one text.
         enabled: Whether the user may log in. True also lifts a lockout after failed logins: name it only when you mean it.
-        attributes: The named attributes get these values; others stay.
+        attributes: The named attributes get these values.
+        attributes_mode: Whether attributes that are not named stay (`merge`, None) or go (`replace`).
+        clear: Fields that shall be empty: `email`, `first_name`, `last_name`, `attributes.<name>`.
+        required_actions: What the user must do at the next login, by Keycloak's aliases, such as `VERIFY_EMAIL`. They replace
+            those there are; an empty list takes them away.
+        groups: Groups by path; a group that is not named stays as it is.
+        realm_roles: Realm roles by name; a role that is not named stays as it is.
+        end_sessions: Whether the user is logged out everywhere. Only beside `enabled=False`.
     """
 
     kind: ClassVar[str] = "user_update"
@@ -106,6 +138,12 @@ class UserUpdate(UserChange):
     name: str | None = None
     enabled: bool | None = None
     attributes: Mapping[str, Sequence[str]] | None = None
+    attributes_mode: AttributesMode | None = None
+    clear: Sequence[str] | None = None
+    required_actions: Sequence[str] | None = None
+    groups: Membership | None = None
+    realm_roles: Membership | None = None
+    end_sessions: bool | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, repr=False)
@@ -116,12 +154,14 @@ class PasswordChange(UserChange):
         password: In clear, sealed (or hashed and sealed, as the Producer is told) when published; hashed already; or
             sealed already, for this event id.
         temporary: Whether the user must choose another one at the next login.
+        end_sessions: Whether the user is logged out everywhere; with the old password alone nobody logs in again.
     """
 
     kind: ClassVar[str] = "password_change"
 
     password: str | PrehashedPassword | SealedPassword
     temporary: bool = False
+    end_sessions: bool | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, repr=False)
@@ -131,12 +171,14 @@ class UserDelete(UserChange):
     Attributes:
         mode: `delete` or `disable`. None: what the consumer is configured to do.
         reason: One line for those who ask later.
+        end_sessions: Whether the applications where the user is logged in are told to log them out.
     """
 
     kind: ClassVar[str] = "user_delete"
 
     mode: str | None = None
     reason: str | None = None
+    end_sessions: bool | None = None
 
 
 _ENVELOPE: Final = frozenset(item.name for item in fields(UserChange))
@@ -164,13 +206,22 @@ def as_event(
         and (value := getattr(change, item.name)) is not None
     }
     if isinstance(attributes := data.get("attributes"), Mapping):
-        data["attributes"] = {
-            name: values if isinstance(values, str) or not isinstance(values, Sequence) else list(values)
-            for name, values in attributes.items()
-        }
+        data["attributes"] = {name: _listed(values) for name, values in attributes.items()}
+    for name in ("clear", "required_actions"):
+        if name in data:
+            data[name] = _listed(data[name])
+    for name in ("groups", "realm_roles"):
+        if isinstance(membership := data.get(name), Membership):
+            both = {"add": membership.add, "remove": membership.remove}
+            data[name] = {side: _listed(named) for side, named in both.items() if named}
     if password is not None:
         data["password"] = dict(password)
     return as_message(change, type_=event_type(change.kind), data=data, source=source, realm=realm)
+
+
+def _listed(values: Any) -> Any:
+    """Turn any sequence but a text into the list that JSON has; what is none is the schema's to refuse."""
+    return values if isinstance(values, str) or not isinstance(values, Sequence) else list(values)
 
 
 def as_message(

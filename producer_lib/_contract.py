@@ -10,6 +10,7 @@ from typing import Any, Final, TypeAlias
 import jsonschema_rs
 import orjson
 
+from producer_lib._contradictions import refuse_contradictions
 from producer_lib._errors import InvalidEvent
 from producer_lib._refusals import refusal
 from producer_lib._schemas import validator
@@ -115,7 +116,7 @@ def parse_event(value: bytes) -> dict[str, Any]:
 
 
 def check_event(event: dict[str, Any]) -> None:
-    """Check a whole event against the schema of its type.
+    """Check a whole event against the schema of its type, and that it does not contradict itself.
 
     Raises:
         InvalidEvent: The first field that breaks the contract, and why. A type that is not of this version of the
@@ -127,6 +128,7 @@ def check_event(event: dict[str, Any]) -> None:
         reason = "is missing" if name is None else "must be one of " + ", ".join(sorted(_VALIDATORS))
         raise InvalidEvent("type", reason)
     validate(check, event)
+    refuse_contradictions(event)
 
 
 def check_envelope(event: dict[str, Any]) -> None:

@@ -34,6 +34,13 @@ _FORMATS: Final = {
     "uri-reference": "must be a URI reference",
 }
 
+_ENDS_SESSIONS: Final = "/dependentSchemas/end_sessions/"
+_UPDATE: Final = "urn:kcsync:user_update:"
+_NO_RENAME: Final = (
+    "cannot be changed (rename_not_supported): publish a user_create with the new username, "
+    "then a user_delete of the old one"
+)
+
 
 def refusal(error: jsonschema_rs.ValidationError) -> InvalidEvent:
     """Say which field is refused and why.
@@ -49,6 +56,8 @@ def refusal(error: jsonschema_rs.ValidationError) -> InvalidEvent:
             | Kind.UnevaluatedProperties(unexpected=[name, *_])
         ):
             path.append("?" if "password" in path else name)
+            if path == ["data", "username"] and (error.absolute_keyword_location or "").startswith(_UPDATE):
+                return InvalidEvent("data.username", _NO_RENAME)
     return InvalidEvent(_dotted(path), _reason(error))
 
 
@@ -69,6 +78,8 @@ def _is_custom(error: jsonschema_rs.ValidationError) -> bool:
 
 def _reason(error: jsonschema_rs.ValidationError) -> str:  # noqa: C901, PLR0912 - one line for each keyword
     match error.kind:
+        case Kind.Required() | Kind.Constant() if _ENDS_SESSIONS in (error.absolute_keyword_location or ""):
+            return "must be false beside end_sessions: a user who stays enabled logs in again at once"
         case Kind.Required():
             return "is missing"
         case Kind.AdditionalProperties() | Kind.UnevaluatedProperties():
@@ -96,6 +107,8 @@ def _reason(error: jsonschema_rs.ValidationError) -> str:  # noqa: C901, PLR0912
             return f"must have {limit} characters or fewer"
         case Kind.MaxItems(limit=limit):
             return f"must have {limit} items or fewer"
+        case Kind.UniqueItems():
+            return "must not name the same twice"
         case Kind.MinProperties():
             return "must name at least one field"
         case Kind.MaxProperties(limit=limit):

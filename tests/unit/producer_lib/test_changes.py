@@ -9,6 +9,7 @@ import pytest
 from producer_lib import (
     SEALING_ALG,
     InvalidEvent,
+    Membership,
     PasswordChange,
     UserChange,
     UserCreate,
@@ -67,6 +68,47 @@ class TestAnEvent:
             "priority": 2,
             "data": {"email_verified": False, "attributes": {"team": ["a", "b"]}},
         }
+
+    def test_says_every_field(self) -> None:
+        change = UserUpdate(
+            username="Ada",
+            enabled=False,
+            attributes={},
+            attributes_mode="replace",
+            clear=("email",),
+            required_actions=("VERIFY_EMAIL",),
+            groups=Membership(add=("/staff",), remove=("/guests",)),
+            realm_roles=Membership(remove=("author",)),
+            end_sessions=True,
+        )
+
+        check_event(event_of(change))
+        assert event_of(change)["data"] == {
+            "enabled": False,
+            "attributes": {},
+            "attributes_mode": "replace",
+            "clear": ["email"],
+            "required_actions": ["VERIFY_EMAIL"],
+            "groups": {"add": ["/staff"], "remove": ["/guests"]},
+            "realm_roles": {"remove": ["author"]},
+            "end_sessions": True,
+        }
+
+    @pytest.mark.parametrize(
+        "surplus",
+        [
+            {"clear": "email"},
+            {"groups": ["/staff"]},
+            {"groups": Membership()},
+            {"required_actions": "VERIFY_EMAIL"},
+        ],
+        ids=str,
+    )
+    def test_of_another_shape_is_refused(self, surplus: dict[str, Any]) -> None:
+        with pytest.raises(InvalidEvent) as refused:
+            check_event(event_of(UserUpdate(username="Ada", first_name="A", **surplus)))
+
+        assert refused.value.field.split(".")[1] == next(iter(surplus))
 
     def test_keeps_the_offset_of_its_time(self) -> None:
         east = timezone(timedelta(hours=9))
