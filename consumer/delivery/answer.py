@@ -28,6 +28,17 @@ class Operation(StrEnum):
     UPDATE = "user update"
     SET_PASSWORD = "password reset"  # noqa: S105 - a name, not a password.
     DELETE = "user delete"
+    END_SESSIONS = "logout"
+    SESSIONS = "sessions read"
+    GROUP = "group lookup"
+    ROLE = "role lookup"
+    ACTIONS = "required actions read"
+    MEMBERSHIPS = "memberships read"
+    JOIN_GROUP = "group join"
+    LEAVE_GROUP = "group leave"
+    GRANT_ROLE = "role grant"
+    REVOKE_ROLE = "role revoke"
+    PROFILE = "user profile read"
 
     @property
     def writes(self) -> bool:
@@ -36,7 +47,18 @@ class Operation(StrEnum):
 
 
 _WRITES = frozenset(
-    {Operation.CREATE, Operation.IMPORT, Operation.UPDATE, Operation.SET_PASSWORD, Operation.DELETE}
+    {
+        Operation.CREATE,
+        Operation.IMPORT,
+        Operation.UPDATE,
+        Operation.SET_PASSWORD,
+        Operation.DELETE,
+        Operation.END_SESSIONS,
+        Operation.JOIN_GROUP,
+        Operation.LEAVE_GROUP,
+        Operation.GRANT_ROLE,
+        Operation.REVOKE_ROLE,
+    }
 )
 
 

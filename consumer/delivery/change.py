@@ -24,7 +24,8 @@ class Change:
         realm: The realm the user lives in.
         username: The username as the event wrote it.
         username_key: The username as Keycloak stores it.
-        data: The event's data, checked against its schema, without the password.
+        data: The event's data, checked against its schema, without the password, and `written_out`
+            (consumer.delivery.representation).
         credential: The sealed password `{kid, alg, ciphertext}`, or None.
         credential_event_id: The event that password is bound to: another one's after a merge.
         known: The user as our own deliveries left them, if they say that the user exists, else None.

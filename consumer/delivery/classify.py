@@ -84,6 +84,10 @@ BY_STATUS: dict[int, Verdict] = {
 
 MISSING: dict[str, Verdict] = {
     "User not found": _user(DeadLetter, Reason.USER_MISSING),
+    "Group not found": _user(Retry, Reason.GROUP_MISSING),
+    "Group path does not exist": _user(Retry, Reason.GROUP_MISSING),
+    "Role not found": _user(Retry, Reason.ROLE_MISSING),
+    "Could not find role": _user(Retry, Reason.ROLE_MISSING),
     "Realm not found.": _setup(Reason.REALM_MISSING),
     "Realm does not exist": _setup(Reason.REALM_MISSING),
 }

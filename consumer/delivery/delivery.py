@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from consumer.delivery.errors import CallFailed, PasswordUnreadable, UnknownSealingKey
+from consumer.delivery.errors import CallFailed, LeaseTooShort, PasswordUnreadable, UnknownSealingKey
 from consumer.delivery.handlers.converge import converge
 from consumer.delivery.handlers.create import CreateHandler
 from consumer.delivery.handlers.delete import DeleteHandler, DeleteMode
@@ -32,8 +32,9 @@ if TYPE_CHECKING:
     from consumer.delivery.keycloak import Keycloak
     from consumer.delivery.known_user import KnownUser
     from consumer.delivery.passwords import Keys
+    from consumer.delivery.transport import CallScope
 
-_OURS = frozenset({"mode", "reason"})
+_OURS = frozenset({"attributes_mode", "mode", "reason"})
 """Data of ours, not of the user's: masking "delete" would spoil messages and protect nobody."""
 
 
@@ -82,7 +83,7 @@ class Delivery:
             What it came to. Every answer of Keycloak, and none, is an outcome.
 
         Raises:
-            LeaseTooShort: `before_call` stopped a request; what had been asked before it is known.
+            LeaseTooShort: `before_call` stopped a request, and nothing has been changed.
             asyncio.CancelledError: The caller was cancelled; a call under way may have taken effect.
             Exception: This is a defect.
         """
@@ -134,7 +135,7 @@ class Delivery:
             is, or was, the user's.
 
         Raises:
-            LeaseTooShort: `before_call` stopped a request; what had been asked before it is known.
+            LeaseTooShort: `before_call` stopped a request, and nothing has been changed.
             asyncio.CancelledError: The caller was cancelled; a call under way may have taken effect.
             Exception: This is a defect.
         """
@@ -156,17 +157,31 @@ class Delivery:
         theirs: tuple[str, ...],
     ) -> Outcome:
         try:
-            with self._keycloak.calls(before_call):
-                return await work()
-        except CallFailed as failed:
-            outcome = failed.outcome
-            detail = mask(outcome.failure.detail, theirs)
-            return replace(outcome, failure=replace(outcome.failure, detail=detail))
+            with self._keycloak.calls(before_call) as scope:
+                return await _answered(work, scope, theirs)
         except UnknownSealingKey as missing:
             return _local(Reason.UNKNOWN_SEALING_KEY, str(missing))
         except PasswordUnreadable:
             failure = Failure(blame=Blame.LOCAL, detail="the sealed password does not open with its key")
             return DeadLetter(reason=Reason.PASSWORD_UNREADABLE, failure=failure)
+
+
+async def _answered(
+    work: Callable[[], Awaitable[Outcome]], scope: CallScope, theirs: tuple[str, ...]
+) -> Outcome:
+    """Run the requests of a delivery; what stops it after a first change leaves that change behind."""
+    try:
+        return await work()
+    except CallFailed as failed:
+        outcome = failed.outcome
+        detail = mask(outcome.failure.detail, theirs)
+        return replace(outcome, failure=replace(outcome.failure, detail=detail, partial=scope.wrote))
+    except LeaseTooShort:
+        if not scope.wrote:
+            raise
+        detail = "the lease ended between two requests of one delivery"
+        failure = Failure(blame=Blame.LOCAL, partial=True, detail=detail)
+        return Defer(reason=Reason.BROKEN_OFF, failure=failure)
 
 
 def _texts_of(change: Change) -> tuple[str, ...]:

@@ -52,6 +52,10 @@ class Reason(StrEnum):
     NOT_APPLIED = "not_applied"
     USER_READ_ONLY = "user_read_only"
     USER_PROTECTED = "user_protected"
+    GROUP_MISSING = "group_missing"
+    ROLE_MISSING = "role_missing"
+    REQUIRED_ACTION_MISSING = "required_action_missing"
+    GRANT_REFUSED = "grant_refused"
 
     # About Keycloak
     CONNECTION_FAILED = "connection_failed"
@@ -75,6 +79,7 @@ class Reason(StrEnum):
     # About this process
     KIND_UNREGISTERED = "kind_unregistered"
     ROLES_UNREADABLE = "roles_unreadable"
+    BROKEN_OFF = "broken_off"
     UNKNOWN_SEALING_KEY = "unknown_sealing_key"
     PASSWORD_UNREADABLE = "password_unreadable"  # noqa: S105 - a reason code.
     INTERNAL_ERROR = "internal_error"
@@ -101,12 +106,14 @@ class Failure:
         blame: Whom it speaks about.
         status: The HTTP status, or None if no answer came.
         ambiguous: The change may have taken effect all the same, or may do so later inside Keycloak.
+        partial: An earlier request of the same delivery was done: part of the change is in Keycloak.
         detail: One line for people, without usernames, e-mail addresses or secrets; at most `DETAIL_LIMIT` characters.
     """
 
     blame: Blame
     status: int | None = None
     ambiguous: bool = False
+    partial: bool = False
     detail: str = ""
 
     def __post_init__(self) -> None:

@@ -2,7 +2,8 @@
 
 Keycloak's rules that stand behind this (research on the Admin API, 3.1 and 3.2): a user created without `enabled` is
 disabled; there is no `name`; a PUT without `attributes` writes only what it holds; a PUT with `attributes` clears
-every profile field that it does not hold; `enabled: true` lifts a lockout, so it is sent only when it is meant.
+every profile field and attribute that it does not hold; an empty text clears a field, null leaves it; `enabled: true`
+lifts a lockout, so it is sent only when it is meant; `requiredActions` replaces those there are.
 """
 
 from __future__ import annotations
@@ -24,8 +25,32 @@ _FIELDS = {
     "enabled": "enabled",
 }
 
+_ATTRIBUTE = "attributes."
+_UPDATE_PASSWORD = "UPDATE_PASSWORD"  # noqa: S105 - an alias of Keycloak's.
+
 _PROFILE_FIELDS = ("username", "email", "firstName", "lastName")
 """What a PUT with `attributes` clears unless it holds it."""
+
+
+def written_out(data: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Say in one way what an event may say in several.
+
+    What `clear` names becomes an empty text, or an attribute without values. The action UPDATE_PASSWORD becomes
+    `temporary`, which is what a temporary password asks for as well: the later of the two decides.
+    """
+    if "clear" not in data and "required_actions" not in data:
+        return data
+    said = {name: value for name, value in data.items() if name != "clear"}
+    for name in data.get("clear") or ():
+        if name.startswith(_ATTRIBUTE):
+            said["attributes"] = {**said.get("attributes", {}), name.removeprefix(_ATTRIBUTE): []}
+        else:
+            said[name] = ""
+    if "required_actions" in data:
+        actions = data["required_actions"]
+        said["required_actions"] = [alias for alias in actions if alias != _UPDATE_PASSWORD]
+        said["temporary"] = _UPDATE_PASSWORD in actions
+    return said
 
 
 def split_name(name: str) -> tuple[str, str]:
@@ -35,10 +60,16 @@ def split_name(name: str) -> tuple[str, str]:
 
 
 def named_fields(data: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the fields that the data names, attributes left out, as Keycloak calls them."""
+    """Return the fields that the data names, attributes left out, as Keycloak calls them.
+
+    Here and below, the data is an event's, `written_out`.
+    """
     fields = {theirs: data[ours] for ours, theirs in _FIELDS.items() if ours in data}
     if "name" in data:
         fields["firstName"], fields["lastName"] = split_name(data["name"])
+    if "required_actions" in data:
+        temporary = [_UPDATE_PASSWORD] if data.get("temporary") else []
+        fields["requiredActions"] = [*data["required_actions"], *temporary]
     return fields
 
 
@@ -60,17 +91,24 @@ def new_user(username_key: str, data: Mapping[str, Any], password: Password | No
 
 
 def needs_merge(data: Mapping[str, Any]) -> bool:
-    """Whether the user must be read first, because the update names attributes."""
-    return bool(data.get("attributes"))
+    """Whether the user must be read first, because the update writes attributes."""
+    return bool(data.get("attributes")) or _replaces(data)
 
 
 def merged_user(existing: Mapping[str, Any], data: Mapping[str, Any]) -> dict[str, Any]:
     """Return the representation that writes what the data names and keeps everything else.
 
+    Other attributes go if the data replaces them all; the profile's own fields stay all the same.
+
     Args:
         existing: The user as Keycloak has it, attributes included.
-        data: The event's data, which names attributes.
+        data: The event's data, which writes attributes.
     """
     kept = {field: existing[field] for field in _PROFILE_FIELDS if existing.get(field) is not None}
-    attributes = {**(existing.get("attributes") or {}), **data["attributes"]}
+    others = {} if _replaces(data) else existing.get("attributes") or {}
+    attributes = {**others, **(data.get("attributes") or {})}
     return {**kept, **named_fields(data), "attributes": attributes}
+
+
+def _replaces(data: Mapping[str, Any]) -> bool:
+    return data.get("attributes_mode") == "replace"

@@ -50,8 +50,14 @@ if TYPE_CHECKING:
 _TRACER = trace.get_tracer("consumer.delivery")
 _PROPAGATOR = TraceContextTextMapPropagator()
 
-_REALM_IN_PATH = re.compile(r"/realms/[^/]+")
-_ID_IN_PATH = re.compile(r"/users/[^/]+")
+_NAMES_IN_PATH = (
+    (re.compile(r"/realms/[^/]+"), "/realms/{realm}"),
+    # The realm's user profile is no user.
+    (re.compile(r"/users/(?!profile$)[^/]+"), "/users/{id}"),
+    (re.compile(r"(/users/\{id\}/groups)/[^/]+"), r"\1/{group}"),
+    (re.compile(r"/group-by-path/.+"), "/group-by-path/{path}"),
+    (re.compile(r"(/realms/\{realm\}/roles)/.+"), r"\1/{role}"),
+)
 
 _ANSWERED_FOR = frozenset({404, 409})
 """Statuses that handlers have an answer to; their spans are not painted as errors."""
@@ -87,12 +93,14 @@ class CallScope:
         timeout_seconds: Limit of each request as a whole, from leaving to the last byte of the answer.
         slots: Waited for before each request, held until its answer is read.
         authorization: The `Authorization` header of the last request.
+        wrote: Whether one of them has changed something.
     """
 
     before_call: Callable[[], None]
     timeout_seconds: float
     slots: asyncio.Semaphore
     authorization: str | None = field(default=None, repr=False)
+    wrote: bool = False
 
 
 _SCOPE: ContextVar[CallScope] = ContextVar("kcsync_call_scope")
@@ -277,7 +285,9 @@ def _cause_of(error: BaseException) -> TransportCause:
 
 
 def _start_span(method: str, url: URL) -> trace.Span:
-    template = _ID_IN_PATH.sub("/users/{id}", _REALM_IN_PATH.sub("/realms/{realm}", url.raw_path))
+    template = url.raw_path
+    for name, placeholder in _NAMES_IN_PATH:
+        template = name.sub(placeholder, template)
     return _TRACER.start_span(
         f"{method} {template}",
         kind=SpanKind.CLIENT,

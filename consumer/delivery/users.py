@@ -8,10 +8,9 @@ from __future__ import annotations
 
 import json
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
-from keycloak import KeycloakConnectionError
 from keycloak.urls_patterns import (
     URL_ADMIN_CLIENTS,
     URL_ADMIN_REALM,
@@ -25,20 +24,20 @@ from keycloak.urls_patterns import (
 )
 
 from consumer.delivery.answer import Operation, parse_json
-from consumer.delivery.classify import classify_answer, classify_silence, unreadable_answer
+from consumer.delivery.classify import unreadable_answer
 from consumer.delivery.connection import RealmConnection, answer_of
 from consumer.delivery.errors import CallFailed
+from consumer.delivery.expected import expected
+from consumer.delivery.grants import RealmGrants
 from consumer.delivery.imports import RealmImports
 from consumer.delivery.new_user_rules import NewUserRules
 from consumer.delivery.outcome import Blame, Defer, Failure, Reason
 from consumer.delivery.protection import RoleWatch, needs_look
 from consumer.delivery.together import current_seat
-from consumer.delivery.transport import NoAnswer
+from consumer.delivery.transport import current_scope
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Mapping, Sequence
-
-    from consumer.delivery.transport import Response
+    from collections.abc import Mapping, Sequence
 
 
 class RealmUsers:
@@ -51,6 +50,9 @@ class RealmUsers:
         realm: The realm.
         protect_role_holders: Whether who may manage the realm is looked up before a call that hurts, and refused.
         bulk_creates: Whether users whose deliveries run together are created in one call.
+
+    Attributes:
+        grants: The realm's groups, roles and required actions.
     """
 
     def __init__(
@@ -66,6 +68,7 @@ class RealmUsers:
         self._roles = RoleWatch(self._may_manage) if protect_role_holders else None
         self._management: str | None = None
         self._imports = RealmImports(realm, self.new_user_rules, self._import_users) if bulk_creates else None
+        self.grants = RealmGrants(connection, realm)
 
     async def find(self, username_key: str, *, operation: Operation = Operation.FIND) -> str | None:
         """Return the id of the user of exactly this username, or None if there is none."""
@@ -101,6 +104,8 @@ class RealmUsers:
             if not await self._imports.admits(representation):
                 seat.give_up()
             elif (user_id := await seat.create(representation, self._imports)) is not None:
+                # Written by the one call of all, in the scope of whichever delivery was first.
+                current_scope().wrote = True
                 return user_id
         response = await self._expect(
             Operation.CREATE,
@@ -183,6 +188,35 @@ class RealmUsers:
             Operation.DELETE, 204, self._connection.a_raw_delete(self._path(URL_ADMIN_USER, user_id))
         )
 
+    async def end_sessions(self, user_id: str) -> None:
+        """Log a user out everywhere; Keycloak tells the applications that want to know. Offline tokens end as well."""
+        if self._roles is not None:
+            await self._roles.check(user_id)
+        call = self._connection.a_raw_post(f"{self._path(URL_ADMIN_USER, user_id)}/logout", data="{}")
+        await self._expect(Operation.END_SESSIONS, 204, call)
+
+    async def sessions_since(self, user_id: str) -> datetime | None:
+        """Return when the oldest of the user's sessions began, by Keycloak's clock (UTC), or None if there is none."""
+        call = self._connection.a_raw_get(f"{self._path(URL_ADMIN_USER, user_id)}/sessions")
+        response = await self._expect(Operation.SESSIONS, 200, call)
+        match parse_json(response.content):
+            case list(sessions):
+                return min((date for each in sessions for date in _begin_of(each)), default=None)
+        raise CallFailed(unreadable_answer(Operation.SESSIONS, answer_of(response)))
+
+    async def unmanaged_attributes(self) -> str | None:
+        """Return what the realm's user profile says of attributes that it does not declare, or None if it says nothing.
+
+        That is `ENABLED`, `ADMIN_EDIT` or `ADMIN_VIEW`. Reading it needs no more than `manage-users` (seen with 26.7.4).
+        """
+        call = self._connection.a_raw_get(f"{self._path(URL_ADMIN_USERS)}/profile")
+        response = await self._expect(Operation.PROFILE, 200, call)
+        match parse_json(response.content):
+            case {"attributes": list()} as profile:
+                policy = profile.get("unmanagedAttributePolicy")
+                return None if policy is None else str(policy)
+        raise CallFailed(unreadable_answer(Operation.PROFILE, answer_of(response)))
+
     async def look_at_roles(self) -> None:
         """Read what protecting role holders reads of the realm: does our client have `view-clients`?
 
@@ -230,24 +264,7 @@ class RealmUsers:
     def _path(self, pattern: str, user_id: str = "") -> str:
         return pattern.format(**{"realm-name": quote(self._realm, safe=""), "id": quote(user_id, safe="")})
 
-    async def _expect(self, operation: Operation, status: int, call: Awaitable[Response]) -> Response:
-        try:
-            response = await call
-        except KeycloakConnectionError as error:
-            _raise_origin(operation, error)
-        if response.status_code != status:
-            raise CallFailed(classify_answer(operation, answer_of(response), datetime.now(UTC)))
-        return response
-
-
-def _raise_origin(operation: Operation, error: KeycloakConnectionError) -> NoReturn:
-    # The library turns every exception below it into "Can't connect to server", the drain's and our own too.
-    origin = error.__cause__
-    if isinstance(origin, NoAnswer):
-        raise CallFailed(classify_silence(operation, origin.cause)) from None
-    if origin is not None:
-        raise origin from None
-    raise error
+    _expect = staticmethod(expected)
 
 
 def _is_user(user: Any, username_key: str) -> bool:
@@ -260,5 +277,12 @@ def _is_user(user: Any, username_key: str) -> bool:
 def _dates_of(credential: Any) -> list[datetime]:
     match credential:
         case {"type": "password", "createdDate": int(milliseconds)}:
+            return [datetime.fromtimestamp(milliseconds / 1000, UTC)]
+    return []
+
+
+def _begin_of(session: Any) -> list[datetime]:
+    match session:
+        case {"start": int(milliseconds)}:
             return [datetime.fromtimestamp(milliseconds / 1000, UTC)]
     return []

@@ -1,7 +1,8 @@
 """Which due entries of a lane share one call, and what that call says. Pure.
 
 A create takes in the updates and password changes behind it, an update the updates, a password change the password
-changes: the later one wins per field, the last password wins. Everything else is a barrier, a delete above all.
+changes: the later one wins per field, attribute, group and role, the last password wins, and sessions are ended if one of
+them says so. Everything else is a barrier, a delete above all.
 """
 
 from __future__ import annotations
@@ -72,24 +73,47 @@ def merged(group: Sequence[Head]) -> Merged:
             credential=head.credential,
             credential_event_id=head.event_id,
         )
+    password = next((member for member in reversed(group) if member.credential is not None), None)
+    return Merged(
+        kind=head.kind,
+        data=_said(head) if len(group) == 1 else _said_together(group),
+        credential=None if password is None else password.credential,
+        credential_event_id=head.event_id if password is None else password.event_id,
+    )
+
+
+def _said(member: Head) -> dict[str, Any]:
+    data = dict(data_of(member))
+    if member.credential is not None:
+        # A password says whether it is temporary, also by not saying so.
+        data.setdefault("temporary", False)
+    return data
+
+
+def _said_together(group: Sequence[Head]) -> dict[str, Any]:
     data: dict[str, Any] = {}
     attributes: dict[str, Any] = {}
-    password = None
+    memberships: dict[str, dict[str, str]] = {"groups": {}, "realm_roles": {}}
+    end_sessions = False
     for member in group:
-        of_member = dict(data_of(member))
-        attributes.update(of_member.pop("attributes", None) or {})
-        if member.credential is not None:
-            password = member
-            data["temporary"] = of_member.pop("temporary", False)
-        if len(group) > 1 and "name" in of_member:
+        said = _said(member)
+        if said.pop("attributes_mode", None) == "replace":
+            attributes = {}
+            data["attributes_mode"] = "replace"
+        attributes |= said.pop("attributes", {})
+        for of_kind, sides in memberships.items():
+            for side, names in said.pop(of_kind, {}).items():
+                sides.update(dict.fromkeys(names, side))
+        end_sessions |= said.pop("end_sessions", False)
+        if "name" in said:
             # A name is both names: an earlier or later first name must meet it on the same ground.
-            of_member["first_name"], of_member["last_name"] = split_name(of_member.pop("name"))
-        data.update(of_member)
-    if attributes:
+            said["first_name"], said["last_name"] = split_name(said.pop("name"))
+        data |= said
+    if attributes or "attributes_mode" in data:
         data["attributes"] = attributes
-    return Merged(
-        kind=group[0].kind,
-        data=data,
-        credential=None if password is None else password.credential,
-        credential_event_id=group[0].event_id if password is None else password.event_id,
-    )
+    for of_kind, sides in memberships.items():
+        for name, side in sides.items():
+            data.setdefault(of_kind, {}).setdefault(side, []).append(name)
+    if end_sessions:
+        data["end_sessions"] = True
+    return data

@@ -8,7 +8,7 @@ from datetime import datetime, timedelta
 from typing import Any, Final
 
 from consumer.delivery.outcome import Blame, DeadLetter, Defer, Delivered, NotDelivered, Outcome, Retry
-from consumer.delivery.representation import split_name
+from consumer.delivery.representation import split_name, written_out
 from consumer.drain.policy import DrainPolicy
 from consumer.outbox.drain_store import Attempt, Head, Settlement, WriteBack
 from consumer.outbox.fold import Applied, Credential, Fold, fields_of
@@ -88,7 +88,7 @@ def settle(
             fold=fold,
         )
     failed = _failed(head, outcome, call, policy, delay)
-    maybe = call.claimed_at if outcome.failure.ambiguous else None
+    maybe = call.claimed_at if _left_traces(outcome) else None
     return WriteBack(
         lane=head.lane,
         token=call.token,
@@ -98,12 +98,21 @@ def settle(
 
 
 def split_apart(group: Sequence[Head], outcome: NotDelivered, call: Call) -> WriteBack:
-    """Leave a group whose merged call was refused as it was: its members are called singly next, none is charged."""
+    """Leave a group whose merged call was refused as it was: its members are called singly next, none is charged.
+
+    What the call did before it was refused, each may find done already, and is put right if none of them does it.
+    """
     head = group[0]
+    maybe = call.claimed_at if _left_traces(outcome) else None
     attempt = replace(_attempt(outcome, call), outcome="DEFER", charged=False)
-    split = replace(_as_it_is(head), reason="merge_refused", attempt=attempt)
-    followers = (_left(member, None) for member in group[1:])
-    return WriteBack(lane=head.lane, token=call.token, settlements=(split, *followers))
+    split = replace(_left(head, maybe), reason="merge_refused", attempt=attempt)
+    followers = (_left(member, maybe) for member in group[1:])
+    return WriteBack(
+        lane=head.lane,
+        token=call.token,
+        settlements=(split, *followers),
+        fold=_suspect(head, outcome, call),
+    )
 
 
 def leave_others(write_back: WriteBack, group: Sequence[Head]) -> WriteBack:
@@ -187,15 +196,15 @@ def _judged(head: Head, judged: bool | None) -> Settlement:  # noqa: FBT001 - a 
 
 
 def data_of(head: Head) -> Mapping[str, Any]:
-    """What is to be applied: the event's data, and what the lane's history adds to it.
+    """What is to be applied: the event's data, written out, and what the lane's history adds to it.
 
     A create after a delete that only disabled the user means a user who can log in again. Any other user who is
     disabled stays so: somebody may have barred the login on purpose.
     """
     deleted_by = head.fold.fields.get(DELETED_BY)
     if head.kind == "user_create" and deleted_by is not None and deleted_by.value is not None:
-        return {"enabled": True, **head.data}
-    return head.data
+        return written_out({"enabled": True, **head.data})
+    return written_out(head.data)
 
 
 def fold_after(head: Head, outcome: Delivered) -> Fold:
@@ -207,7 +216,10 @@ def fold_after(head: Head, outcome: Delivered) -> Fold:
         if not outcome.wrote:
             return replace(head.fold, user_id=outcome.user_id or head.fold.user_id)
         applied = Applied(
-            position=head.position, exists=True, fields=_fields(outcome.wrote), user_id=outcome.user_id
+            position=head.position,
+            exists=True,
+            fields=_fields(written_out(outcome.wrote)),
+            user_id=outcome.user_id,
         )
     elif head.kind == "user_delete":
         gone = outcome.user_id is None
@@ -265,7 +277,7 @@ def _written(head: Head, outcome: Delivered) -> dict[str, Any]:
 
 
 def _maybe(head: Head, outcome: Retry | Defer, call: Call) -> datetime | None:
-    if head.maybe_applied_since is not None or not outcome.failure.ambiguous:
+    if head.maybe_applied_since is not None or not _left_traces(outcome):
         return head.maybe_applied_since
     return call.claimed_at
 
@@ -273,12 +285,17 @@ def _maybe(head: Head, outcome: Retry | Defer, call: Call) -> datetime | None:
 def _suspect(head: Head, outcome: NotDelivered, call: Call) -> Fold | None:
     """A call whose result is unknown makes its lane suspect: the request may still take effect inside Keycloak.
 
+    So does one that was broken off after a first request: part of it is there, and the rest may never come.
     The latest such call counts: the server limit runs from its end.
     """
-    if outcome.failure.ambiguous:
+    if _left_traces(outcome):
         return replace(head.fold, suspect_since=call.ended_at, suspect_kind=outcome.reason.value)
     # Taken over with a claim that nobody recorded: that doubt stands in no row yet.
     return head.fold if head.claimed_at is not None and head.fold.suspect_since is not None else None
+
+
+def _left_traces(outcome: NotDelivered) -> bool:
+    return outcome.failure.ambiguous or outcome.failure.partial
 
 
 def _attempt(outcome: Outcome, call: Call) -> Attempt:

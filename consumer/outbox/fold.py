@@ -15,13 +15,38 @@ import orjson
 
 from consumer.outbox.rows import Position
 
-__all__ = ["ATTRIBUTE", "EVERY_OTHER", "Applied", "Credential", "Fold", "Value", "fields_of"]
+__all__ = [
+    "ATTRIBUTE",
+    "EVERY_OTHER",
+    "EVERY_OTHER_ATTRIBUTE",
+    "GROUP",
+    "REALM_ROLE",
+    "Applied",
+    "Credential",
+    "Fold",
+    "Value",
+    "fields_of",
+]
 
 EVERY_OTHER = "*"
 """Stands in `Fold.fields` for every field that is not named there: set by a delete, and never by anything else."""
 
 ATTRIBUTE: Final = "attributes."
 """Begins the name of a field that is one attribute."""
+
+EVERY_OTHER_ATTRIBUTE: Final = "attributes"
+"""Stands in `Fold.fields` for every attribute that is not named there: set by an event that replaces all attributes."""
+
+GROUP: Final = "groups."
+"""Begins the name of a field that is one group, by its path: true for a member, false for one who left."""
+
+REALM_ROLE: Final = "realm_roles."
+"""Begins the name of a field that is one realm role: true for a holder, false for one who lost it."""
+
+_NOT_PLAIN: Final = frozenset(
+    {"attributes", "attributes_mode", "groups", "realm_roles", "end_sessions", "mode", "reason"}
+)
+"""What of an event's data is no field of the user, or several."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,7 +110,8 @@ class Fold:
         """Take in one accepted event: per field the later position wins.
 
         A delete writes every field, also those that nobody has named yet: they are gone, and stay gone for any event
-        before it, even when the user has been created again. Positions of two partitions do not compare; then the
+        before it, even when the user has been created again; an event that replaces all attributes does so with every
+        attribute. Positions of two partitions do not compare; then the
         event that is joined later is the later one, because a lane delivers in the order in which its events arrived.
         """
         position = applied.position
@@ -94,8 +120,17 @@ class Fold:
         if not applied.exists:
             fields = {name: known for name, known in fields.items() if not _later(position, known.position)}
             fields.setdefault(EVERY_OTHER, Value(None, position))
+        if EVERY_OTHER_ATTRIBUTE in applied.fields and _later(position, _floor(fields, ATTRIBUTE)):
+            fields = {
+                name: known
+                for name, known in fields.items()
+                if not (name.startswith(ATTRIBUTE) and _later(position, known.position))
+            }
+            fields[EVERY_OTHER_ATTRIBUTE] = Value(None, position)
         for name, value in applied.fields.items():
-            if _later(position, fields[name].position if name in fields else floor):
+            if name != EVERY_OTHER_ATTRIBUTE and _later(
+                position, fields[name].position if name in fields else _floor(fields, name)
+            ):
                 fields[name] = Value(value, position)
         exists, exists_position, user_id = self.exists, self.exists_position, self.user_id
         if _later(position, exists_position):
@@ -147,11 +182,24 @@ class Fold:
 
 
 def fields_of(data: Mapping[str, Any]) -> dict[str, Any]:
-    """The fields of an event's data, one a fold field: each attribute stands for itself."""
-    fields = {name: value for name, value in data.items() if name not in {"attributes", "mode", "reason"}}
+    """The fields of an event's data, one a fold field: each attribute, group and role stands for itself."""
+    fields = {name: value for name, value in data.items() if name not in _NOT_PLAIN}
+    if data.get("attributes_mode") == "replace":
+        fields[EVERY_OTHER_ATTRIBUTE] = None
     for name, values in (data.get("attributes") or {}).items():
         fields[ATTRIBUTE + name] = values
+    for prefix, memberships in ((GROUP, data.get("groups")), (REALM_ROLE, data.get("realm_roles"))):
+        for side, has in (("add", True), ("remove", False)):
+            fields |= dict.fromkeys([prefix + name for name in (memberships or {}).get(side, ())], has)
     return fields
+
+
+def _floor(fields: Mapping[str, Value], name: str) -> Position | None:
+    """The position of what wrote a field that is not named: all attributes, or all fields."""
+    # Both may stand there only if all attributes were replaced after the delete.
+    if name.startswith(ATTRIBUTE) and EVERY_OTHER_ATTRIBUTE in fields:
+        return fields[EVERY_OTHER_ATTRIBUTE].position
+    return fields[EVERY_OTHER].position if EVERY_OTHER in fields else None
 
 
 def _later(position: Position | None, other: Position | None) -> bool:

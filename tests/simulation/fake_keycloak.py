@@ -1,7 +1,7 @@
 """Keycloak's Admin API for users, as a state machine: a request in, an answer out, nothing else.
 
 Bodies and rules were measured on Keycloak 26.7.4 (tests/integration/delivery, and the research on the Admin API, 3.1
-to 3.5). It knows no network, no time but what it is told, and no simulation, so that one suite can hold it to the
+to 3.5, docs/decisions/0025). It knows no network, no time but what it is told, and no simulation, so that one suite can hold it to the
 real server. The user profile is Keycloak's default, with unmanaged attributes allowed.
 """
 
@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import re
+import zlib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -17,10 +18,19 @@ from urllib.parse import unquote
 __all__ = ["FakeKeycloak", "Reply", "Request", "User"]
 
 _ROUTE = re.compile(
-    r"/?admin/realms/(?P<realm>[^/]+)/users(?:/(?P<id>[^/]+)(?:/(?P<part>credentials|reset-password))?)?"
+    r"/?admin/realms/(?P<realm>[^/]+)/users(?:/(?P<id>[^/]+)(?:/(?P<part>credentials|reset-password|logout|sessions"
+    r"|role-mappings/realm|groups)(?:(?<=groups)/(?P<group>[^/]+))?)?)?"
+)
+_NAMES_ROUTE = re.compile(
+    r"/?admin/realms/(?P<realm>[^/]+)/(?:group-by-path(?P<path>/.+)|roles/(?P<role>[^/]+)"
+    r"|(?P<actions>authentication/required-actions))"
 )
 _EMAIL = re.compile(r"[^@\s]+@[^@\s]+")
 _FORBIDDEN_IN_NAMES = re.compile(r"[<>&\"\s$%!#?§;*~/\\|^=\[\]{}()\x00-\x1f]")
+_ACTIONS = frozenset(
+    {"CONFIGURE_TOTP", "TERMS_AND_CONDITIONS", "UPDATE_PASSWORD", "UPDATE_PROFILE", "VERIFY_EMAIL"}
+)
+"""The aliases that are kept; others are dropped without a word."""
 _KNOWN_FIELDS = frozenset(
     {
         "username",
@@ -71,6 +81,9 @@ class User:
     password: str | None = field(default=None, repr=False)
     password_set_at: int = 0
     former_passwords: list[str] = field(default_factory=list, repr=False)
+    groups: set[str] = field(default_factory=set)
+    realm_roles: set[str] = field(default_factory=set)
+    sessions: list[int] = field(default_factory=list)
 
     def brief(self) -> dict[str, Any]:
         """As a search with `briefRepresentation` shows it."""
@@ -87,7 +100,7 @@ class User:
 
     def whole(self) -> dict[str, Any]:
         """As a read by id shows it."""
-        shown = {**self.brief(), "requiredActions": list(self.required_actions)}
+        shown = {**self.brief(), "requiredActions": sorted(self.required_actions)}
         if self.attributes:
             shown["attributes"] = {name: list(values) for name, values in self.attributes.items()}
         return shown
@@ -99,9 +112,23 @@ class FakeKeycloak:
     Args:
         realms: Their names.
         password_history: How many former passwords, the present one included, are refused; 0 for no such policy.
+        groups: Paths of the groups of each realm, with their parents.
+        realm_roles: Names of the realm roles of each realm.
+        rights: Which groups have a role of realm-management, and which roles are composite.
     """
 
-    def __init__(self, realms: frozenset[str], *, password_history: int = 0) -> None:
+    def __init__(
+        self,
+        realms: frozenset[str],
+        *,
+        password_history: int = 0,
+        groups: frozenset[str] = frozenset(),
+        realm_roles: frozenset[str] = frozenset(),
+        rights: frozenset[str] = frozenset(),
+    ) -> None:
+        self.groups = set(groups)
+        self.realm_roles = set(realm_roles)
+        self._rights = rights
         self.users: dict[str, dict[str, User]] = {realm: {} for realm in realms}
         self._password_history = password_history
         self._made = 0
@@ -117,6 +144,9 @@ class FakeKeycloak:
 
     def answer(self, request: Request, now_ms: int) -> Reply:
         """Answer one request at a moment of Keycloak's clock, in milliseconds since 1970."""
+        named = _NAMES_ROUTE.fullmatch(request.path)
+        if named is not None:
+            return self._named(named)
         route = _ROUTE.fullmatch(request.path)
         if route is None:
             return _error(404, "HTTP 404 Not Found")
@@ -130,6 +160,8 @@ class FakeKeycloak:
         user = users.get(unquote(route["id"]))
         if user is None:
             return _error(404, "User not found")
+        if route["group"] is not None:
+            return self._move(user, unquote(route["group"]), joins=request.method == "PUT")
         return self._of_user(request, route["part"], users, user, now_ms)
 
     def _of_user(
@@ -139,7 +171,7 @@ class FakeKeycloak:
             case "GET", None:
                 return _json(200, user.whole())
             case "PUT", None:
-                return self._update(users, user, json.loads(request.body), now_ms)
+                return self._update(users, user, json.loads(request.body))
             case "DELETE", None:
                 del users[user.id]
                 return Reply(204)
@@ -147,7 +179,64 @@ class FakeKeycloak:
                 return _json(200, _credentials(user))
             case "PUT", "reset-password":
                 return self._reset(user, json.loads(request.body), now_ms)
+            case "GET", "sessions":
+                return _json(200, [{"id": str(start), "start": start} for start in user.sessions])
+            case "POST", "logout":
+                user.sessions.clear()
+                return Reply(204)
+            case "GET", "groups":
+                return _json(200, [{"id": _id(path), "path": path} for path in sorted(user.groups)])
+            case _, "role-mappings/realm":
+                return self._map_roles(request, user)
         return _error(405, "HTTP 405 Method Not Allowed")
+
+    def _named(self, route: re.Match[str]) -> Reply:
+        if route["actions"] is not None:
+            return _json(200, [{"alias": alias} for alias in sorted(_ACTIONS)])
+        if route["role"] is not None:
+            name = unquote(route["role"])
+            if name not in self.realm_roles:
+                return _error(404, "Could not find role")
+            return _json(200, {"id": _id(name), "name": name, "composite": name in self._rights})
+        # As MariaDB compares texts.
+        path = next((path for path in self.groups if path.lower() == unquote(route["path"]).lower()), None)
+        if path is None:
+            return _error(404, "Group path does not exist")
+        parent, _, name = path.rpartition("/")
+        shown: dict[str, Any] = {
+            "id": _id(path),
+            "name": name,
+            "path": path,
+            "realmRoles": [],
+            "clientRoles": {},
+        }
+        if parent:
+            shown["parentId"] = _id(parent)
+        if path in self._rights:
+            shown["clientRoles"] = {"realm-management": ["manage-realm"]}
+        return _json(200, shown)
+
+    def _move(self, user: User, group: str, *, joins: bool) -> Reply:
+        path = next((path for path in self.groups if _id(path) == group), None)
+        if path is None:
+            return _error(404, "Group not found")
+        if joins:
+            user.groups.add(path)
+        else:
+            user.groups.discard(path)
+        return Reply(204)
+
+    def _map_roles(self, request: Request, user: User) -> Reply:
+        if request.method == "GET":
+            return _json(200, [{"id": _id(name), "name": name} for name in sorted(user.realm_roles)])
+        named = {role["name"]: role["id"] for role in json.loads(request.body)}
+        if any(name not in self.realm_roles or role != _id(name) for name, role in named.items()):
+            return _error(404, "Role not found")
+        if request.method == "POST":
+            user.realm_roles |= named.keys()
+        else:
+            user.realm_roles -= named.keys()
+        return Reply(204)
 
     @staticmethod
     def _search(users: Mapping[str, User], query: Mapping[str, str]) -> Reply:
@@ -173,11 +262,16 @@ class FakeKeycloak:
             return invalid
         self._made += 1
         user = User(id=f"00000000-0000-4000-8000-{self._made:012x}", username=username)
-        self._write(user, {"enabled": False, **asked}, now_ms)
+        self._write(user, {"enabled": False, **asked})
+        for credential in asked.get("credentials") or ():
+            # What is asked of the user besides stays asked, a new password too.
+            actions = {*user.required_actions, *(["UPDATE_PASSWORD"] if credential.get("temporary") else [])}
+            self._set_password(user, credential["value"], now_ms, temporary=False)
+            user.required_actions = sorted(actions)
         users[user.id] = user
         return Reply(201, headers={"Location": f"http://keycloak/users/{user.id}"})
 
-    def _update(self, users: Mapping[str, User], user: User, asked: Mapping[str, Any], now_ms: int) -> Reply:
+    def _update(self, users: Mapping[str, User], user: User, asked: Mapping[str, Any]) -> Reply:
         if (unknown := _unknown_field(asked)) is not None:
             return unknown
         if str(asked.get("username", user.username)).lower() != user.username:
@@ -190,10 +284,11 @@ class FakeKeycloak:
             # With attributes, what is not named is cleared.
             user.email = user.first_name = user.last_name = None
             user.attributes = {}
-        self._write(user, asked, now_ms)
+        self._write(user, asked)
         return Reply(204)
 
-    def _write(self, user: User, asked: Mapping[str, Any], now_ms: int) -> None:
+    @staticmethod
+    def _write(user: User, asked: Mapping[str, Any]) -> None:
         if asked.get("email") is not None:
             user.email = str(asked["email"]).lower() or None
         if asked.get("firstName") is not None:
@@ -205,13 +300,10 @@ class FakeKeycloak:
         if asked.get("enabled") is not None:
             user.enabled = asked["enabled"]
         if asked.get("requiredActions") is not None:
-            user.required_actions = list(asked["requiredActions"])
+            user.required_actions = [alias for alias in asked["requiredActions"] if alias in _ACTIONS]
         for name, values in (asked.get("attributes") or {}).items():
-            user.attributes[name] = list(values)
-        for credential in asked.get("credentials") or ():
-            self._set_password(
-                user, credential["value"], now_ms, temporary=credential.get("temporary", False)
-            )
+            if any(values):
+                user.attributes[name] = [value for value in values if value]
 
     def _reset(self, user: User, asked: Mapping[str, Any], now_ms: int) -> Reply:
         password = asked.get("value")
@@ -236,6 +328,10 @@ class FakeKeycloak:
         user.password, user.password_set_at = password, now_ms
         others = [action for action in user.required_actions if action != "UPDATE_PASSWORD"]
         user.required_actions = [*others, "UPDATE_PASSWORD"] if temporary else others
+
+
+def _id(name: str) -> str:
+    return f"00000000-0000-4000-9000-{zlib.crc32(name.encode()):012x}"
 
 
 def _credentials(user: User) -> list[dict[str, Any]]:

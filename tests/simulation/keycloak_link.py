@@ -202,8 +202,8 @@ class _Connection:
     async def a_raw_put(self, path: str, data: str) -> _Response:
         return await self._send(Request(method="PUT", path=path, body=data))
 
-    async def a_raw_delete(self, path: str) -> _Response:
-        return await self._send(Request(method="DELETE", path=path))
+    async def a_raw_delete(self, path: str, data: str = "") -> _Response:
+        return await self._send(Request(method="DELETE", path=path, body=data))
 
     async def _send(self, request: Request) -> _Response:
         scope, server = current_scope(), self._server

@@ -37,7 +37,8 @@ async def converge(known: KnownUser, users: RealmUsers, keys: Keys) -> Delivered
         restored = await restore(known, users, keys)
         return Delivered(reason=Reason.RESTORED, user_id=restored, existed=False)
     if known.data:
-        await write_named(users, user_id, known.data)
+        grants = await users.grants.look_up(known.data, lenient=True)
+        await write_named(users, user_id, known.data, grants)
     password = last_password(known, keys)
     if password is not None:
         temporary = bool(known.data.get("temporary", False))

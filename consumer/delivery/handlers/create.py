@@ -10,11 +10,12 @@ from consumer.delivery.errors import CallFailed
 from consumer.delivery.handlers.handler import with_user
 from consumer.delivery.handlers.update import write_named
 from consumer.delivery.opened import Password
-from consumer.delivery.outcome import Delivered, Reason
+from consumer.delivery.outcome import Delivered, Reason, missing_user
 from consumer.delivery.representation import new_user
 
 if TYPE_CHECKING:
     from consumer.delivery.change import Change
+    from consumer.delivery.grants import Grants
     from consumer.delivery.passwords import Keys
     from consumer.delivery.users import RealmUsers
 
@@ -41,10 +42,11 @@ class CreateHandler:
     async def __call__(self, change: Change, users: RealmUsers) -> Delivered:
         """Create the user, or converge the one who is there."""
         password = open_password(change, self.keys)
+        grants = await users.grants.look_up(change.data)
         if change.known is not None:
             # Our own deliveries left this user: created from the event alone, a lost one would miss the rest.
             async def converge(user_id: str) -> Delivered:
-                return await self._converge(change, users, user_id, password)
+                return await self._converge(change, users, user_id, password, grants)
 
             return await with_user(change, users, converge, keys=self.keys)
         try:
@@ -57,16 +59,24 @@ class CreateHandler:
                 raise
         else:
             user_id = created or await users.find(change.username_key)
+            if grants:
+                if user_id is None:
+                    # It was there a moment ago: somebody deletes as fast as we create.
+                    raise CallFailed(missing_user())
+                await users.grants.apply(user_id, grants)
             return Delivered(reason=Reason.CREATED, user_id=user_id, existed=False)
-        return await self._converge(change, users, user_id, password)
+        return await self._converge(change, users, user_id, password, grants)
 
     async def _converge(
-        self, change: Change, users: RealmUsers, user_id: str, password: Password | None
+        self, change: Change, users: RealmUsers, user_id: str, password: Password | None, grants: Grants
     ) -> Delivered:
-        await write_named(users, user_id, change.data)
+        await write_named(users, user_id, change.data, grants)
         set_at = None
         if password is not None:
             temporary = bool(change.data.get("temporary", False))
             applied = await apply_password(change, users, user_id, password, temporary=temporary)
             set_at = applied.set_at
+        if change.data.get("end_sessions"):
+            # Said by an update or a password change that the create has taken in.
+            await users.end_sessions(user_id)
         return Delivered(reason=Reason.CONVERGED, user_id=user_id, existed=True, credential_date=set_at)

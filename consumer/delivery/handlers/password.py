@@ -27,7 +27,7 @@ class PasswordHandler:
     keys: Keys
 
     async def __call__(self, change: Change, users: RealmUsers) -> Delivered:
-        """Set the password, permanent unless the event says `temporary`."""
+        """Set the password, permanent unless the event says `temporary`; then end sessions if it says so."""
 
         async def apply(user_id: str) -> Delivered:
             password = open_password(change, self.keys)
@@ -35,6 +35,8 @@ class PasswordHandler:
                 raise PasswordUnreadable
             temporary = bool(change.data.get("temporary", False))
             applied = await apply_password(change, users, user_id, password, temporary=temporary)
+            if change.data.get("end_sessions"):
+                await users.end_sessions(user_id)
             return Delivered(
                 reason=Reason.ALREADY_APPLIED if applied.already else Reason.PASSWORD_SET,
                 user_id=user_id,

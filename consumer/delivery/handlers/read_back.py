@@ -38,27 +38,37 @@ async def read_back(change: Change, users: RealmUsers, *, deletes: bool) -> Deli
     wanted = {"enabled": False} if change.kind == "user_delete" else change.data
     if not holds(await users.read(user_id), wanted):
         return _not_applied("the user's profile is another")
+    if not await users.grants.held(user_id, wanted):
+        return _not_applied("the user's groups or roles are others")
     set_at = None
     if change.credential is not None:
         set_at = await users.password_date(user_id)
         if change.maybe_applied_since is None or not set_since(set_at, change.maybe_applied_since):
             return _not_applied("the password is older than the call")
+    if change.data.get("end_sessions"):
+        began = await users.sessions_since(user_id)
+        if began is not None and (
+            change.maybe_applied_since is None or not set_since(began, change.maybe_applied_since)
+        ):
+            return _not_applied("a session is older than the call")
     return Delivered(reason=Reason.ALREADY_APPLIED, user_id=user_id, existed=True, credential_date=set_at)
 
 
 def holds(user: Mapping[str, Any], data: Mapping[str, Any]) -> bool:
     """Whether a user's representation has every field that an event's data names.
 
-    Keycloak lower-cases e-mail addresses, and leaves empty names and attributes out.
+    Keycloak lower-cases e-mail addresses, leaves empty names and attributes out, and keeps lists in no order.
     """
     fields = all(_plain(user.get(name)) == _plain(value) for name, value in named_fields(data).items())
-    theirs = user.get("attributes") or {}
-    return fields and all(
-        (theirs.get(name) or []) == values for name, values in (data.get("attributes") or {}).items()
-    )
+    theirs, ours = user.get("attributes") or {}, data.get("attributes") or {}
+    if data.get("attributes_mode") == "replace" and not theirs.keys() <= ours.keys():
+        return False
+    return fields and all(sorted(theirs.get(name) or []) == sorted(values) for name, values in ours.items())
 
 
 def _plain(value: object) -> object:
+    if isinstance(value, list):
+        return sorted(value)
     return value.lower() if isinstance(value, str) else value or ""
 
 

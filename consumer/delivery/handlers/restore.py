@@ -22,11 +22,13 @@ async def restore(known: KnownUser, users: RealmUsers, keys: Keys) -> str:
         CallFailed: Keycloak did not take it.
         SealingError: The password could not be opened.
     """
+    grants = await users.grants.look_up(known.data, lenient=True)
     created = await users.create(new_user(known.username_key, known.data, last_password(known, keys)))
     user_id = created or await users.find(known.username_key)
     if user_id is None:
         # It was there a moment ago: somebody deletes as fast as we create.
         raise CallFailed(missing_user())
+    await users.grants.apply(user_id, grants)
     return user_id
 
 

@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from consumer.delivery.change import Change
+    from consumer.delivery.grants import Grants
     from consumer.delivery.passwords import Keys
     from consumer.delivery.users import RealmUsers
 
@@ -28,21 +29,34 @@ class UpdateHandler:
     keys: Keys
 
     async def __call__(self, change: Change, users: RealmUsers) -> Delivered:
-        """Write the fields the event names."""
+        """Write the fields the event names, give and take groups and roles, and end sessions if the event says so."""
 
         async def write(user_id: str) -> Delivered:
             await write_named(users, user_id, change.data)
+            if change.data.get("end_sessions"):
+                await users.end_sessions(user_id)
             return Delivered(reason=Reason.UPDATED, user_id=user_id, existed=True)
 
         return await with_user(change, users, write, keys=self.keys)
 
 
-async def write_named(users: RealmUsers, user_id: str, data: Mapping[str, Any]) -> None:
-    """Write the fields the data names; read the user first only if attributes are among them.
+async def write_named(
+    users: RealmUsers, user_id: str, data: Mapping[str, Any], grants: Grants | None = None
+) -> None:
+    """Write the fields the data names, then groups and roles; read the user first only if attributes are among them.
 
     Between that read and the write a user's own change can be lost: Keycloak has no conditional update.
+
+    Args:
+        users: The realm's users.
+        user_id: Keycloak's id of the user.
+        data: The fields, as the data of a `user_update` names them.
+        grants: The groups and roles of it, if they have been looked up already.
     """
+    if grants is None:
+        grants = await users.grants.look_up(data)
     if needs_merge(data):
         await users.update(user_id, merged_user(await users.read(user_id), data))
-    else:
-        await users.update(user_id, named_fields(data))
+    elif (fields := named_fields(data)) or not grants:
+        await users.update(user_id, fields)
+    await users.grants.apply(user_id, grants)

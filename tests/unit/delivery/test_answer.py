@@ -73,4 +73,9 @@ def test_the_calls_that_change_a_user_are_known() -> None:
         Operation.UPDATE,
         Operation.SET_PASSWORD,
         Operation.DELETE,
+        Operation.END_SESSIONS,
+        Operation.JOIN_GROUP,
+        Operation.LEAVE_GROUP,
+        Operation.GRANT_ROLE,
+        Operation.REVOKE_ROLE,
     }

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import asyncio
 import sys
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
@@ -15,6 +16,7 @@ from consumer.delivery.errors import CallFailed
 from consumer.delivery.keycloak import Keycloak
 from consumer.delivery.outcome import DeadLetter, Defer, Delivered, NotDelivered, Outcome, Reason
 from consumer.delivery.passwords import KeyRing
+from consumer.delivery.transport import CallScope
 from consumer.delivery.users import RealmUsers
 from consumer.drain.merge import group_of, merged
 from consumer.drain.settle import fold_after
@@ -216,5 +218,5 @@ class NoKeycloak:
     def users(self, realm: str) -> None:
         """Nobody's."""
 
-    def calls(self, before_call: Callable[[], None]) -> AbstractContextManager[None]:
-        return nullcontext()
+    def calls(self, before_call: Callable[[], None]) -> AbstractContextManager[CallScope]:
+        return nullcontext(CallScope(before_call, 1.0, asyncio.Semaphore()))

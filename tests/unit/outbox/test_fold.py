@@ -11,7 +11,15 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from consumer.outbox.fold import EVERY_OTHER, Applied, Credential, Fold, Value, fields_of
+from consumer.outbox.fold import (
+    EVERY_OTHER,
+    EVERY_OTHER_ATTRIBUTE,
+    Applied,
+    Credential,
+    Fold,
+    Value,
+    fields_of,
+)
 from consumer.outbox.rows import Position
 
 DATE = datetime(2026, 11, 21, 22, 33, 44)  # noqa: DTZ001 - naive UTC, as stored
@@ -42,7 +50,11 @@ def folded(*events: Applied, start: Fold | None = None) -> Fold:
 
 
 def values(fold: Fold) -> dict[str, Any]:
-    return {name: known.value for name, known in fold.fields.items() if name != EVERY_OTHER}
+    return {
+        name: known.value
+        for name, known in fold.fields.items()
+        if name not in {EVERY_OTHER, EVERY_OTHER_ATTRIBUTE}
+    }
 
 
 class TestFields:
@@ -121,6 +133,47 @@ class TestADelete:
         assert folded(delete(3), update(4), password(2)).credential is None
 
 
+def replacing(offset: int, **attributes: Any) -> Applied:
+    """An event that replaces all attributes by these."""
+    fields = fields_of({"attributes_mode": "replace", "attributes": attributes})
+    return Applied(position=at(offset), exists=True, fields=fields)
+
+
+def attribute(offset: int, name: str) -> Applied:
+    return Applied(position=at(offset), exists=True, fields={f"attributes.{name}": [offset]})
+
+
+def attributes_of(fold: Fold) -> dict[str, Any]:
+    prefix = "attributes."
+    return {
+        name.removeprefix(prefix): value for name, value in values(fold).items() if name.startswith(prefix)
+    }
+
+
+class TestReplacingAllAttributes:
+    def test_writes_every_attribute_and_nothing_else(self) -> None:
+        fold = folded(update(1, email="a"), attribute(2, "x"), replacing(3, y=["3"]))
+
+        assert attributes_of(fold) == {"y": ["3"]}
+        assert fold.fields["email"] == Value("a", at(1))
+
+    def test_writes_also_the_attributes_that_nobody_has_named_yet(self) -> None:
+        assert attributes_of(folded(replacing(3), attribute(2, "x"))) == {}
+
+    def test_leaves_what_came_after_it(self) -> None:
+        assert attributes_of(folded(attribute(4, "x"), replacing(3, x=["3"], y=["3"]))) == {
+            "x": [4],
+            "y": ["3"],
+        }
+
+    def test_before_a_delete_is_gone_with_it(self) -> None:
+        assert (
+            folded(replacing(2, x=["2"]), delete(3))
+            == folded(delete(3))
+            == folded(delete(3), replacing(2, x=["2"]))
+        )
+
+
 class TestTheCredential:
     def test_is_the_latest(self) -> None:
         assert folded(password(1), password(3), password(2)).credential == password(3).credential
@@ -150,9 +203,24 @@ class TestFieldsOf:
 
     def test_an_attribute_is_never_taken_for_every_other_field(self) -> None:
         assert EVERY_OTHER not in fields_of({"attributes": {EVERY_OTHER: ["x"]}})
+        assert EVERY_OTHER_ATTRIBUTE not in fields_of({"attributes": {"": ["x"], "attributes": ["x"]}})
+
+    def test_each_group_and_each_role_is_a_field_of_its_own(self) -> None:
+        data = {
+            "groups": {"add": ["/a", "/b"], "remove": ["/c"]},
+            "realm_roles": {"remove": ["groups./a"]},
+            "end_sessions": True,
+        }
+
+        assert fields_of(data) == {
+            "groups./a": True,
+            "groups./b": True,
+            "groups./c": False,
+            "realm_roles.groups./a": False,
+        }
 
 
-NAMES = ["email", "first_name", "attributes.team"]
+NAMES = ["email", "first_name", "attributes.team", "attributes.city", "groups./staff", "realm_roles.author"]
 
 
 @st.composite
@@ -161,14 +229,15 @@ def histories(draw: st.DrawFn) -> list[Applied]:
     offsets = draw(st.lists(st.integers(0, 30), unique=True, max_size=8))
     events = []
     for offset in offsets:
-        kind = draw(st.sampled_from(["update", "delete", "password"]))
-        named = draw(st.sets(st.sampled_from(NAMES))) if kind == "update" else set()
+        kind = draw(st.sampled_from(["update", "replace", "delete", "password"]))
+        named = draw(st.sets(st.sampled_from(NAMES))) if kind in {"update", "replace"} else set()
+        everything = {EVERY_OTHER_ATTRIBUTE: None} if kind == "replace" else {}
         credential = password(offset).credential if kind == "password" else None
         events.append(
             Applied(
                 position=at(offset),
                 exists=kind != "delete",
-                fields={name: [offset] for name in named},
+                fields={**{name: [offset] for name in named}, **everything},
                 credential=credential,
             )
         )
@@ -184,7 +253,9 @@ def by_the_rule(events: Sequence[Applied]) -> tuple[Any, ...]:
         exists = applied.exists
         if not applied.exists:
             fields, credential = {}, None
-        fields |= applied.fields
+        if EVERY_OTHER_ATTRIBUTE in applied.fields:
+            fields = {name: value for name, value in fields.items() if not name.startswith("attributes.")}
+        fields |= {name: value for name, value in applied.fields.items() if name != EVERY_OTHER_ATTRIBUTE}
         credential = applied.credential or credential
     return exists, fields, credential
 

@@ -1,0 +1,46 @@
+"""A call and the answer that is expected of it; every other answer, and none, is an outcome."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, NoReturn
+
+from keycloak import KeycloakConnectionError
+
+from consumer.delivery.classify import classify_answer, classify_silence
+from consumer.delivery.connection import answer_of
+from consumer.delivery.errors import CallFailed
+from consumer.delivery.transport import NoAnswer, current_scope
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable
+
+    from consumer.delivery.answer import Operation
+    from consumer.delivery.transport import Response
+
+
+async def expected(operation: Operation, status: int, call: Awaitable[Response]) -> Response:
+    """Make a call and return its answer if that has the expected status. The scope in force remembers what was written.
+
+    Raises:
+        CallFailed: Another answer came, or none.
+    """
+    try:
+        response = await call
+    except KeycloakConnectionError as error:
+        _raise_origin(operation, error)
+    if response.status_code != status:
+        raise CallFailed(classify_answer(operation, answer_of(response), datetime.now(UTC)))
+    if operation.writes:
+        current_scope().wrote = True
+    return response
+
+
+def _raise_origin(operation: Operation, error: KeycloakConnectionError) -> NoReturn:
+    # The library turns every exception below it into "Can't connect to server", the drain's and our own too.
+    origin = error.__cause__
+    if isinstance(origin, NoAnswer):
+        raise CallFailed(classify_silence(operation, origin.cause)) from None
+    if origin is not None:
+        raise origin from None
+    raise error
