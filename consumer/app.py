@@ -17,6 +17,7 @@ from consumer.circuit.breaker import CircuitState
 from consumer.delivery.delivery import Delivery
 from consumer.delivery.key_folder import KeyFolder
 from consumer.delivery.keycloak import Keycloak
+from consumer.delivery.outcome import Blame
 from consumer.delivery.passwords import Keys
 from consumer.drain.admission import Admission
 from consumer.drain.assembly import Drain, Stores
@@ -55,6 +56,7 @@ __all__ = ["Consumer", "wait_for_database"]
 
 _log = structlog.get_logger("kcsync")
 _GRACE = 20.0
+_ASK_AGAIN = 60.0
 _READ_CIRCUIT_EVERY = 1.0
 _ROLES = {"all": "ingest,drain", "ingest": "ingest", "drain": "drain"}
 
@@ -95,6 +97,7 @@ class Consumer:
         self._settings = settings
         self._database = database
         self._keys = keys
+        self._keycloak = keycloak
         instance = settings.instance
         policy = drain_policy(settings, confined=confines is not None and confines.limit is not None)
         self._presence = LeaseStore(
@@ -193,6 +196,7 @@ class Consumer:
                 background += [
                     tasks.create_task(self.drain.run()),
                     tasks.create_task(self._releaser.run()),
+                    tasks.create_task(self._look_at_attributes()),
                 ]
             if role != "drain":
                 ingest = tasks.create_task(self._ingest.run())
@@ -219,6 +223,20 @@ class Consumer:
         await self._maintenance.turn()
         async with self.drain.running(_GRACE):
             yield
+
+    async def _look_at_attributes(self) -> None:
+        """Warn once of each realm that drops attributes which events may name, as soon as it can be asked."""
+        waiting = set(self._settings.keycloak_realms)
+        while waiting:
+            for realm in sorted(waiting):
+                found = await self._keycloak.unmanaged_attributes(realm)
+                if found.trouble is not None and found.trouble.failure.blame is Blame.KEYCLOAK:
+                    continue
+                waiting.remove(realm)
+                if found.advice is not None:
+                    _log.warning(found.advice)
+            if waiting:
+                await asyncio.sleep(_ASK_AGAIN)
 
     def _circuit_changed(self, state: CircuitState, reason: str | None) -> None:
         self._hold_ingest(PauseReason.CIRCUIT, on=state is not CircuitState.CLOSED)

@@ -21,7 +21,7 @@ class Check:
         label: What it is: `Keycloak available`.
         found: What was found: `True`, a row count, a setting.
         code: HEALTHY if it is right, else the exit code that says how it is wrong.
-        hint: What to do if it is wrong; one line.
+        hint: What to do if it is wrong, or what to know if it is right; one line.
         took: How long looking took; None if there was nothing to wait for.
     """
 
@@ -49,7 +49,7 @@ def render_checks(groups: Sequence[CheckGroup]) -> str:
             right = check.code is ExitCode.HEALTHY
             took = "" if check.took is None else f" ({check.took.total_seconds() * 1000:.0f} ms)"
             lines.append(row(f"{'✓' if right else '✗'} {check.label}", check.found + took, 34))
-            if not right and check.hint is not None:
+            if check.hint is not None:
                 lines.append(f"      → {check.hint}")
     wrong = sum(check.code is not ExitCode.HEALTHY for group in groups for check in group.checks)
     lines.append("Test complete." if not wrong else f"Test complete: {wrong} of the checks failed.")

@@ -10,7 +10,7 @@ from consumer.cli.exit_codes import ExitCode
 from consumer.cli.session import kinds_of
 from consumer.delivery.errors import KeyFolderError
 from consumer.delivery.keycloak import Keycloak
-from consumer.delivery.outcome import Blame
+from consumer.delivery.outcome import Blame, Reason
 from consumer.delivery.passwords import KeyRing
 from consumer.from_settings import kafka_address, open_keycloak
 from consumer.ingest.kafka import KafkaUnavailable, end_offsets
@@ -23,7 +23,7 @@ from consumer.outbox.server import check_server
 from consumer.settings import Settings
 from producer_lib import event_type, kinds
 
-__all__ = ["bulk_check", "roles_check", "run_checks"]
+__all__ = ["attributes_check", "bulk_check", "grants_check", "roles_check", "run_checks"]
 
 _SHOWN = (
     "failure_threshold",
@@ -74,6 +74,9 @@ async def _availability(settings: Settings) -> CheckGroup:
     keycloak = open_keycloak(settings)
     try:
         realms = [await _realm(keycloak, realm) for realm in settings.keycloak_realms]
+        if all(check.code is ExitCode.HEALTHY for check in realms):
+            for realm in settings.keycloak_realms:
+                realms += [await attributes_check(keycloak, realm), await grants_check(keycloak, realm)]
         if settings.protect_role_holders == "on":
             realms += [await roles_check(keycloak, realm) for realm in settings.keycloak_realms]
         if settings.bulk_creates == "on":
@@ -124,6 +127,26 @@ async def bulk_check(keycloak: Keycloak, realm: str) -> Check:
         "KCSYNC_BULK_CREATES=off; until then users are created one by one"
     )
     return Check(label, found, ExitCode.DEGRADED, hint)
+
+
+async def attributes_check(keycloak: Keycloak, realm: str) -> Check:
+    """Look what a realm does with attributes that its user profile does not declare; events may name none."""
+    found = await keycloak.unmanaged_attributes(realm)
+    kept = "unknown" if found.trouble is not None else found.policy or "dropped"
+    return Check(f"Undeclared attributes ({realm})", kept, hint=found.advice)
+
+
+async def grants_check(keycloak: Keycloak, realm: str) -> Check:
+    """Look whether events may name realm roles of a realm; perhaps none does."""
+    label = f"Realm roles grantable ({realm})"
+    trouble = await keycloak.grants_trouble(realm)
+    if trouble is None:
+        return Check(label, "True")
+    hint = (
+        "before events name realm_roles, groups that have realm roles, or required actions of a provider's own, give the client "
+        f"the role view-realm of realm-management; until then they wait ({Reason.ROLES_UNREADABLE})"
+    )
+    return Check(label, f"False: {trouble.reason.value}", hint=hint)
 
 
 async def _kafka(settings: Settings) -> Check:

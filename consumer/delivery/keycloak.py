@@ -49,6 +49,37 @@ class ControlResult:
         return self.trouble is None
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class UnmanagedAttributes:
+    """What a realm does with attributes that its user profile does not declare.
+
+    Attributes:
+        realm: The realm.
+        policy: Keycloak's word for it: `ENABLED`, `ADMIN_EDIT`, `ADMIN_VIEW`, or None for none of them.
+        trouble: Why that could not be read, else None.
+    """
+
+    realm: str
+    policy: str | None
+    trouble: NotDelivered | None
+
+    @property
+    def advice(self) -> str | None:
+        """What to do about it; None where such attributes are kept."""
+        if self.trouble is not None:
+            return (
+                f"whether realm {self.realm} keeps attributes that its user profile does not declare cannot be read "
+                f"({self.trouble.failure.detail}): look at Unmanaged Attributes in its settings"
+            )
+        if self.policy in {"ENABLED", "ADMIN_EDIT"}:
+            return None
+        return (
+            f"realm {self.realm} drops attributes that its user profile does not declare, without a word: declare those that "
+            "events name, or set unmanagedAttributePolicy to ADMIN_EDIT (Realm settings, General, Unmanaged Attributes: "
+            "Only administrators can write)"
+        )
+
+
 class Keycloak:
     """The connections of this process to one Keycloak. Build it inside the running event loop; close it.
 
@@ -150,6 +181,21 @@ class Keycloak:
     async def bulk_trouble(self, realm: str) -> NotDelivered | None:
         """Say why it cannot be read what new users of a realm are given; None if it can."""
         return await self._trouble(realm, Operation.NEW_USER_RULES, RealmUsers.new_user_rules)
+
+    async def grants_trouble(self, realm: str) -> NotDelivered | None:
+        """Say why realm roles, and required actions that not every Keycloak has, cannot be given; None if they can."""
+        return await self._trouble(realm, Operation.ACTIONS, lambda users: users.grants.look_at_roles())
+
+    async def unmanaged_attributes(self, realm: str) -> UnmanagedAttributes:
+        """Read what the realm does with attributes that its user profile does not declare."""
+        policy: str | None = None
+
+        async def read(users: RealmUsers) -> None:
+            nonlocal policy
+            policy = await users.unmanaged_attributes()
+
+        trouble = await self._trouble(realm, Operation.PROFILE, read)
+        return UnmanagedAttributes(realm=realm, policy=policy, trouble=trouble)
 
     async def _trouble(
         self, realm: str, operation: Operation, ask: Callable[[RealmUsers], Awaitable[object]]

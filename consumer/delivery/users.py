@@ -209,7 +209,7 @@ class RealmUsers:
 
         That is `ENABLED`, `ADMIN_EDIT` or `ADMIN_VIEW`. Reading it needs no more than `manage-users` (seen with 26.7.4).
         """
-        call = self._connection.a_raw_get(f"{self._path(URL_ADMIN_USERS)}/profile")
+        call = self._connection.a_raw_get(self._path(URL_ADMIN_REALM_USER_PROFILE))
         response = await self._expect(Operation.PROFILE, 200, call)
         match parse_json(response.content):
             case {"attributes": list()} as profile:

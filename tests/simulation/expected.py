@@ -37,6 +37,9 @@ class ExpectedUser:
     password: str | None = None
     password_event: str | None = None
     disabled_by_delete: bool = False
+    required_actions: set[str] = field(default_factory=set)
+    groups: set[str] = field(default_factory=set)
+    realm_roles: set[str] = field(default_factory=set)
 
     @classmethod
     def after(cls, events: Iterable[Accepted]) -> ExpectedUser:
@@ -76,11 +79,36 @@ class ExpectedUser:
         if "name" in data:
             self.first_name, _, last = data["name"].rpartition(" ")
             self.last_name = last or None
+        self._write_attributes(event)
+        for cleared in data.get("clear", ()):
+            if not cleared.startswith("attributes."):
+                setattr(self, cleared, None)
+        for name, has in (("groups", self.groups), ("realm_roles", self.realm_roles)):
+            has |= set(data.get(name, {}).get("add", ()))
+            has -= set(data.get(name, {}).get("remove", ()))
+        self._write_password(event)
+
+    def _write_attributes(self, event: Accepted) -> None:
+        data = event.data
         if event.kind == "shop_badge":
             self.attributes["badge"] = [data["badge"]]
+        if data.get("attributes_mode") == "replace":
+            self.attributes = {}
         self.attributes |= {name: list(values) for name, values in data.get("attributes", {}).items()}
+        for cleared in data.get("clear", ()):
+            if cleared.startswith("attributes."):
+                self.attributes.pop(cleared.removeprefix("attributes."), None)
+
+    def _write_password(self, event: Accepted) -> None:
+        data = event.data
+        if "required_actions" in data:
+            self.required_actions = set(data["required_actions"])
         if event.password is not None:
             self.password, self.password_event = event.password, event.event_id
+            if event.kind == "password_change" or "required_actions" not in data:
+                self.required_actions -= {"UPDATE_PASSWORD"}
+            if data.get("temporary"):
+                self.required_actions |= {"UPDATE_PASSWORD"}
 
 
 def differences(expected: ExpectedUser, found: User | None) -> list[str]:
@@ -95,5 +123,8 @@ def differences(expected: ExpectedUser, found: User | None) -> list[str]:
         "enabled": (expected.enabled, found.enabled),
         "attributes": (expected.attributes, found.attributes),
         "password": (expected.password, found.password),
+        "required_actions": (expected.required_actions, set(found.required_actions)),
+        "groups": (expected.groups, found.groups),
+        "realm_roles": (expected.realm_roles, found.realm_roles),
     }
     return [f"{name}: {got!r} instead of {want!r}" for name, (want, got) in pairs.items() if want != got]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -14,7 +15,12 @@ from tests.simulation.expected import Accepted
 from tests.simulation.kafka import Broker
 from tests.simulation.watch import Watch
 
-__all__ = ["Story"]
+__all__ = ["ACTIONS", "GROUPS", "REALM_ROLES", "Story"]
+
+GROUPS = ("/staff", "/staff/night", "/guests")
+REALM_ROLES = ("author", "reviewer")
+ACTIONS = ("UPDATE_PASSWORD", "UPDATE_PROFILE", "VERIFY_EMAIL")
+"""What every realm of the fake Keycloak has."""
 
 _KINDS = {"user_create": 30, "user_update": 35, "password_change": 20}
 
@@ -133,12 +139,14 @@ class Story:
     def _data(self, kind: str, username: str) -> dict[str, Any]:
         rng, number = self.rng, self._number
         if kind == "user_delete":
-            return rng.choice([{}, {"mode": "delete"}, {"mode": "disable"}])
+            return rng.choice(
+                [{}, {"mode": "delete"}, {"mode": "disable"}, {"mode": "disable", "end_sessions": True}]
+            )
         if kind == "shop_badge":
             # Tin breaks the schema: whoever knows the kind refuses it.
             return {"badge": rng.choice(["bronze", "silver", "gold", "tin"])}
         if kind == "password_change":
-            return {"temporary": True} if rng.random() < 0.1 else {}
+            return rng.choice([{}, {}, {}, {"temporary": True}, {"end_sessions": True}])
         choices: dict[str, Any] = {
             "email": "shared@example.org" if rng.random() < 0.1 else f"{username}-{number}@Example.org",
             "first_name": f"First{number}",
@@ -146,12 +154,28 @@ class Story:
             "email_verified": rng.random() < 0.5,
             "enabled": rng.random() < 0.7,
             "attributes": {rng.choice("abc"): [str(number)]},
+            "clear": [rng.choice(["email", "last_name", "attributes.a", "attributes.b"])],
+            "required_actions": rng.sample(ACTIONS, rng.randrange(3)),
+            "groups": self._membership(GROUPS),
+            "realm_roles": self._membership(REALM_ROLES),
         }
         if rng.random() < 0.1:
             del choices["first_name"], choices["last_name"]
             choices["name"] = f"First{number} Last{number}"
         named = rng.sample(sorted(choices), rng.randint(1, 3))
-        return {name: choices[name] for name in sorted(named)}
+        data = {name: choices[name] for name in sorted(named)}
+        if "attributes" in data and rng.random() < 0.3:
+            data["attributes_mode"] = "replace"
+        if kind == "user_update" and data.get("enabled") is False and rng.random() < 0.5:
+            data["end_sessions"] = True
+        with_value = {*data, *(f"attributes.{name}" for name in data.get("attributes", ()))}
+        if "clear" in data and ("name" in data or not with_value.isdisjoint(data["clear"])):
+            data["clear"] = ["attributes.d"]
+        return data
+
+    def _membership(self, known: Sequence[str]) -> dict[str, list[str]]:
+        first, second = self.rng.sample(known, 2)
+        return self.rng.choice([{"add": [first]}, {"remove": [first]}, {"add": [first], "remove": [second]}])
 
     def _append(self, partition: int, key: bytes, value: bytes, says: Accepted) -> None:
         position = self.broker.append(partition, key, value)

@@ -408,6 +408,8 @@ class Watch:
             "first_name": expected.first_name,
             "last_name": expected.last_name,
             **{f"attributes.{key}": value for key, value in expected.attributes.items()},
+            **{f"groups.{path}": True for path in expected.groups},
+            **{f"realm_roles.{role}": True for role in expected.realm_roles},
         }
         for field_name, value in wanted.items():
             got = values.get(field_name)

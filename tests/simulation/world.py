@@ -20,6 +20,7 @@ from tests.simulation.kafka import Broker
 from tests.simulation.keycloak_link import KeycloakServer
 from tests.simulation.outbox import SimDatabase
 from tests.simulation.process import CALLS, DRAIN, GUARD, REALMS, Parts, SimProcess
+from tests.simulation.story import GROUPS, REALM_ROLES
 from tests.simulation.virtual_loop import HostState, VirtualLoop
 from tests.simulation.watch import Watch
 from tests.simulation.weather import Weather
@@ -63,7 +64,8 @@ class World:
         self.database.watch = self.watch
         self.broker = Broker(self.loop, self.weather, self.rng("kafka"), self.watch, self.partitions)
         self.watch.database, self.watch.broker = self.database, self.broker
-        self.server = KeycloakServer(self.loop, self.weather, FakeKeycloak(REALMS), self.watch)
+        fake = FakeKeycloak(REALMS, groups=frozenset(GROUPS), realm_roles=frozenset(REALM_ROLES))
+        self.server = KeycloakServer(self.loop, self.weather, fake, self.watch)
         self.circuit_row = MemoryCircuit(cast(Clock, self.loop.time))
 
     def rng(self, purpose: str) -> random.Random:

@@ -11,6 +11,8 @@ from uuid import uuid4
 
 import pytest
 
+from consumer.cli.exit_codes import ExitCode
+from consumer.cli.run_checks import attributes_check, grants_check
 from consumer.delivery.delivery import Delivery
 from consumer.delivery.keycloak import Keycloak
 from consumer.delivery.known_user import KnownUser
@@ -366,6 +368,42 @@ class TestGroupsAndRoles:
             ["gold"],
             {"b": ["1"]},
         )
+
+
+class TestWhatIsKnownBeforehand:
+    @pytest.mark.parametrize(
+        ("client", "found"), [("may-read", "True"), ("may-not", "False: roles_unreadable")]
+    )
+    async def test_whether_roles_can_be_granted(
+        self, observer: Observer, keys: KeyRing, realm: str, client: str, found: str
+    ) -> None:
+        async with bench_of(observer, keys, realm, client) as bench:
+            check = await grants_check(bench.keycloak, realm)
+
+        assert (check.found, check.code) == (found, ExitCode.HEALTHY)
+        assert (check.hint is None) == (client == "may-read")
+
+    async def test_whether_undeclared_attributes_are_kept(
+        self, workbench: Workbench, served_by_less: Person, strict_workbench: Workbench
+    ) -> None:
+        """Read with `manage-users` alone, and true: the strict realm says nothing of them, and drops them."""
+        kept = await attributes_check(served_by_less.workbench.keycloak, served_by_less.realm)
+        dropped = await attributes_check(strict_workbench.keycloak, strict_workbench.realm)
+        person = strict_workbench.person()
+        await say(person, "user_create", {"attributes": {"team": ["blue"]}})
+
+        assert (kept.found, kept.hint) == ("ADMIN_EDIT", None)
+        assert (dropped.found, dropped.code) == ("dropped", ExitCode.HEALTHY)
+        assert dropped.hint is not None
+        assert "unmanagedAttributePolicy" in dropped.hint
+        assert (await person.there())["attributes"] == {}
+
+    async def test_what_cannot_be_read_is_said(self, workbench: Workbench) -> None:
+        check = await attributes_check(workbench.keycloak, "nowhere")
+
+        assert check.found == "unknown"
+        assert check.hint is not None
+        assert "cannot be read" in check.hint
 
 
 class TestReadingBack:

@@ -53,6 +53,14 @@ class TestChecks:
         CheckGroup("Database Tables", (Check("entries", "12 rows", ExitCode.DEGRADED),)),
     )
 
+    def test_that_are_right_may_have_something_to_know(self) -> None:
+        group = CheckGroup("Availability", (Check("Undeclared attributes", "dropped", hint="declare them"),))
+
+        screen = render_checks([group])
+
+        assert "      → declare them" in screen
+        assert screen.endswith("Test complete.")
+
     def test_are_numbered_with_a_hint_where_something_is_wrong(self) -> None:
         assert render_checks(self.groups).splitlines() == [
             "Testing Keycloak resilience configuration...",
