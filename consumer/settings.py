@@ -175,7 +175,7 @@ class Settings(BaseModel):
     )
     keycloak_client_id: str = Field(
         description="The service client, present in every realm served, with the role manage-users of "
-        "realm-management and no more."
+        "realm-management and, if events grant realm roles, view-realm; no more."
     )
     keycloak_client_secret: SecretStr = Field(description="That client's secret.")
     keycloak_ca_file: Path | None = Field(

@@ -36,7 +36,8 @@ def written_out(data: Mapping[str, Any]) -> Mapping[str, Any]:
     """Say in one way what an event may say in several.
 
     What `clear` names becomes an empty text, or an attribute without values. The action UPDATE_PASSWORD becomes
-    `temporary`, which is what a temporary password asks for as well: the later of the two decides.
+    `temporary`, which is what a temporary password asks for as well: the later of the two decides. What is written out
+    already stays as it is.
     """
     if "clear" not in data and "required_actions" not in data:
         return data
@@ -49,7 +50,7 @@ def written_out(data: Mapping[str, Any]) -> Mapping[str, Any]:
     if "required_actions" in data:
         actions = data["required_actions"]
         said["required_actions"] = [alias for alias in actions if alias != _UPDATE_PASSWORD]
-        said["temporary"] = _UPDATE_PASSWORD in actions
+        said["temporary"] = _UPDATE_PASSWORD in actions or bool(data.get("temporary"))
     return said
 
 

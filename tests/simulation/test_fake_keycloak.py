@@ -14,7 +14,13 @@ USERS = "admin/realms/shop/users"
 
 @pytest.fixture
 def keycloak() -> FakeKeycloak:
-    return FakeKeycloak(frozenset({"shop"}), password_history=3)
+    return FakeKeycloak(
+        frozenset({"shop"}),
+        password_history=3,
+        groups=frozenset({"/staff", "/staff/night", "/admins"}),
+        realm_roles=frozenset({"author"}),
+        rights=frozenset({"/admins"}),
+    )
 
 
 def ask(keycloak: FakeKeycloak, method: str, path: str, body: Any = None, **query: str) -> Reply:
@@ -141,3 +147,68 @@ class TestWhatIsNotThere:
         assert said(ask(keycloak, "DELETE", user)) == (404, "User not found")
         assert said(ask(keycloak, "GET", "admin/realms/none/users")) == (404, "Realm not found.")
         assert ask(keycloak, "GET", USERS, username="alice", exact="True").body == b"[]"
+
+
+class TestGroupsAndRoles:
+    """As tests/integration/delivery/test_every_field_on_keycloak.py and docs/decisions/0025 saw them."""
+
+    def test_are_found_by_their_names(self, keycloak: FakeKeycloak) -> None:
+        night = json.loads(ask(keycloak, "GET", "admin/realms/shop/group-by-path/staff/night").body)
+        loud = json.loads(ask(keycloak, "GET", "admin/realms/shop/group-by-path/STAFF").body)
+        admins = json.loads(ask(keycloak, "GET", "admin/realms/shop/group-by-path/admins").body)
+        role = json.loads(ask(keycloak, "GET", "admin/realms/shop/roles/author").body)
+
+        assert (night["path"], night["parentId"]) == ("/staff/night", loud["id"])
+        assert (loud["path"], admins["clientRoles"]) == ("/staff", {"realm-management": ["manage-realm"]})
+        assert (role["name"], role["composite"]) == ("author", False)
+
+    def test_that_are_missing_are_said_in_different_words(self, keycloak: FakeKeycloak) -> None:
+        user = made(keycloak)
+        wrong = [{"id": "none", "name": "author"}]
+
+        assert said(ask(keycloak, "GET", "admin/realms/shop/group-by-path/none")) == (
+            404,
+            "Group path does not exist",
+        )
+        assert said(ask(keycloak, "PUT", f"{user}/groups/none")) == (404, "Group not found")
+        assert said(ask(keycloak, "GET", "admin/realms/shop/roles/none")) == (404, "Could not find role")
+        assert said(ask(keycloak, "POST", f"{user}/role-mappings/realm", wrong)) == (404, "Role not found")
+
+    @pytest.mark.parametrize("times", [1, 2])
+    def test_are_given_and_taken_however_often(self, keycloak: FakeKeycloak, times: int) -> None:
+        user = made(keycloak)
+        group = json.loads(ask(keycloak, "GET", "admin/realms/shop/group-by-path/staff").body)
+        role = json.loads(ask(keycloak, "GET", "admin/realms/shop/roles/author").body)
+        of_group, of_roles = f"{user}/groups/{group['id']}", f"{user}/role-mappings/realm"
+
+        given = [
+            ask(keycloak, *call).status for call in [("PUT", of_group), ("POST", of_roles, [role])] * times
+        ]
+        has = [json.loads(ask(keycloak, "GET", part).body) for part in (f"{user}/groups", of_roles)]
+        taken = [
+            ask(keycloak, *call).status
+            for call in [("DELETE", of_group), ("DELETE", of_roles, [role])] * times
+        ]
+
+        assert {*given, *taken} == {204}
+        assert ([each["path"] for each in has[0]], [each["name"] for each in has[1]]) == (
+            ["/staff"],
+            ["author"],
+        )
+        assert ask(keycloak, "GET", f"{user}/groups").body == ask(keycloak, "GET", of_roles).body == b"[]"
+
+
+class TestWhatAUserMustDo:
+    def test_is_replaced_and_kept_only_where_it_is_known(self, keycloak: FakeKeycloak) -> None:
+        user = made(keycloak, requiredActions=["UPDATE_PROFILE"])
+
+        ask(keycloak, "PUT", user, {"requiredActions": ["VERIFY_EMAIL", "NOT_THERE"]})
+
+        assert json.loads(ask(keycloak, "GET", user).body)["requiredActions"] == ["VERIFY_EMAIL"]
+
+    @pytest.mark.parametrize("temporary", [True, False])
+    def test_adds_up_at_a_create_with_a_password(self, keycloak: FakeKeycloak, *, temporary: bool) -> None:
+        password = {"type": "password", "value": "one", "temporary": temporary}
+        user = made(keycloak, requiredActions=["UPDATE_PASSWORD"], credentials=[password])
+
+        assert json.loads(ask(keycloak, "GET", user).body)["requiredActions"] == ["UPDATE_PASSWORD"]

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from consumer.delivery.handlers.handler import with_user
 from consumer.delivery.outcome import Delivered, Reason
-from consumer.delivery.representation import merged_user, named_fields, needs_merge
+from consumer.delivery.representation import merged_user, named_fields, needs_merge, written_out
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -53,6 +53,7 @@ async def write_named(
         data: The fields, as the data of a `user_update` names them.
         grants: The groups and roles of it, if they have been looked up already.
     """
+    data = written_out(data)
     if grants is None:
         grants = await users.grants.look_up(data)
     if needs_merge(data):

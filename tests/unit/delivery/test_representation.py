@@ -3,7 +3,14 @@ from __future__ import annotations
 import pytest
 
 from consumer.delivery.opened import Clear
-from consumer.delivery.representation import merged_user, named_fields, needs_merge, new_user, split_name
+from consumer.delivery.representation import (
+    merged_user,
+    named_fields,
+    needs_merge,
+    new_user,
+    split_name,
+    written_out,
+)
 
 ALICE = {
     "id": "0b5c",
@@ -98,3 +105,24 @@ class TestUpdate:
     @pytest.mark.parametrize("field", ["enabled", "emailVerified", "requiredActions"])
     def test_never_echoes_what_is_a_decision(self, field: str) -> None:
         assert field not in merged_user(ALICE, {"attributes": {"a": ["b"]}})
+
+
+class TestWrittenOut:
+    def test_is_as_it_was_where_there_is_nothing_to_write_out(self) -> None:
+        data = {"email": "a", "attributes": {"x": ["1"]}}
+
+        assert written_out(data) is data
+
+    def test_says_what_is_cleared_as_empty(self) -> None:
+        data = {"clear": ["email", "attributes.y"], "attributes": {"x": ["1"]}, "first_name": "A"}
+
+        assert written_out(data) == {"email": "", "attributes": {"x": ["1"], "y": []}, "first_name": "A"}
+        assert data["attributes"] == {"x": ["1"]}
+
+    @pytest.mark.parametrize("actions", [[], ["VERIFY_EMAIL"], ["UPDATE_PASSWORD"], ["X", "UPDATE_PASSWORD"]])
+    def test_twice_is_as_once(self, actions: list[str]) -> None:
+        once = written_out({"required_actions": actions})
+
+        assert once["temporary"] == ("UPDATE_PASSWORD" in actions)
+        assert written_out(once) == once
+        assert sorted(named_fields(once)["requiredActions"]) == sorted(actions)

@@ -7,9 +7,10 @@ from typing import Any
 
 import pytest
 
-from consumer.delivery.outcome import Blame, Defer, Outcome, Reason, Retry
+from consumer.delivery.outcome import Blame, Defer, NotDelivered, Outcome, Reason, Retry
+from consumer.drain.known import known_user
 from consumer.drain.policy import DrainPolicy
-from consumer.drain.settle import DELETED_BY, Call, data_of, dead, fold_after, settle
+from consumer.drain.settle import DELETED_BY, Call, data_of, dead, fold_after, settle, split_apart
 from consumer.outbox.drain_store import Head, Settlement, WriteBack
 from consumer.outbox.fold import Applied, Credential, Fold, Value
 from consumer.outbox.rows import EntryState
@@ -216,6 +217,66 @@ class TestASuspectLane:
         fold = written(head(fold=known), TIMEOUT).fold
 
         assert fold == replace(known, suspect_since=ENDED_AT, suspect_kind="timeout")
+
+
+def partly(outcome: NotDelivered) -> NotDelivered:
+    """The same, after a first request of the delivery was done."""
+    return replace(outcome, failure=replace(outcome.failure, partial=True))
+
+
+class TestABrokenOffDelivery:
+    @pytest.mark.parametrize("outcome", [CONFLICT, UNAVAILABLE, INVALID], ids=lambda outcome: outcome.reason)
+    def test_leaves_the_lane_to_be_healed(self, outcome: NotDelivered) -> None:
+        fold = written(head(), partly(outcome)).fold
+
+        assert fold is not None
+        assert (fold.suspect_since, fold.suspect_kind) == (ENDED_AT, outcome.reason.value)
+        assert written(head(), outcome).fold is None
+
+    def test_is_repeated_as_maybe_applied(self) -> None:
+        assert settled(head(), partly(UNAVAILABLE)).maybe_applied_since == CLAIMED_AT
+        assert settled(head(), UNAVAILABLE).maybe_applied_since is None
+
+    def test_of_a_create_does_not_wait_for_the_server_limit(self) -> None:
+        assert (
+            settled(head("user_create"), partly(CONFLICT)).delay
+            == settled(head("user_create"), CONFLICT).delay
+        )
+
+    def test_of_a_group_is_split_into_calls_that_may_find_it_done(self) -> None:
+        group = [head(), head(entry_id=12)]
+
+        write_back = split_apart(group, partly(INVALID), call())
+
+        assert [each.maybe_applied_since for each in write_back.settlements] == [CLAIMED_AT, CLAIMED_AT]
+        assert write_back.fold is not None
+        assert write_back.fold.suspect_since == ENDED_AT
+        assert split_apart(group, INVALID, call()).fold is None
+
+
+class TestWhatIsKeptOfMemberships:
+    def test_comes_back_as_an_event_would_say_it(self) -> None:
+        data = {
+            "attributes": {"a": ["1"]},
+            "attributes_mode": "replace",
+            "clear": ["email", "attributes.b"],
+            "groups": {"add": ["/x"], "remove": ["/y"]},
+            "realm_roles": {"add": ["r"]},
+            "required_actions": ["UPDATE_PASSWORD", "VERIFY_EMAIL"],
+        }
+        of = head(data=data)
+
+        known = known_user(of.lane, fold_after(of, delivered()))
+
+        assert known.data == {
+            "attributes": {"a": ["1"], "b": []},
+            "attributes_mode": "replace",
+            "email": "",
+            "groups": {"add": ["/x"], "remove": ["/y"]},
+            "realm_roles": {"add": ["r"]},
+            "required_actions": ["VERIFY_EMAIL"],
+            "temporary": True,
+        }
 
 
 class TestTheFoldAfterADelivery:
