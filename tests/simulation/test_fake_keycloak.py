@@ -182,13 +182,11 @@ class TestGroupsAndRoles:
         of_group, of_roles = f"{user}/groups/{group['id']}", f"{user}/role-mappings/realm"
 
         given = [
-            ask(keycloak, *call).status for call in [("PUT", of_group), ("POST", of_roles, [role])] * times
+            ask(keycloak, method, path, [role]).status
+            for method, path in [("PUT", of_group), ("POST", of_roles)] * times
         ]
         has = [json.loads(ask(keycloak, "GET", part).body) for part in (f"{user}/groups", of_roles)]
-        taken = [
-            ask(keycloak, *call).status
-            for call in [("DELETE", of_group), ("DELETE", of_roles, [role])] * times
-        ]
+        taken = [ask(keycloak, "DELETE", path, [role]).status for path in [of_group, of_roles] * times]
 
         assert {*given, *taken} == {204}
         assert ([each["path"] for each in has[0]], [each["name"] for each in has[1]]) == (

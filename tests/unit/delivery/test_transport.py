@@ -266,6 +266,26 @@ class TestSpan:
             "url.template": "/auth/admin/realms/{realm}/users/{id}/reset-password",
         }
 
+    @pytest.mark.parametrize(
+        ("path", "template"),
+        [
+            ("users/0b5c/groups/77", "users/{id}/groups/{group}"),
+            ("users/0b5c/role-mappings/realm", "users/{id}/role-mappings/realm"),
+            ("users/profile", "users/profile"),
+            ("group-by-path/oncology/night%20shift", "group-by-path/{path}"),
+            ("roles/gold", "roles/{role}"),
+        ],
+    )
+    async def test_a_span_names_no_group_and_no_role(
+        self, spans: InMemorySpanExporter, path: str, template: str
+    ) -> None:
+        async with local_server(answering(204)) as server:
+            await put_once(server, f"admin/realms/shop/{path}")
+
+        (span,) = spans.get_finished_spans()
+        assert span.name == f"PUT /admin/realms/{{realm}}/{template}"
+        assert dict(span.attributes or {})["url.template"] == f"/admin/realms/{{realm}}/{template}"
+
     async def test_the_request_carries_the_span(self, spans: InMemorySpanExporter) -> None:
         async with local_server(answering(204)) as server:
             await put_once(server)
