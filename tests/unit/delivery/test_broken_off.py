@@ -12,7 +12,8 @@ from consumer.delivery.change import Change
 from consumer.delivery.delivery import Delivery
 from consumer.delivery.errors import LeaseTooShort
 from consumer.delivery.outcome import Delivered, Outcome, Reason
-from consumer.delivery.passwords import KeyRing
+from consumer.delivery.passwords import Keys
+from producer_lib import SEALING_ALG
 from tests.simulation.direct_link import DirectKeycloak, Fate, lost_after, lost_before, turned_away
 from tests.simulation.fake_keycloak import FakeKeycloak, User
 
@@ -41,10 +42,10 @@ CASES = [
 
 
 class Opened:
-    """Key ring of a password that is not sealed."""
+    """Keys of a password that is not sealed."""
 
-    def open_sealed(self, sealed: dict[str, str], *_: str) -> str:
-        return sealed["password"]
+    def open(self, sealed: dict[str, str], _: bytes) -> bytes:
+        return sealed["password"].encode()
 
 
 def a_keycloak(*, exists: bool) -> FakeKeycloak:
@@ -80,7 +81,7 @@ def change(kind: str, data: dict[str, Any], *, password: bool, maybe: datetime |
         username="Alice",
         username_key="alice",
         data=data,
-        credential={"password": "correct horse"} if password else None,
+        credential={"alg": SEALING_ALG, "password": "correct horse"} if password else None,
         credential_event_id="e-1",
         known=None,
         user_id=None,
@@ -94,7 +95,7 @@ def kept(fake: FakeKeycloak) -> dict[str, Any] | None:
 
 
 async def deliver(keycloak: DirectKeycloak, what: Change) -> Outcome:
-    return await Delivery(keycloak=keycloak, keys=cast(KeyRing, Opened())).deliver(what, lambda: None)
+    return await Delivery(keycloak=keycloak, keys=cast(Keys, Opened())).deliver(what, lambda: None)
 
 
 @pytest.mark.parametrize("fate", [lost_before, lost_after, turned_away], ids=lambda fate: fate.__name__)
@@ -144,7 +145,7 @@ async def test_what_was_delivered_is_recognised_when_it_is_read_back(
     what = change(kind, data, password=password, maybe=SINCE)
     fake = a_keycloak(exists=True)
     link = DirectKeycloak(fake, [REALM])
-    delivery = Delivery(keycloak=link, keys=cast(KeyRing, Opened()))
+    delivery = Delivery(keycloak=link, keys=cast(Keys, Opened()))
     before = await delivery.read_back(
         change(kind, data, password=password, maybe=datetime.now(UTC)), lambda: None
     )
@@ -159,7 +160,7 @@ async def test_what_was_delivered_is_recognised_when_it_is_read_back(
 @pytest.mark.parametrize("field", ["groups", "realm_roles", "required_actions", "attributes"])
 async def test_each_part_that_is_missing_is_noticed_when_it_is_read_back(field: str) -> None:
     fake = a_keycloak(exists=True)
-    delivery = Delivery(keycloak=DirectKeycloak(fake, [REALM]), keys=cast(KeyRing, Opened()))
+    delivery = Delivery(keycloak=DirectKeycloak(fake, [REALM]), keys=cast(Keys, Opened()))
     what = change("user_update", EVERYTHING, password=False, maybe=SINCE)
     await delivery.deliver(what, lambda: None)
 
@@ -171,7 +172,7 @@ async def test_each_part_that_is_missing_is_noticed_when_it_is_read_back(field: 
 
 async def test_a_lease_that_ends_between_two_requests_leaves_the_entry_in_doubt() -> None:
     fake = a_keycloak(exists=True)
-    delivery = Delivery(keycloak=DirectKeycloak(fake, [REALM]), keys=cast(KeyRing, Opened()))
+    delivery = Delivery(keycloak=DirectKeycloak(fake, [REALM]), keys=cast(Keys, Opened()))
     left = 3
 
     def before_call() -> None:
@@ -196,9 +197,7 @@ async def test_a_lease_that_ends_before_anything_was_written_leaves_no_doubt() -
     def before_call() -> None:
         raise LeaseTooShort
 
-    delivery = Delivery(
-        keycloak=DirectKeycloak(a_keycloak(exists=True), [REALM]), keys=cast(KeyRing, Opened())
-    )
+    delivery = Delivery(keycloak=DirectKeycloak(a_keycloak(exists=True), [REALM]), keys=cast(Keys, Opened()))
 
     with pytest.raises(LeaseTooShort):
         await delivery.deliver(change("user_update", EVERYTHING, password=False), before_call)

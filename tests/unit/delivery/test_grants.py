@@ -10,7 +10,7 @@ import pytest
 from consumer.delivery.delivery import Delivery
 from consumer.delivery.known_user import KnownUser
 from consumer.delivery.outcome import Blame, DeadLetter, Defer, Delivered, Outcome, Reason, Retry
-from consumer.delivery.passwords import KeyRing
+from consumer.delivery.passwords import Keys
 from tests.simulation.direct_link import DirectKeycloak, Fate
 from tests.simulation.fake_keycloak import FakeKeycloak, Reply, User
 from tests.unit.delivery.test_broken_off import change
@@ -32,7 +32,7 @@ class Link:
         )
         self.user = self.fake.users[realm]["u-0"] = User(id="u-0", username="alice", enabled=True)
         self.keycloak = DirectKeycloak(self.fake, [realm], fates)
-        self.delivery = Delivery(keycloak=self.keycloak, keys=cast(KeyRing, None))
+        self.delivery = Delivery(keycloak=self.keycloak, keys=cast(Keys, None))
 
     async def update(self, **data: Any) -> Outcome:
         return await self.delivery.deliver(change("user_update", data, password=False), lambda: None)
