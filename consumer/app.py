@@ -14,6 +14,8 @@ import structlog
 from opentelemetry.trace import Tracer
 
 from consumer.circuit.breaker import CircuitState
+from consumer.circuit.calls import CallLimit
+from consumer.circuit.limiter import LimitPolicy
 from consumer.delivery.delivery import Delivery
 from consumer.delivery.key_folder import KeyFolder
 from consumer.delivery.keycloak import Keycloak
@@ -104,6 +106,9 @@ class Consumer:
             database, owner=instance, roles=_ROLES[settings.role], version=VERSION, seconds=policy.lease
         )
         circuits = CircuitStore(database, keycloak=settings.keycloak_url)
+        calls = CallLimit(
+            LimitPolicy(ceiling=settings.keycloak_calls), per_second=settings.max_calls_per_second
+        )
         self.drain = Drain(
             Stores(
                 drain=_drain_store(database, instance, confines),
@@ -118,13 +123,14 @@ class Consumer:
                 delete_mode=settings.delete_mode,
                 protected_users=settings.protected_users,
                 custom={name: kind.handler for name, kind in kinds.items()},
+                watch=calls,
             ),
             keycloak.control_call,
             instance=instance,
             control_realm=settings.keycloak_realms[0],
             policy=policy,
             circuit_policy=circuit_policy(settings),
-            calls=settings.keycloak_calls,
+            calls=calls,
             tracer=tracer,
             topic=settings.kafka_topic,
             kafka_group=settings.kafka_group,

@@ -193,8 +193,15 @@ class Settings(BaseModel):
         default=16,
         ge=1,
         le=256,
-        description="The most calls one instance has under way at once. Beyond 8 to 16, creates became slower when "
-        "measured; divide it by the number of instances rather than raise it.",
+        description="The most calls one instance has under way at once. How many it really has follows what Keycloak "
+        "can take, between 2 and this; `status` shows it. With many instances make it smaller rather than larger.",
+    )
+    max_calls_per_second: int | None = Field(
+        default=None,
+        ge=1,
+        le=100_000,
+        description="The most calls to Keycloak that begin in a second, all instances together: logins come first. Each "
+        "instance takes its share by the number of instances alive. Unset means as many as Keycloak takes.",
     )
     keys_dir: Path = Field(
         description="The folder of private sealing keys, `<key id>.key` each, readable by the consumer's user alone. "

@@ -8,6 +8,7 @@ from datetime import UTC, datetime, timedelta
 from consumer.circuit.breaker import CircuitState
 from consumer.cli.render import Unknown
 from consumer.cli.status_report import (
+    Calls,
     Configuration,
     Connection,
     Drain,
@@ -32,7 +33,7 @@ from consumer.outbox.errors import OutboxError
 from consumer.outbox.held import Held, Which, read_held
 from consumer.outbox.maintenance_store import EVERY_REALM, Maintenance, MaintenanceStore
 from consumer.outbox.migrate import check_schema
-from consumer.outbox.overview import Overview, read_overview
+from consumer.outbox.overview import CallsRow, Overview, read_overview
 from consumer.outbox.rows import EntryState
 from consumer.settings import Settings
 from consumer.version import VERSION
@@ -71,6 +72,7 @@ async def read_status(settings: Settings, database: Database) -> StatusReport:
                     roles=each.roles,
                     shards=0 if (leases := overview.leases.get(each.name)) is None else leases.shards,
                     lease_until=None if leases is None else _utc(leases.until),
+                    calls=None if each.calls is None else _calls(each.calls),
                 )
                 for each in overview.instances
             ),
@@ -233,6 +235,16 @@ def _without_database(
             heals_refused=unknown,
         ),
         unreachable=unreachable,
+    )
+
+
+def _calls(row: CallsRow) -> Calls:
+    return Calls(
+        limit=row.limit,
+        ceiling=row.ceiling,
+        per_second=row.per_second,
+        reason=row.why,
+        changed_at=_utc(row.changed_at),
     )
 
 

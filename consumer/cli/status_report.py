@@ -181,6 +181,25 @@ class Ingest:
 
 
 @dataclass(frozen=True, slots=True)
+class Calls:
+    """How many calls to Keycloak an instance makes, as of its last renewal of leases.
+
+    Attributes:
+        limit: At once, at most.
+        ceiling: What the limit never exceeds.
+        per_second: Calls that it may begin in a second, its share of the cap; None without a cap.
+        reason: Why the limit last changed.
+        changed_at: When; None if it has not since the start.
+    """
+
+    limit: int
+    ceiling: int
+    per_second: float | None
+    reason: str
+    changed_at: datetime | None
+
+
+@dataclass(frozen=True, slots=True)
 class Instance:
     """One process that runs.
 
@@ -189,12 +208,14 @@ class Instance:
         roles: What it does: `ingest`, `drain` or both.
         shards: How many of the 256 shards it owns.
         lease_until: When the first of its leases ends unless it is renewed.
+        calls: How many calls to Keycloak it makes; None if it makes none, or has not said.
     """
 
     name: str
     roles: tuple[str, ...]
     shards: int
     lease_until: datetime | Unknown | None
+    calls: Calls | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -517,11 +538,17 @@ def _drain(drain: Drain, now: datetime) -> list[str]:
             row("Role Missing", f"{missing[0]}: nothing is {undone} — kcsync start --role {missing[0]}")
         )
     return rows + table(
-        ("Instance", "Roles", "Shards", "Lease Ends"),
+        ("Instance", "Roles", "Shards", "Lease Ends", "Calls", "Limit Changed"),
         [
-            (each.name, "+".join(each.roles), each.shards, when(each.lease_until, now))
+            (
+                each.name,
+                "+".join(each.roles),
+                each.shards,
+                when(each.lease_until, now),
+                *_calls(each.calls, now),
+            )
             if "drain" in each.roles
-            else (each.name, "+".join(each.roles), "-", "-")
+            else (each.name, "+".join(each.roles), "-", "-", "-", "-")
             for each in drain.instances
         ],
     )
@@ -533,6 +560,18 @@ def _lanes_for(each: LanesFor) -> str:
 
 def _remedy(waiting: LanesFor) -> str:
     return " — kcsync keys list names the key" if waiting.reason == _KEY_MISSING else ""
+
+
+def _calls(calls: Calls | None, now: datetime) -> tuple[str, str]:
+    """How many at once and a second, and why."""
+    if calls is None:
+        return "unknown", "unknown"
+    most = f"{calls.limit} of {calls.ceiling}"
+    if calls.per_second is not None:
+        most += f", {calls.per_second:.3g}/s"
+    if calls.changed_at is None:
+        return most, calls.reason
+    return most, f"{when(calls.changed_at, now)}: {calls.reason}"
 
 
 def _roles_missing(drain: Drain) -> tuple[str, ...]:

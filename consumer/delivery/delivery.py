@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from consumer.delivery.keycloak import Keycloak
     from consumer.delivery.known_user import KnownUser
     from consumer.delivery.passwords import Keys
-    from consumer.delivery.transport import CallScope
+    from consumer.delivery.transport import CallScope, CallWatch
 
 _OURS = frozenset({"attributes_mode", "mode", "reason"})
 """Data of ours, not of the user's: masking "delete" would spoil messages and protect nobody."""
@@ -47,6 +47,7 @@ class Delivery:
         delete_mode: What a delete without a mode means.
         protected_users: Username keys of users who are never touched, beside service accounts.
         custom: Handlers of the kinds that other packages bring.
+        watch: Told of each request.
     """
 
     def __init__(
@@ -57,7 +58,9 @@ class Delivery:
         delete_mode: DeleteMode = "delete",
         protected_users: frozenset[str] = frozenset(),
         custom: Mapping[str, Handler] | None = None,
+        watch: CallWatch | None = None,
     ) -> None:
+        self._watch = watch
         self._protected_users = protected_users
         self._keycloak = keycloak
         self._keys = keys
@@ -157,7 +160,7 @@ class Delivery:
         theirs: tuple[str, ...],
     ) -> Outcome:
         try:
-            with self._keycloak.calls(before_call) as scope:
+            with self._keycloak.calls(before_call, self._watch) as scope:
                 return await _answered(work, scope, theirs)
         except UnknownSealingKey as missing:
             return _local(Reason.UNKNOWN_SEALING_KEY, str(missing))

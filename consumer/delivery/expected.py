@@ -7,15 +7,18 @@ from typing import TYPE_CHECKING, NoReturn
 
 from keycloak import KeycloakConnectionError
 
+from consumer.circuit.limiter import Ending
+from consumer.delivery.answer import Operation
 from consumer.delivery.classify import classify_answer, classify_silence
 from consumer.delivery.connection import answer_of
 from consumer.delivery.errors import CallFailed
+from consumer.delivery.outcome import Blame, Reason
 from consumer.delivery.transport import NoAnswer, current_scope
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable
 
-    from consumer.delivery.answer import Operation
+    from consumer.delivery.outcome import NotDelivered
     from consumer.delivery.transport import Response
 
 
@@ -29,10 +32,15 @@ async def expected(operation: Operation, status: int, call: Awaitable[Response])
         response = await call
     except KeycloakConnectionError as error:
         _raise_origin(operation, error)
+    scope = current_scope()
     if response.status_code != status:
-        raise CallFailed(classify_answer(operation, answer_of(response), datetime.now(UTC)))
+        outcome = classify_answer(operation, answer_of(response), datetime.now(UTC))
+        scope.ended(operation, _ending(outcome))
+        raise CallFailed(outcome)
+    # How long an import takes is a matter of how many users are in it.
+    scope.ended(operation, Ending.ANSWERED if operation is Operation.IMPORT else Ending.SERVED)
     if operation.writes:
-        current_scope().wrote = True
+        scope.wrote = True
     return response
 
 
@@ -40,7 +48,19 @@ def _raise_origin(operation: Operation, error: KeycloakConnectionError) -> NoRet
     # The library turns every exception below it into "Can't connect to server", the drain's and our own too.
     origin = error.__cause__
     if isinstance(origin, NoAnswer):
-        raise CallFailed(classify_silence(operation, origin.cause)) from None
+        outcome = classify_silence(operation, origin.cause)
+        current_scope().ended(operation, _ending(outcome))
+        raise CallFailed(outcome) from None
     if origin is not None:
         raise origin from None
     raise error
+
+
+def _ending(outcome: NotDelivered) -> Ending:
+    """What an unwanted answer, or none, says about how many calls Keycloak can take."""
+    match outcome.reason:
+        case Reason.THROTTLED | Reason.UNAVAILABLE:
+            return Ending.TURNED_AWAY
+        case Reason.TIMEOUT:
+            return Ending.TIMED_OUT
+    return Ending.FAILED if outcome.failure.blame is Blame.KEYCLOAK else Ending.ANSWERED

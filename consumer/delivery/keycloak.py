@@ -20,6 +20,8 @@ if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Iterable
     from contextlib import AbstractContextManager
 
+    from consumer.delivery.transport import CallWatch
+
 CONTROL_TIMEOUT_SECONDS = 5.0
 """A control call that takes longer, token included, counts as failed."""
 
@@ -156,9 +158,14 @@ class Keycloak:
         failure = Failure(blame=Blame.CONFIGURATION, detail=detail)
         raise CallFailed(Defer(reason=Reason.REALM_NOT_SERVED, failure=failure))
 
-    def calls(self, before_call: Callable[[], None]) -> AbstractContextManager[CallScope]:
-        """Let the calls made inside the block share the slots, each checked by `before_call` as it leaves."""
-        return calls_within(CallScope(before_call, self._timeout_seconds, self._slots))
+    def calls(
+        self, before_call: Callable[[], None], watch: CallWatch | None = None
+    ) -> AbstractContextManager[CallScope]:
+        """Let the calls made inside the block share the slots, each checked by `before_call` as it leaves.
+
+        `watch` is told of each.
+        """
+        return calls_within(CallScope(before_call, self._timeout_seconds, self._slots, watch))
 
     async def control_call(self, realm: str) -> ControlResult:
         """Ask the realm something cheap that needs everything: network, Keycloak, its database, token and role.

@@ -98,7 +98,7 @@ class _Round:
                 row.scope.before_call()
 
         try:
-            with calls_within(CallScope(check, first.timeout_seconds, first.slots)):
+            with calls_within(CallScope(check, first.timeout_seconds, first.slots, first.watch)):
                 made = await self.importer.import_users([row.user for row in rows])
         except CallFailed as failed:
             if not _is_spoilt(failed):

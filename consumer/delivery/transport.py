@@ -38,7 +38,7 @@ from opentelemetry.trace import SpanKind, StatusCode
 from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
 from yarl import URL
 
-from consumer.delivery.answer import TransportCause
+from consumer.delivery.answer import Operation, TransportCause
 from consumer.delivery.errors import DeliveryError
 
 if TYPE_CHECKING:
@@ -46,6 +46,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
 
     from aiohttp import ClientHandlerType, ClientRequest, ClientResponse
+
+    from consumer.circuit.limiter import Call, Ending
 
 _TRACER = trace.get_tracer("consumer.delivery")
 _PROPAGATOR = TraceContextTextMapPropagator()
@@ -84,6 +86,19 @@ class _ConnectionLost(aiohttp.ClientError):
     """The connection went before an answer came. Not of the types for which aiohttp sends again."""
 
 
+class CallWatch(Protocol):
+    """Who watches how many calls are under way, and how long they take."""
+
+    def begin(self) -> Call:
+        """A call leaves."""
+
+    def gone(self) -> None:
+        """A call is not under way any more."""
+
+    def learn(self, call: Call, kind: Operation, ending: Ending) -> None:
+        """A call ended just now."""
+
+
 @dataclass(slots=True)
 class CallScope:
     """What holds for the requests made inside it, and what the last of them carried.
@@ -92,6 +107,7 @@ class CallScope:
         before_call: Called as the last statement before each request leaves; whatever it raises stops the request.
         timeout_seconds: Limit of each request as a whole, from leaving to the last byte of the answer.
         slots: Waited for before each request, held until its answer is read.
+        watch: Told of each request, if anybody wants to know.
         authorization: The `Authorization` header of the last request.
         wrote: Whether one of them has changed something.
     """
@@ -99,8 +115,28 @@ class CallScope:
     before_call: Callable[[], None]
     timeout_seconds: float
     slots: asyncio.Semaphore
+    watch: CallWatch | None = None
     authorization: str | None = field(default=None, repr=False)
     wrote: bool = False
+    _last: Call | None = None
+
+    @contextmanager
+    def request(self) -> Iterator[None]:
+        """A request leaves as the block begins, if `before_call` lets it, and is over when the block ends."""
+        self.before_call()
+        if self.watch is None:
+            yield
+            return
+        self._last = self.watch.begin()
+        try:
+            yield
+        finally:
+            self.watch.gone()
+
+    def ended(self, operation: Operation, ending: Ending) -> None:
+        """What the last request was for, and how it ended."""
+        if self.watch is not None and self._last is not None:
+            self.watch.learn(self._last, operation, ending)
 
 
 _SCOPE: ContextVar[CallScope] = ContextVar("kcsync_call_scope")
@@ -216,23 +252,23 @@ class KeycloakSender:
             _PROPAGATOR.inject(carried, context=trace.set_span_in_context(span))
             scope.authorization = carried.get("Authorization")
             # A span that is never ended is never exported: a refused call leaves no trace of a request.
-            scope.before_call()
-            try:
-                async with asyncio.timeout(scope.timeout_seconds):
-                    response = await self._exchange(method, target, carried, content or data)
-            except (TimeoutError, aiohttp.ClientError) as error:
-                lost = NoAnswer(_cause_of(error))
-                span.set_attribute("error.type", lost.cause.name.lower())
-                span.set_status(StatusCode.ERROR, lost.cause.value)
-                raise lost from error
-            except asyncio.CancelledError:
-                span.set_attribute("error.type", "cancelled")
-                raise
-            else:
-                _record_status(span, response.status_code)
-                return response
-            finally:
-                span.end()
+            with scope.request():
+                try:
+                    async with asyncio.timeout(scope.timeout_seconds):
+                        response = await self._exchange(method, target, carried, content or data)
+                except (TimeoutError, aiohttp.ClientError) as error:
+                    lost = NoAnswer(_cause_of(error))
+                    span.set_attribute("error.type", lost.cause.name.lower())
+                    span.set_status(StatusCode.ERROR, lost.cause.value)
+                    raise lost from error
+                except asyncio.CancelledError:
+                    span.set_attribute("error.type", "cancelled")
+                    raise
+                else:
+                    _record_status(span, response.status_code)
+                    return response
+                finally:
+                    span.end()
 
     async def _exchange(
         self, method: str, url: URL, headers: dict[str, str], body: str | Mapping[str, str] | None

@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from opentelemetry.trace import Tracer
 
 from consumer.circuit.breaker import CircuitPolicy, CircuitState
+from consumer.circuit.calls import CallLimit
 from consumer.circuit.keeper import CircuitKeeper, ControlAnswer
 from consumer.delivery.delivery import Delivery
 from consumer.delivery.keycloak import ControlResult
@@ -96,7 +97,7 @@ class Drain:
         control_realm: str,
         policy: DrainPolicy,
         circuit_policy: CircuitPolicy,
-        calls: int,
+        calls: CallLimit,
         tracer: Tracer,
         topic: str,
         kafka_group: str,
@@ -116,7 +117,7 @@ class Drain:
             control_realm: the realm that the circuit asks.
             policy: the drain's numbers.
             circuit_policy: the circuit's.
-            calls: the most calls at once.
+            calls: how many may be under way, as far as the circuit allows any; `delivery` tells it of each.
             tracer: where spans come from.
             topic: shown in spans.
             kafka_group: shown in spans.
@@ -135,7 +136,7 @@ class Drain:
             self._control,
             instance=instance,
             policy=circuit_policy,
-            calls=calls,
+            calls=calls.ceiling,
             on_change=self._circuit_changed,
             clock=clock,
         )
@@ -144,6 +145,7 @@ class Drain:
             instance=instance,
             seconds=policy.lease,
             busy=lambda: self.drainer.busy_shards(),  # noqa: PLW0108 - the drainer is built below.
+            calls=calls,
             clock=clock,
         )
         self.judge = parts.judge(circuit=self.circuit, evidence=self.evidence, policy=policy, clock=clock)
@@ -170,6 +172,7 @@ class Drain:
             stores.drain,
             self.leases,
             self.circuit,
+            calls,
             Turns(
                 caller=caller,
                 judge=self.judge,

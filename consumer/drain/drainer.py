@@ -18,6 +18,7 @@ from functools import partial
 
 import structlog
 
+from consumer.circuit.calls import CallLimit
 from consumer.circuit.keeper import CircuitKeeper
 from consumer.delivery.errors import LeaseTooShort
 from consumer.delivery.together import together
@@ -73,6 +74,7 @@ class Drainer:
         store: DrainStore,
         leases: LeaseKeeper,
         circuit: CircuitKeeper,
+        calls: CallLimit,
         turns: Turns,
         healer: Healer,
         realms: RealmWatch,
@@ -86,6 +88,7 @@ class Drainer:
         self._store = store
         self._leases = leases
         self._circuit = circuit
+        self._calls = calls
         self._turns = turns
         self._healer = healer
         self._realms = realms
@@ -110,11 +113,17 @@ class Drainer:
         self._commanded: set[bytes] = set()
         self._asked_at = float("-inf")
         self._wake = asyncio.Event()
+        self._next_call: asyncio.TimerHandle | None = None
         self._trouble = Trouble()
         self._stopping = False
         self._found_nothing = False
         self._pace = Pace(self._clock())
         self.counts = DrainCounts()
+
+    @property
+    def _at_once(self) -> int:
+        """How many turns may be under way now."""
+        return min(self._circuit.allowed_calls, self._calls.at_once)
 
     def notify(self) -> None:
         """There may be new work, or room for it."""
@@ -139,6 +148,8 @@ class Drainer:
         finally:
             # What is still under way has no writer any more; its claim says "maybe started" to whoever comes next.
             self._stopping = True
+            if self._next_call is not None:
+                self._next_call.cancel()
             for task in self._running:
                 task.cancel()
 
@@ -192,7 +203,9 @@ class Drainer:
 
     async def _claim_more(self) -> None:
         """Claim heads until as many wait as are called in half a second: an owner who dies leaves them in doubt."""
-        wanted = max(2 * self._circuit.allowed_calls, int(self._pace.per_second(self._clock()) / 2))
+        wanted = max(2 * self._at_once, int(self._pace.per_second(self._clock()) / 2))
+        if (rate := self._calls.per_second) is not None:
+            wanted = min(wanted, max(1, int(rate / 2)))
         room = min(self._policy.batch, wanted) - len(self._claimed)
         shards = self._leases.shards
         if room < max(1, min(self._policy.batch, wanted) // 2) or not shards:
@@ -313,7 +326,7 @@ class Drainer:
     async def _find_suspects(self) -> None:
         """Put lanes in hand whose doubt is older than the server limit: they are healed between two calls."""
         shards = self._leases.shards
-        room = self._circuit.allowed_calls - len(self._claimed)
+        room = self._at_once - len(self._claimed)
         if room <= 0:
             return
         limit = self._policy.server_limit
@@ -340,10 +353,20 @@ class Drainer:
                     self._in_hand.pop(lane.lane_id, None)
 
     def _dispatch(self) -> None:
-        while self._claimed and len(self._running) < self._circuit.allowed_calls and not self._stopping:
+        while self._claimed and len(self._running) < self._at_once and not self._stopping:
+            if (wait := self._calls.wait()) > 0:
+                # Before the turn begins: in the middle of it the lease would go by.
+                if self._next_call is None:
+                    self._next_call = asyncio.get_running_loop().call_later(wait, self._call_next)
+                return
+            self._calls.pay()
             task = asyncio.create_task(self._next())
             self._running.add(task)
             task.add_done_callback(self._finished)
+
+    def _call_next(self) -> None:
+        self._next_call = None
+        self._dispatch()
 
     def _next(self) -> Coroutine[None, None, None]:
         """The work that goes next, taken from what waits: of one lane, or creates of many that share a call."""
@@ -357,8 +380,9 @@ class Drainer:
 
     def _finished(self, task: asyncio.Task[None]) -> None:
         self._running.discard(task)
+        self._calls.turns_left(len(self._running))
         self._dispatch()
-        if len(self._claimed) < self._circuit.allowed_calls:
+        if len(self._claimed) < self._at_once:
             self._wake.set()
         if not task.cancelled() and (error := task.exception()) is not None:
             # The lane stays in hand: nothing of it is called again before a restart.

@@ -8,6 +8,7 @@ from collections.abc import Callable, Collection
 
 import structlog
 
+from consumer.circuit.calls import CallLimit
 from consumer.drain.shares import exchange
 from consumer.outbox.errors import OutboxError
 from consumer.outbox.lease_store import LeaseStore
@@ -27,6 +28,7 @@ class LeaseKeeper:
         instance: str,
         seconds: float,
         busy: Callable[[], Collection[int]],
+        calls: CallLimit,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         """Keep leases.
@@ -36,16 +38,17 @@ class LeaseKeeper:
             instance: our name.
             seconds: how long a lease lasts without renewal.
             busy: shards with calls under way; they are not given back.
+            calls: our limit of calls, which others see, and which depends on how many they are.
             clock: seconds that never go back.
         """
         self._store = store
         self._instance = instance
         self._seconds = seconds
         self._busy = busy
+        self._calls = calls
         self._clock = clock
         self._tokens: dict[int, int] = {}
         self._ends_at = float("-inf")
-        self.alive = 1
 
     @property
     def shards(self) -> dict[int, int]:
@@ -69,9 +72,9 @@ class LeaseKeeper:
     async def turn(self) -> None:
         """Renew once and move towards the fair share."""
         began = self._clock()
-        view = await self._store.renew()
+        view = await self._store.renew(self._calls.note())
         self._take(view.owned, began)
-        self.alive = max(len(view.alive), 1)
+        self._calls.instances = max(len(view.alive), 1)
         step = exchange(
             me=self._instance, owned=view.owned, free=view.free, alive=view.alive, busy=self._busy()
         )

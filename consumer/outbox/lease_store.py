@@ -9,6 +9,7 @@ from datetime import datetime
 import orjson
 
 from consumer.outbox.database import Database, Row, Transaction
+from consumer.outbox.rows import LimitNote
 from consumer.outbox.statements import load_statements
 
 __all__ = ["LeaseStore", "LeaseView", "lock_claimable", "lock_tokens"]
@@ -48,6 +49,16 @@ def _tokens(row: Row | None) -> dict[int, int]:
     return {int(shard): token for shard, token in tokens.items()}
 
 
+def _noted(calls: LimitNote | None) -> dict[str, float | str | None]:
+    return {
+        "call_limit": None if calls is None else calls.limit,
+        "call_ceiling": None if calls is None else calls.ceiling,
+        "calls_per_second": None if calls is None else calls.per_second,
+        "limit_why": None if calls is None else calls.why,
+        "limit_changed_ago": None if calls is None else calls.changed_ago,
+    }
+
+
 class LeaseStore:
     """Leases of one owner."""
 
@@ -62,11 +73,12 @@ class LeaseStore:
             "seconds": seconds,
         }
 
-    async def renew(self) -> LeaseView:
-        """Say that we are alive, keep our shards, and look at the others."""
+    async def renew(self, calls: LimitNote | None = None) -> LeaseView:
+        """Say that we are alive and how many calls we make at once, keep our shards, and look at the others."""
+        announced = {**self._parameters, **_noted(calls)}
 
         async def work(tx: Transaction) -> LeaseView:
-            await tx.execute(_SQL["announce"], self._parameters)
+            await tx.execute(_SQL["announce"], announced)
             await tx.execute(_SQL["renew"], self._parameters)
             return LeaseView(
                 owned={r["shard"]: r["token"] for r in await tx.fetch(_SQL["owned"], self._parameters)},
@@ -78,7 +90,7 @@ class LeaseStore:
 
     async def announce(self) -> None:
         """Say that we are alive, without taking part in the shards."""
-        await self._database.execute(_SQL["announce"], self._parameters)
+        await self._database.execute(_SQL["announce"], {**self._parameters, **_noted(None)})
 
     async def acquire(self, shards: Collection[int]) -> dict[int, int]:
         """Take free shards; all shards that are ours now, with their tokens."""

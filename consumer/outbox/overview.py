@@ -5,11 +5,12 @@ from __future__ import annotations
 from dataclasses import dataclass
 from datetime import datetime
 
-from consumer.outbox.database import Database, Transaction
+from consumer.outbox.database import Database, Row, Transaction
 from consumer.outbox.rows import EntryState, PauseNote
 from consumer.outbox.statements import load_statements
 
 __all__ = [
+    "CallsRow",
     "InstanceRow",
     "Leases",
     "Overview",
@@ -41,12 +42,24 @@ class PartitionRow:
     log_start: int | None
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CallsRow:
+    """How many calls an instance makes at once at most, up to what ceiling, how many a second, and why and since when."""
+
+    limit: int
+    ceiling: int
+    per_second: float | None
+    why: str
+    changed_at: datetime | None
+
+
 @dataclass(frozen=True, slots=True)
 class InstanceRow:
-    """A living process, and what it does: `ingest`, `drain` or both."""
+    """A living process, and what it does: `ingest`, `drain` or both; how it stands with its calls, if it makes any."""
 
     name: str
     roles: tuple[str, ...]
+    calls: CallsRow | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -129,7 +142,7 @@ async def read_overview(database: Database) -> Overview:
                 for row in await tx.fetch(_SQL["watermarks"])
             ),
             instances=tuple(
-                InstanceRow(row["instance"], tuple(row["roles"].split(",")))
+                InstanceRow(row["instance"], tuple(row["roles"].split(",")), _calls(row))
                 for row in await tx.fetch(_LEASES["instances"])
             ),
             leases={
@@ -138,6 +151,18 @@ async def read_overview(database: Database) -> Overview:
         )
 
     return await database.transact(work)
+
+
+def _calls(row: Row) -> CallsRow | None:
+    if row["call_limit"] is None:
+        return None
+    return CallsRow(
+        limit=row["call_limit"],
+        ceiling=row["call_ceiling"],
+        per_second=row["calls_per_second"],
+        why=row["limit_why"],
+        changed_at=row["limit_changed_at"],
+    )
 
 
 async def queue_counts(database: Database) -> Queue:

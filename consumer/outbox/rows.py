@@ -52,6 +52,25 @@ class Watermark:
 
 
 @dataclass(frozen=True, slots=True)
+class LimitNote:
+    """How an instance's limit of calls stands.
+
+    Attributes:
+        limit: calls under way at most.
+        ceiling: what the limit never exceeds.
+        per_second: calls that this instance may begin in a second; None: as many as it can.
+        why: why the limit last changed.
+        changed_ago: seconds since then; None if it never did.
+    """
+
+    limit: int
+    ceiling: int
+    per_second: float | None
+    why: str
+    changed_ago: float | None
+
+
+@dataclass(frozen=True, slots=True)
 class PauseNote:
     """Why a partition is not read, and whether it is read all the same because of Kafka's retention."""
 

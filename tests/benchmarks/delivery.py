@@ -21,6 +21,8 @@ from opentelemetry.sdk.trace import TracerProvider
 from opentelemetry.sdk.trace.export import BatchSpanProcessor, SpanExporter, SpanExportResult
 
 from compose.native.stack import Endpoints, Stack
+from consumer.circuit.calls import CallLimit
+from consumer.circuit.limiter import LimitPolicy
 from consumer.database_address import DatabaseAddress
 from consumer.delivery.delivery import Delivery
 from consumer.delivery.keycloak import Keycloak
@@ -278,6 +280,7 @@ class Ours:
     database: Database
     delivery: Delivery
     in_bulk: Delivery
+    calls: CallLimit
     writer: Writer
     provider: TracerProvider
     key: SealingKey
@@ -308,13 +311,15 @@ class Ours:
                 (endpoints.observer_client_id, endpoints.observer_client_secret, True),
             )
         )
+        calls = CallLimit(LimitPolicy(ceiling=CALLS))
         writer = await Writer.take(database)
         key = SealingKey.from_text(endpoints.sealing_key)
         try:
             yield cls(
                 database,
-                Delivery(keycloak=plain, keys=keys),
-                Delivery(keycloak=bulk, keys=keys),
+                Delivery(keycloak=plain, keys=keys, watch=calls),
+                Delivery(keycloak=bulk, keys=keys, watch=calls),
+                calls,
                 writer,
                 provider,
                 key,
@@ -344,7 +349,7 @@ class Ours:
         async with draining(
             self.database,
             self.in_bulk if kind.bulk else self.delivery,
-            calls=CALLS,
+            calls=self.calls,
             bulk=kind.bulk,
             call_timeout=10.0,
             merge_limit=20,

@@ -17,6 +17,7 @@ from opentelemetry.trace import NoOpTracer, Tracer
 
 from compose.native.stack import Stack
 from consumer.circuit.breaker import CircuitPolicy
+from consumer.circuit.calls import CallLimit
 from consumer.database_address import DatabaseAddress
 from consumer.delivery.change import Change
 from consumer.delivery.delivery import Delivery
@@ -33,6 +34,7 @@ from consumer.outbox.lease_store import LeaseStore
 from consumer.outbox.migrate import migrate
 from tests.benchmarks.result import Result
 from tests.integration.support.batches import Writer, update
+from tests.unit.circuit.fixed_limit import fixed_limit
 
 ENTRIES = 30_000
 ROUNDS = 3
@@ -109,7 +111,7 @@ async def draining(
     keycloak: Any,
     *,
     instance: str = "bench",
-    calls: int = CALLS,
+    calls: CallLimit | None = None,
     lease: float = 30.0,
     call_timeout: float = 1.0,
     merge_limit: int = 1,
@@ -139,7 +141,7 @@ async def draining(
         control_realm="bench",
         policy=policy,
         circuit_policy=CircuitPolicy(),
-        calls=calls,
+        calls=calls or fixed_limit(CALLS),
         tracer=tracer or NoOpTracer(),
         topic="topic",
         kafka_group="bench",

@@ -15,12 +15,15 @@ import structlog
 from consumer.database_address import DatabaseAddress
 from consumer.outbox.database import Database
 from tests.benchmarks.drain import AtOnce, draining
+from tests.unit.circuit.fixed_limit import fixed_limit
 
 
 async def work(name: str, calls: int, keycloak: float, seconds: float) -> dict[str, float]:
     """Drain for so many seconds, after the shards have been shared."""
     database = Database(DatabaseAddress.parse(os.environ["BENCH_DSN"]))
-    async with draining(database, AtOnce(keycloak), instance=name, calls=calls, lease=9.0) as drainer:
+    async with draining(
+        database, AtOnce(keycloak), instance=name, calls=fixed_limit(calls), lease=9.0
+    ) as drainer:
         # Until every process has its share: a third of a lease, twice.
         await asyncio.sleep(7)
         first, began = drainer.counts.delivered, time.perf_counter()

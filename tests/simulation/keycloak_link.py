@@ -206,28 +206,31 @@ class _Connection:
         return await self._send(Request(method="DELETE", path=path, body=data))
 
     async def _send(self, request: Request) -> _Response:
-        scope, server = current_scope(), self._server
+        scope = current_scope()
         async with scope.slots:
             if self._strike("request"):
                 await asyncio.sleep(0)
-            scope.before_call()
-            errand = _ERRAND.get()
-            made = None
-            if errand is not None:
-                made = server.watch.request_begins(self._host, errand, request, scope.timeout_seconds)
-            try:
-                async with asyncio.timeout(scope.timeout_seconds):
-                    reply = await server.exchange(request, self._realm, self._rng, scope.timeout_seconds)
-            except TimeoutError:
-                server.watch.request_ended(made)
-                raise KeycloakConnectionError("no answer") from NoAnswer(TransportCause.TIMEOUT)
-            except NoAnswer as lost:
-                server.watch.request_ended(made)
-                raise KeycloakConnectionError("no answer") from lost
-            except asyncio.CancelledError:
-                server.watch.request_given_up(made)
-                raise
+            with scope.request():
+                return await self._exchange(request, scope.timeout_seconds)
+
+    async def _exchange(self, request: Request, limit: float) -> _Response:
+        server, errand = self._server, _ERRAND.get()
+        made = None
+        if errand is not None:
+            made = server.watch.request_begins(self._host, errand, request, limit)
+        try:
+            async with asyncio.timeout(limit):
+                reply = await server.exchange(request, self._realm, self._rng, limit)
+        except TimeoutError:
             server.watch.request_ended(made)
+            raise KeycloakConnectionError("no answer") from NoAnswer(TransportCause.TIMEOUT)
+        except NoAnswer as lost:
+            server.watch.request_ended(made)
+            raise KeycloakConnectionError("no answer") from lost
+        except asyncio.CancelledError:
+            server.watch.request_given_up(made)
+            raise
+        server.watch.request_ended(made)
         return _Response(reply.status, reply.body, dict(reply.headers))
 
 

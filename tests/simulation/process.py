@@ -13,7 +13,9 @@ import orjson
 from opentelemetry.trace import NoOpTracer
 
 from consumer.circuit.breaker import CircuitPolicy, CircuitState
+from consumer.circuit.calls import CallLimit
 from consumer.circuit.keeper import CircuitKeeper, ControlAnswer
+from consumer.circuit.limiter import LimitPolicy
 from consumer.delivery.delivery import Delivery
 from consumer.delivery.passwords import KeyRing
 from consumer.drain import assembly
@@ -172,11 +174,13 @@ class SimProcess:
             calls=CALLS,
             strike=self._strike,
         )
+        calls = CallLimit(LimitPolicy(ceiling=CALLS), clock=clock)
         delivery = SimDelivery(
             Delivery(
                 keycloak=keycloak,
                 keys=world.keys,
                 custom={name: kind.handler for name, kind in kinds.items()},
+                watch=calls,
             ),
             self.host,
             world.watch,
@@ -198,7 +202,7 @@ class SimProcess:
             control_realm="shop",
             policy=world.policy,
             circuit_policy=CIRCUIT,
-            calls=CALLS,
+            calls=calls,
             tracer=NoOpTracer(),
             topic="t",
             kafka_group="kcsync",

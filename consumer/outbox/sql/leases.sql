@@ -1,8 +1,12 @@
 -- name: announce
--- This instance is alive until the deadline passes.
-INSERT INTO instances (instance, roles, version, deadline)
-VALUES (%(instance)s, %(roles)s, %(version)s, NOW(6) + INTERVAL %(seconds)s SECOND)
-ON DUPLICATE KEY UPDATE deadline = VALUES(deadline);
+-- This instance is alive until the deadline passes; so many calls does it make at once, if any.
+INSERT INTO instances (instance, roles, version, deadline,
+  call_limit, call_ceiling, calls_per_second, limit_why, limit_changed_at)
+VALUES (%(instance)s, %(roles)s, %(version)s, NOW(6) + INTERVAL %(seconds)s SECOND,
+  %(call_limit)s, %(call_ceiling)s, %(calls_per_second)s, %(limit_why)s, NOW(6) - INTERVAL %(limit_changed_ago)s SECOND)
+ON DUPLICATE KEY UPDATE deadline = VALUES(deadline), call_limit = VALUES(call_limit),
+  call_ceiling = VALUES(call_ceiling), calls_per_second = VALUES(calls_per_second),
+  limit_why = VALUES(limit_why), limit_changed_at = VALUES(limit_changed_at);
 
 -- name: alive
 -- Instances that drain and whose deadline has not passed.
@@ -10,7 +14,8 @@ SELECT instance FROM instances WHERE deadline > NOW(6) AND FIND_IN_SET('drain', 
 
 -- name: instances
 -- All processes whose deadline has not passed, with what they do.
-SELECT instance, roles FROM instances WHERE deadline > NOW(6) ORDER BY instance;
+SELECT instance, roles, call_limit, call_ceiling, calls_per_second, limit_why, limit_changed_at FROM instances
+WHERE deadline > NOW(6) ORDER BY instance;
 
 -- name: forget_instance
 -- This instance has stopped.

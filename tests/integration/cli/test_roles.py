@@ -45,10 +45,17 @@ async def test_one_reads_and_one_delivers_and_each_goes_on_without_the_other(ben
     assert bench.value("SELECT COUNT(*) FROM leases WHERE owner IS NOT NULL") == 0
     assert await members(bench) == 1
 
-    drains = await bench.started(KCSYNC_ROLE="drain", KCSYNC_INSTANCE="delivers")
+    drains = await bench.started(
+        KCSYNC_ROLE="drain", KCSYNC_INSTANCE="delivers", KCSYNC_MAX_CALLS_PER_SECOND="500"
+    )
     await until(lambda: bench.settled(20), what="twenty delivered", within=60)
     assert await roles(bench) == {"reads": (["ingest"], 0), "delivers": (["drain"], 256)}
     assert await members(bench) == 1
+
+    calls = {each["name"]: each["calls"] for each in (await bench.status())["drain"]["instances"]}
+    assert calls["reads"] is None
+    assert 2 <= calls["delivers"]["limit"] <= calls["delivers"]["ceiling"] == 16
+    assert calls["delivers"]["per_second"] == 500
 
     # What was read when the reader dies is delivered all the same.
     await publish(bench, *range(20, 220))

@@ -26,6 +26,7 @@ from consumer.outbox.database import Database
 from consumer.outbox.drain_store import DrainStore
 from consumer.outbox.lease_store import LeaseStore
 from tests.integration.support.batches import REALM
+from tests.unit.circuit.fixed_limit import fixed_limit
 
 DELIVERED = Delivered(reason=Reason.UPDATED, user_id="id", existed=True)
 
@@ -90,7 +91,7 @@ async def draining(
         control_realm=REALM,
         policy=policy,
         circuit_policy=CircuitPolicy(),
-        calls=calls,
+        calls=fixed_limit(calls),
         tracer=NoOpTracer(),
         topic="topic",
         kafka_group="tests",

@@ -11,6 +11,7 @@ from consumer.cli.banner import start_banner
 from consumer.cli.exit_codes import ExitCode
 from consumer.cli.render import Unknown
 from consumer.cli.status_report import (
+    Calls,
     Configuration,
     Connection,
     Drain,
@@ -79,7 +80,15 @@ HEALTHY = StatusReport(
         ),
     ),
     drain=Drain(
-        instances=(Instance("host-1", ("ingest", "drain"), 256, NOW + timedelta(seconds=25)),),
+        instances=(
+            Instance(
+                "host-1",
+                ("ingest", "drain"),
+                256,
+                NOW + timedelta(seconds=25),
+                Calls(12, 16, 25.0, "more calls at once serve more", NOW - timedelta(minutes=3)),
+            ),
+        ),
         lanes_ready=3,
         lanes_waiting=1,
         lanes_held=0,
@@ -236,8 +245,8 @@ class TestText:
             "  Lanes Ready:         3",
             "  Lanes Waiting:       1",
             "  Lanes Held:          0",
-            "  Instance  Roles         Shards  Lease Ends",
-            "  host-1    ingest+drain  256     in 25s",
+            "  Instance  Roles         Shards  Lease Ends  Calls           Limit Changed",
+            "  host-1    ingest+drain  256     in 25s      12 of 16, 25/s  3m ago: more calls at once serve more",
             "======================================================================",
         ]
 
@@ -297,8 +306,15 @@ class TestText:
     def test_shows_no_shards_of_a_process_that_takes_none(self) -> None:
         text = render_text(replace(HEALTHY, drain=replace(HEALTHY.drain, instances=(INGESTS, DRAINS))))
 
-        assert "  reads     ingest  -       -\n" in text
-        assert "  delivers  drain   256     in 25s\n" in text
+        assert "  reads     ingest  -       -           -        -\n" in text
+        assert "  delivers  drain   256     in 25s      unknown  unknown\n" in text
+
+    def test_shows_the_limit_of_calls_without_a_cap_as_it_began(self) -> None:
+        fresh = replace(DRAINS, calls=Calls(4, 16, None, "as at the start", None))
+
+        text = render_text(replace(HEALTHY, drain=replace(HEALTHY.drain, instances=(fresh,))))
+
+        assert "  in 25s      4 of 16  as at the start\n" in text
 
 
 class TestJson:
@@ -366,6 +382,13 @@ class TestJson:
                         "roles": ["ingest", "drain"],
                         "shards": 256,
                         "lease_until": "2026-02-07T10:31:25Z",
+                        "calls": {
+                            "limit": 12,
+                            "ceiling": 16,
+                            "per_second": 25.0,
+                            "reason": "more calls at once serve more",
+                            "changed_at": "2026-02-07T10:28:00Z",
+                        },
                     }
                 ],
                 "lanes_ready": 3,

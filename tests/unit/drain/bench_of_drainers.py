@@ -12,6 +12,7 @@ from typing import cast
 from opentelemetry.trace import NoOpTracer
 
 from consumer.circuit.breaker import CircuitPolicy
+from consumer.circuit.calls import CallLimit
 from consumer.circuit.keeper import CircuitKeeper, ControlAnswer
 from consumer.delivery.change import Change
 from consumer.delivery.delivery import Delivery
@@ -35,6 +36,7 @@ from consumer.outbox.command_store import CommandStore
 from consumer.outbox.drain_store import DrainStore
 from consumer.outbox.lease_store import LeaseStore
 from consumer.outbox.rows import EntryState
+from tests.unit.circuit.fixed_limit import fixed_limit
 from tests.unit.drain.outbox_in_memory import (
     Clock,
     Entry,
@@ -181,15 +183,22 @@ class Instance:
     """One process: a drainer with its leases, circuit and realms."""
 
     def __init__(
-        self, bench: Bench, name: str, *, policy: DrainPolicy = POLICY, admissions: Sequence[Admission] = ()
+        self,
+        bench: Bench,
+        name: str,
+        *,
+        policy: DrainPolicy = POLICY,
+        admissions: Sequence[Admission] = (),
+        calls: CallLimit | None = None,
     ) -> None:
         self.bench = bench
+        self.lease_store = MemoryLeaseStore(bench.database, name)
         self.name = name
         self.realm_trouble: dict[str, NotDelivered] = {}
         drain = Drain(
             Stores(
                 drain=cast(DrainStore, MemoryDrainStore(bench.database, name)),
-                leases=cast(LeaseStore, MemoryLeaseStore(bench.database, name)),
+                leases=cast(LeaseStore, self.lease_store),
                 commands=cast(CommandStore, MemoryCommandStore(bench.database, name)),
                 circuit=cast(CircuitStore, None),
                 realms=cast(CircuitStore, MemoryRealmStore(bench.database)),
@@ -200,7 +209,7 @@ class Instance:
             control_realm="shop",
             policy=policy,
             circuit_policy=CircuitPolicy(),
-            calls=8,
+            calls=calls or fixed_limit(8),
             tracer=NoOpTracer(),
             topic="t",
             kafka_group="kcsync",
@@ -245,9 +254,14 @@ class Bench:
         self.instances: list[Instance] = []
 
     def instance(
-        self, name: str = "a", *, policy: DrainPolicy = POLICY, admissions: Sequence[Admission] = ()
+        self,
+        name: str = "a",
+        *,
+        policy: DrainPolicy = POLICY,
+        admissions: Sequence[Admission] = (),
+        calls: CallLimit | None = None,
     ) -> Instance:
-        instance = Instance(self, name, policy=policy, admissions=admissions)
+        instance = Instance(self, name, policy=policy, admissions=admissions, calls=calls)
         self.instances.append(instance)
         return instance
 

@@ -15,7 +15,7 @@ from consumer.outbox.drain_store import Attempt, Head, LaneHint, ReadyLane, Sett
 from consumer.outbox.fold import Fold
 from consumer.outbox.lane import SHARDS, lane_id, shard_of
 from consumer.outbox.lease_store import LeaseView
-from consumer.outbox.rows import EntryState, Position
+from consumer.outbox.rows import EntryState, LimitNote, Position
 
 EPOCH = datetime(2026, 11, 21)  # noqa: DTZ001 - naive UTC, as stored
 
@@ -539,13 +539,15 @@ class MemoryLeaseStore:
         self.owner = owner
         self.seconds = seconds
         self.before_renewal: Callable[[], None] = lambda: None
+        self.noted: LimitNote | None = None
 
-    async def renew(self) -> LeaseView:
+    async def renew(self, calls: LimitNote | None = None) -> LeaseView:
         db = self.database
         await db.reach("renew")
         self.before_renewal()
         now = db.clock()
         db.instances[self.owner] = now + self.seconds
+        self.noted = calls
         for lease in db.leases.values():
             if lease.owner == self.owner and lease.deadline > now:
                 lease.deadline = now + self.seconds

@@ -10,6 +10,7 @@ from consumer.drain.leases import LeaseKeeper
 from consumer.outbox.errors import DatabaseUnavailable
 from consumer.outbox.lane import SHARDS
 from consumer.outbox.lease_store import LeaseStore
+from tests.unit.circuit.fixed_limit import fixed_limit
 from tests.unit.drain.outbox_in_memory import Clock, MemoryDatabase, MemoryLeaseStore
 
 
@@ -19,8 +20,14 @@ class Holder:
     def __init__(self, database: MemoryDatabase, name: str) -> None:
         self.busy: set[int] = set()
         self.store = MemoryLeaseStore(database, name)
+        self.calls = fixed_limit(8)
         self.keeper = LeaseKeeper(
-            cast(LeaseStore, self.store), instance=name, seconds=30.0, busy=self._busy, clock=database.clock
+            cast(LeaseStore, self.store),
+            instance=name,
+            seconds=30.0,
+            busy=self._busy,
+            calls=self.calls,
+            clock=database.clock,
         )
 
     def _busy(self) -> Collection[int]:
@@ -48,7 +55,7 @@ class TestOwning:
         await alone.keeper.turn()
 
         assert alone.shards == set(range(SHARDS))
-        assert alone.keeper.alive == 1
+        assert alone.calls.instances == 1
 
     def test_before_the_first_turn_it_owns_nothing(self, database: MemoryDatabase) -> None:
         assert Holder(database, "a").shards == set()
@@ -132,7 +139,7 @@ class TestSharing:
 
         assert sorted(len(holder.shards) for holder in holders) == [85, 85, 86]
         assert set().union(*(holder.shards for holder in holders)) == set(range(SHARDS))
-        assert {holder.keeper.alive for holder in holders} == {3}
+        assert {holder.calls.instances for holder in holders} == {3}
 
     async def test_a_busy_shard_stays(self, database: MemoryDatabase) -> None:
         first, second = Holder(database, "a"), Holder(database, "b")
@@ -171,7 +178,7 @@ class TestSharing:
 
         assert first.shards == set()
         assert second.shards == set(range(SHARDS))
-        assert second.keeper.alive == 1
+        assert second.calls.instances == 1
 
     async def test_who_leaves_in_the_middle_of_a_call_keeps_its_shard_until_the_lease_ends(
         self, database: MemoryDatabase, clock: Clock

@@ -218,5 +218,5 @@ class NoKeycloak:
     def users(self, realm: str) -> None:
         """Nobody's."""
 
-    def calls(self, before_call: Callable[[], None]) -> AbstractContextManager[CallScope]:
+    def calls(self, before_call: Callable[[], None], watch: object) -> AbstractContextManager[CallScope]:
         return nullcontext(CallScope(before_call, 1.0, asyncio.Semaphore()))
