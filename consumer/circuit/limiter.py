@@ -57,7 +57,7 @@ class LimitPolicy:
         fewest: and by no fewer than these,
         shortest: and over no shorter span.
         worth: an added call must bring this share of what those before it bring.
-        slow: calls that take so many times their best are a reason not to add more,
+        slow: calls that take so many times their best are a reason not to add more, if other instances do the same,
         too_slow: and from so many times on, a reason to take some away.
         rest: after a trial that did not pay the limit rests so long; twice as long after each further one,
         longest_rest: up to this.
@@ -300,7 +300,9 @@ class Limiter:
         if now < self._cut_below_until:
             most = min(most, self._cut_below)
         more = min(most, self._standing + max(1, self._standing // 4))
-        if more > self._standing and (times is None or times < policy.slow):
+        # Alone, a trial tells whether more is worth it. With others about, it tells that only in part.
+        crowded = self.instances > 1 and times is not None and times >= policy.slow
+        if more > self._standing and not crowded:
             self._limit = more
         else:
             self._try_fewer(times, now)
@@ -340,8 +342,18 @@ class Limiter:
             stretch, self._pressed = window.stretch(self._pressed), None
             if stretch is not None and stretch > 0.9:
                 # Fewer at once are no faster: it is not for their number that calls take so long.
-                self._best = {kind: 1.5 * least for kind, least in self._best.items()}
-        return window.times(self._best)
+                self._forget(1.5)
+        times = window.times(self._best)
+        most = self.instances * window.at_once
+        if times is not None and times > most:
+            # A call waits for those under way, at the worst for all of them; what takes longer than that is no waiting.
+            self._forget(times / most)
+            return most
+        return times
+
+    def _forget(self, times: float) -> None:
+        """What was the best time cannot be had any more: so many times that is."""
+        self._best = {kind: times * least for kind, least in self._best.items()}
 
     def _cut(self, call: Call, why: Why, now: float) -> bool:
         # Once a round trip: what began before the last cut was turned away for what was too much then.

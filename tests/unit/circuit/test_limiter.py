@@ -197,12 +197,13 @@ class TestACallWithoutAnAnswer:
 
 
 class TestAnOldBest:
-    def test_is_forgotten_if_fewer_at_once_are_no_faster(self) -> None:
-        """Every call takes ten times as long from now on, however few there are: a bigger profile, a farther site."""
+    @pytest.mark.parametrize("times", [3.5, 10])
+    def test_is_forgotten_if_fewer_at_once_are_no_faster(self, times: float) -> None:
+        """Every call takes longer from now on, however few there are: a bigger profile, a farther site, a neighbour."""
         model = Model(32, {"update": 0.01})
         calling = run(model, LimitPolicy(ceiling=16))
         calling.go(30)
-        model.seconds = {"update": 0.1}
+        model.seconds = {"update": 0.01 * times}
         calling.go(120)
 
         rate = calling.go(30)
