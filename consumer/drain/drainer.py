@@ -48,6 +48,8 @@ _ASK_EVERY = 0.5
 _PAUSE_AFTER_FAULT = 1.0
 _PARK = 600.0
 """Seconds after which a parked lane is looked at even if nobody let it go on."""
+_PAUSE_AFTER_DEFECT = 60.0
+"""Seconds that a lane rests of which a turn broke: a defect that it brings to light every time must not fill the log."""
 
 
 @dataclass(slots=True)
@@ -385,12 +387,21 @@ class Drainer:
         if len(self._claimed) < self._at_once:
             self._wake.set()
         if not task.cancelled() and (error := task.exception()) is not None:
-            # The lane stays in hand: nothing of it is called again before a restart.
             _log.error("drain broke", error=type(error).__name__, exc_info=error)
 
     async def _take(self, claimed: Claimed) -> None:
-        write_back = await self._turns.take(claimed)
-        self._pace.count()
+        try:
+            write_back = await self._turns.take(claimed)
+        except Exception as error:
+            # A defect of ours. The claim stays and says "maybe started": the next look takes it over, as from somebody
+            # who died.
+            _log.exception("turn broke", event_id=claimed.head.event_id, error=type(error).__name__)
+            lane = claimed.head.lane
+            self._let_go(lane.lane_id)
+            self._hints.append(LaneHint(lane=lane, state="WAITING", delay=_PAUSE_AFTER_DEFECT))
+            return
+        finally:
+            self._pace.count()
         if write_back is None:
             await self._give_back([claimed])
         else:

@@ -867,6 +867,32 @@ class TestDefects:
         assert entry.recorded[0].reason == "internal_error"
         assert "hunter2" not in (entry.recorded[0].error or "")
 
+    async def test_a_turn_that_breaks_lets_its_lane_go_and_is_a_takeover_a_minute_later(
+        self, bench: Bench
+    ) -> None:
+        capped = replace(POLICY, kinds={"user_update": replace(POLICY, batch=1)})
+        bench.instance(policy=capped)
+        # What is told of the realm after a delivery breaks: the call was made, and nobody recorded it.
+        bench.database.faults["set_realm_fault"].append(ValueError("a defect of ours"))
+        broken = bench.database.add("alice")
+        behind = bench.database.add("alice")
+
+        async with bench.running():
+            await until(lambda: not bench.instances[0].drainer.busy_shards() and bench.keycloak.calls)
+            other = bench.database.add("bob")
+            await bench.advance(59.0)
+            await until(lambda: other.state is DELIVERED)
+            assert bench.keycloak.order("alice") == [broken.event_id]
+            assert broken.state is PENDING
+            assert broken.claimed_at is not None
+
+            await bench.advance(2.0)
+            await bench.done(broken, behind)
+
+        assert bench.keycloak.order("alice") == [broken.event_id, broken.event_id, behind.event_id]
+        again = bench.keycloak.calls[-2].change
+        assert again.maybe_applied_since is not None
+
     @pytest.mark.parametrize(
         "operation", ["ready_lanes", "heads", "claim", "wake", "hint", "settle", "set_realm_fault"]
     )
