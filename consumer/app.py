@@ -27,7 +27,14 @@ from consumer.drain.guard import DeletionGuard
 from consumer.drain.maintenance import MaintenanceWatch
 from consumer.drain.release import Releaser
 from consumer.durations import format_duration
-from consumer.from_settings import circuit_policy, drain_policy, guard_policy, kafka_address, purge_store
+from consumer.from_settings import (
+    circuit_policy,
+    drain_policy,
+    guard_policy,
+    kafka_address,
+    kinds_that_create,
+    purge_store,
+)
 from consumer.ingest.backlog import BacklogWatch, Marks
 from consumer.ingest.ingest import Ingest, IngestPolicy
 from consumer.ingest.pausing import PausePolicy, PauseReason
@@ -121,6 +128,7 @@ class Consumer:
                 keycloak=keycloak,
                 keys=keys,
                 delete_mode=settings.delete_mode,
+                creates_missing=kinds_that_create(settings),
                 protected_users=settings.protected_users,
                 custom={name: kind.handler for name, kind in kinds.items()},
                 watch=calls,

@@ -11,6 +11,7 @@ from consumer.delivery.keycloak import Keycloak
 from consumer.drain.guard import GuardPolicy
 from consumer.drain.policy import MERGE_LIMIT, DrainPolicy
 from consumer.ingest.kafka import KafkaAddress
+from consumer.kind_overrides import MISSING_USER_KINDS
 from consumer.outbox.database import Database
 from consumer.outbox.purge import PurgeStore, Retention
 from consumer.setting_values import LAST_PASSWORD, NO_PASSWORDS, holding_kinds
@@ -22,6 +23,7 @@ __all__ = [
     "drain_policy",
     "guard_policy",
     "kafka_address",
+    "kinds_that_create",
     "open_database",
     "open_keycloak",
     "purge_store",
@@ -147,6 +149,11 @@ def drain_policy(settings: Settings, *, confined: bool = False) -> DrainPolicy:
         keep_passwords=settings.credential_retention != NO_PASSWORDS,
         kinds={each.kind: drain_policy(settings.of_kind(each.kind)) for each in settings.kind_overrides},
     )
+
+
+def kinds_that_create(settings: Settings) -> frozenset[str]:
+    """The kinds that create a user whom Keycloak does not have."""
+    return frozenset(kind for kind in MISSING_USER_KINDS if settings.of_kind(kind).missing_user == "create")
 
 
 def circuit_policy(settings: Settings) -> CircuitPolicy:

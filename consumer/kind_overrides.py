@@ -8,10 +8,11 @@ from typing import Annotated, Final
 
 from pydantic import BeforeValidator
 
-__all__ = ["FORM", "OVERRIDABLE", "KindOverride", "KindOverrides"]
+__all__ = ["FORM", "MISSING_USER_KINDS", "OVERRIDABLE", "KindOverride", "KindOverrides"]
 
 OVERRIDABLE: Final = (
     "batch_size",
+    "missing_user",
     "max_attempts",
     "backoff_base",
     "backoff_factor",
@@ -20,6 +21,8 @@ OVERRIDABLE: Final = (
     "delivered_retention",
     "dead_letter_retention",
 )
+MISSING_USER_KINDS: Final = ("user_update", "password_change")
+"""Kinds that need a user who is there."""
 FORM: Final = (
     f"<kind>.<setting>=<value>, several separated by commas; the settings are {', '.join(OVERRIDABLE)}"
 )
@@ -50,6 +53,8 @@ def _parse(value: object) -> object:
         override = KindOverride(match[1], match[2], match[3])
         if override.setting not in OVERRIDABLE:
             raise ValueError(f"{override.setting} cannot differ by kind")
+        if override.setting == "missing_user" and override.kind not in MISSING_USER_KINDS:
+            raise ValueError(f"missing_user is for {' and '.join(MISSING_USER_KINDS)} alone")
         if (override.kind, override.setting) in found:
             raise ValueError(f"it sets {override.kind}.{override.setting} twice")
         found[override.kind, override.setting] = override

@@ -296,6 +296,12 @@ class Settings(BaseModel):
         default="delete",
         description="What a delete event does that names no mode itself: remove the user, or only bar the login.",
     )
+    missing_user: Literal["dead_letter", "create"] = Field(
+        default="dead_letter",
+        description="What an update or a password change does whose user Keycloak does not have: nothing, as a dead "
+        "letter `user_missing`, or create the user from what the event names. A user whom Keycloak had from us and lost "
+        "is created again in either case. It may differ by kind: `user_update.missing_user=create`.",
+    )
     max_attempts: int = Field(
         default=5,
         ge=1,

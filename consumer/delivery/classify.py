@@ -41,16 +41,18 @@ class Verdict:
         reason: Its reason code.
         blame: Whom it speaks about.
         doubt: Whether a write may have taken effect.
+        advice: What to do about it, where Keycloak's words do not say.
     """
 
     outcome: _Type
     reason: Reason
     blame: Blame
     doubt: bool = False
+    advice: str = ""
 
 
-def _user(outcome: _Type, reason: Reason) -> Verdict:
-    return Verdict(outcome, reason, Blame.USER)
+def _user(outcome: _Type, reason: Reason, advice: str = "") -> Verdict:
+    return Verdict(outcome, reason, Blame.USER, advice=advice)
 
 
 def _setup(reason: Reason, *, doubt: bool = False) -> Verdict:
@@ -63,6 +65,12 @@ _TIMEOUT = Verdict(Retry, Reason.TIMEOUT, Blame.KEYCLOAK, doubt=True)
 _SERVER_ERROR = Verdict(Retry, Reason.SERVER_ERROR, Blame.KEYCLOAK, doubt=True)
 _UNEXPLAINED = _user(Retry, Reason.UNEXPLAINED_REFUSAL)
 _GARBLED = Verdict(Defer, Reason.GARBLED_ANSWER, Blame.KEYCLOAK)
+_READ_ONLY = _user(
+    DeadLetter,
+    Reason.USER_READ_ONLY,
+    "the user comes from a user federation that Keycloak may not write: change the user there, or set its edit mode to "
+    "WRITABLE or UNSYNCED",
+)
 
 NO_ANSWER: dict[TransportCause, Verdict] = {
     TransportCause.REFUSED: _CONNECTION_FAILED,
@@ -101,11 +109,23 @@ REFUSALS: dict[str, Verdict] = {
     "invalidPasswordHistoryMessage": _user(DeadLetter, Reason.PASSWORD_HISTORY),
     "Empty password not allowed": _user(DeadLetter, Reason.PASSWORD_POLICY),
     "No password provided": _user(DeadLetter, Reason.PASSWORD_POLICY),
-    "User is read only!": _user(DeadLetter, Reason.USER_READ_ONLY),
-    "readOnlyUserMessage": _user(DeadLetter, Reason.USER_READ_ONLY),
+    # A federated user's refusals come in as many words as there are layers below the Admin API (read in 26.7.4).
+    "User is read only!": _READ_ONLY,
+    "readOnlyUserMessage": _READ_ONLY,
+    "Can't reset password as account is read only": _READ_ONLY,
+    "Federated storage is not writable": _READ_ONLY,
+    "user is read only for this update": _READ_ONLY,
+    "error-user-attribute-read-only": _user(
+        DeadLetter,
+        Reason.ATTRIBUTE_READ_ONLY,
+        "let admin edit it in the realm's user profile, or in the mapper of the federation the user comes from; or name "
+        "it in no event",
+    ),
 }
 
 REFUSAL_PREFIXES: tuple[tuple[str, Verdict], ...] = (
+    # "... Not possible to write 'x' when updating user 'y'.", and another with the name of a disabled federation.
+    ("The user is read-only.", _READ_ONLY),
     # Keycloak's password policies name their message invalidPassword<Policy>Message.
     ("invalidPassword", _user(DeadLetter, Reason.PASSWORD_POLICY)),
     # Its user profile validators name theirs error-<rule>.
@@ -132,7 +152,7 @@ def classify_answer(operation: Operation, answer: Answer, now: datetime) -> NotD
         blame=verdict.blame,
         status=answer.status,
         ambiguous=operation.writes and verdict.doubt and not turned_away,
-        detail=_describe(operation, answer, problem),
+        detail=_describe(operation, answer, problem) + (f"; {verdict.advice}" if verdict.advice else ""),
     )
     return _outcome(verdict, failure, pause)
 

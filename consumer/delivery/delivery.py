@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
+from consumer.delivery.email_conflict import with_holder
 from consumer.delivery.errors import CallFailed, LeaseTooShort, PasswordUnreadable, UnknownSealingKey
 from consumer.delivery.handlers.converge import converge
 from consumer.delivery.handlers.create import CreateHandler
@@ -45,6 +46,7 @@ class Delivery:
         keycloak: Where to.
         keys: Open sealed passwords.
         delete_mode: What a delete without a mode means.
+        creates_missing: Of `user_update` and `password_change`, the kinds that create a user who is missing.
         protected_users: Username keys of users who are never touched, beside service accounts.
         custom: Handlers of the kinds that other packages bring.
         watch: Told of each request.
@@ -56,6 +58,7 @@ class Delivery:
         keycloak: Keycloak,
         keys: Keys,
         delete_mode: DeleteMode = "delete",
+        creates_missing: frozenset[str] = frozenset(),
         protected_users: frozenset[str] = frozenset(),
         custom: Mapping[str, Handler] | None = None,
         watch: CallWatch | None = None,
@@ -68,10 +71,10 @@ class Delivery:
         self._custom = dict(custom or {})
         self._handlers: dict[str, Handler] = {
             **self._custom,
-            "password_change": PasswordHandler(keys),
+            "password_change": PasswordHandler(keys, creates="password_change" in creates_missing),
             "user_create": CreateHandler(keys),
             "user_delete": DeleteHandler(delete_mode),
-            "user_update": UpdateHandler(keys),
+            "user_update": UpdateHandler(keys, creates="user_update" in creates_missing),
         }
 
     async def deliver(self, change: Change, before_call: Callable[[], None]) -> Outcome:
@@ -97,7 +100,11 @@ class Delivery:
             return _unregistered(change.kind)
 
         async def apply() -> Outcome:
-            return await handler(change, self._keycloak.users(change.realm))
+            users = self._keycloak.users(change.realm)
+            try:
+                return await handler(change, users)
+            except CallFailed as failed:
+                raise CallFailed(await with_holder(failed.outcome, change, users)) from None
 
         return await self._outcome(apply, before_call, _texts_of(change))
 

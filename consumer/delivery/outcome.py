@@ -51,6 +51,7 @@ class Reason(StrEnum):
     USER_MISSING = "user_missing"
     NOT_APPLIED = "not_applied"
     USER_READ_ONLY = "user_read_only"
+    ATTRIBUTE_READ_ONLY = "attribute_read_only"
     USER_PROTECTED = "user_protected"
     GROUP_MISSING = "group_missing"
     ROLE_MISSING = "role_missing"
@@ -108,6 +109,8 @@ class Failure:
         ambiguous: The change may have taken effect all the same, or may do so later inside Keycloak.
         partial: An earlier request of the same delivery was done: part of the change is in Keycloak.
         detail: One line for people, without usernames, e-mail addresses or secrets; at most `DETAIL_LIMIT` characters.
+        holder: The username of the other user who has the e-mail address that was asked for, as Keycloak stores it; None
+            where it is not known, or about nothing of the kind. For MariaDB and the command line: never shown elsewhere.
     """
 
     blame: Blame
@@ -115,6 +118,7 @@ class Failure:
     ambiguous: bool = False
     partial: bool = False
     detail: str = ""
+    holder: str | None = field(default=None, repr=False)
 
     def __post_init__(self) -> None:
         if len(self.detail) > DETAIL_LIMIT:

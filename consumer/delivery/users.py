@@ -88,6 +88,22 @@ class RealmUsers:
                 return next((user["id"] for user in found if _is_user(user, username_key)), None)
         raise CallFailed(unreadable_answer(operation, answer_of(response)))
 
+    async def holder_of(self, email: str) -> str | None:
+        """Return the username of a user who has exactly this e-mail address, or None if nobody has it."""
+        response = await self._expect(
+            Operation.FIND,
+            200,
+            self._connection.a_raw_get(
+                self._path(URL_ADMIN_USERS), email=email, exact=True, briefRepresentation=True, max=1
+            ),
+        )
+        match parse_json(response.content):
+            case []:
+                return None
+            case [{"username": str(username)}, *_]:
+                return username
+        raise CallFailed(unreadable_answer(Operation.FIND, answer_of(response)))
+
     async def read(self, user_id: str) -> dict[str, Any]:
         """Return the user's whole representation."""
         response = await self._expect(

@@ -240,12 +240,14 @@ class FakeKeycloak:
 
     @staticmethod
     def _search(users: Mapping[str, User], query: Mapping[str, str]) -> Reply:
-        wanted = query.get("username", "").lower()
+        asked = "email" if "email" in query else "username"
+        wanted = query.get(asked, "").lower()
         exact = query.get("exact", "false").lower() == "true"
         found = [
             user.brief()
             for user in users.values()
-            if (user.username == wanted if exact else wanted in user.username)
+            for theirs in [getattr(user, asked) or ""]
+            if (theirs == wanted if exact else wanted in theirs)
         ]
         return _json(200, found[: int(query.get("max", "100"))])
 

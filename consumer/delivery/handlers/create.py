@@ -7,11 +7,11 @@ from typing import TYPE_CHECKING
 
 from consumer.delivery.credential import apply_password, open_password
 from consumer.delivery.errors import CallFailed
+from consumer.delivery.handlers.create_user import create_user
 from consumer.delivery.handlers.handler import with_user
 from consumer.delivery.handlers.update import write_named
 from consumer.delivery.opened import Password
-from consumer.delivery.outcome import Delivered, Reason, missing_user
-from consumer.delivery.representation import new_user
+from consumer.delivery.outcome import Delivered, Reason
 
 if TYPE_CHECKING:
     from consumer.delivery.change import Change
@@ -50,21 +50,13 @@ class CreateHandler:
 
             return await with_user(change, users, converge, keys=self.keys)
         try:
-            created = await users.create(new_user(change.username_key, change.data, password))
+            return await create_user(change, users, password, grants)
         except CallFailed as failed:
             if failed.outcome.reason not in _MAYBE_THERE:
                 raise
             user_id = await users.find(change.username_key)
             if user_id is None:
                 raise
-        else:
-            user_id = created or await users.find(change.username_key)
-            if grants:
-                if user_id is None:
-                    # It was there a moment ago: somebody deletes as fast as we create.
-                    raise CallFailed(missing_user())
-                await users.grants.apply(user_id, grants)
-            return Delivered(reason=Reason.CREATED, user_id=user_id, existed=False)
         return await self._converge(change, users, user_id, password, grants)
 
     async def _converge(

@@ -31,13 +31,18 @@ class Handler(Protocol):
 
 
 async def with_user(
-    change: Change, users: RealmUsers, act: Callable[[str], Awaitable[T]], *, keys: Keys | None = None
+    change: Change,
+    users: RealmUsers,
+    act: Callable[[str], Awaitable[T]],
+    *,
+    keys: Keys | None = None,
+    create: Callable[[], Awaitable[T]] | None = None,
 ) -> T:
     """Run `act` with the user's id.
 
     The id the lane knows saves the search; a user who was deleted and created again has another one, so that a miss
     is looked up once. With `keys`, a user whom our own deliveries left and Keycloak has lost is created from what is
-    known before `act` runs.
+    known before `act` runs. `create` is done instead of `act` about a user who is missing and of whom nothing is known.
 
     Raises:
         CallFailed: `act` failed, or there is no such user (`user_missing`).
@@ -51,6 +56,8 @@ async def with_user(
     user_id = await users.find(change.username_key)
     if user_id is None and keys is not None and change.known is not None:
         user_id = await restore(change.known, users, keys)
+    if user_id is None and create is not None:
+        return await create()
     if user_id is None:
         raise CallFailed(missing_user())
     return await act(user_id)

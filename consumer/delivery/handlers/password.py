@@ -7,32 +7,41 @@ from typing import TYPE_CHECKING
 
 from consumer.delivery.credential import apply_password, open_password
 from consumer.delivery.errors import PasswordUnreadable
+from consumer.delivery.grants import Grants
+from consumer.delivery.handlers.create_user import create_user
 from consumer.delivery.handlers.handler import with_user
 from consumer.delivery.outcome import Delivered, Reason
 
 if TYPE_CHECKING:
     from consumer.delivery.change import Change
+    from consumer.delivery.opened import Password
     from consumer.delivery.passwords import Keys
     from consumer.delivery.users import RealmUsers
 
 
 @dataclass(frozen=True, slots=True)
 class PasswordHandler:
-    """Applies `password_change`. A user who is missing is a dead letter.
+    """Applies `password_change`. A user who is missing is a dead letter, unless our own deliveries left one.
 
     Attributes:
         keys: Open the password.
+        creates: Whether a user who is missing is created instead.
     """
 
     keys: Keys
+    creates: bool = False
 
     async def __call__(self, change: Change, users: RealmUsers) -> Delivered:
         """Set the password, permanent unless the event says `temporary`; then end sessions if it says so."""
 
-        async def apply(user_id: str) -> Delivered:
+        def password_of() -> Password:
             password = open_password(change, self.keys)
             if password is None:
                 raise PasswordUnreadable
+            return password
+
+        async def apply(user_id: str) -> Delivered:
+            password = password_of()
             temporary = bool(change.data.get("temporary", False))
             applied = await apply_password(change, users, user_id, password, temporary=temporary)
             if change.data.get("end_sessions"):
@@ -44,4 +53,7 @@ class PasswordHandler:
                 credential_date=applied.set_at,
             )
 
-        return await with_user(change, users, apply, keys=self.keys)
+        async def create() -> Delivered:
+            return await create_user(change, users, password_of(), Grants())
+
+        return await with_user(change, users, apply, keys=self.keys, create=create if self.creates else None)

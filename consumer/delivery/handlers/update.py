@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
+from consumer.delivery.errors import CallFailed
+from consumer.delivery.handlers.create_user import create_user
 from consumer.delivery.handlers.handler import with_user
-from consumer.delivery.outcome import Delivered, Reason
+from consumer.delivery.outcome import Blame, Delivered, Reason
 from consumer.delivery.representation import merged_user, named_fields, needs_merge, written_out
 
 if TYPE_CHECKING:
@@ -24,9 +26,11 @@ class UpdateHandler:
 
     Attributes:
         keys: Open the password that a lost user is given again.
+        creates: Whether a user who is missing is created instead.
     """
 
     keys: Keys
+    creates: bool = False
 
     async def __call__(self, change: Change, users: RealmUsers) -> Delivered:
         """Write the fields the event names, give and take groups and roles, and end sessions if the event says so."""
@@ -37,7 +41,10 @@ class UpdateHandler:
                 await users.end_sessions(user_id)
             return Delivered(reason=Reason.UPDATED, user_id=user_id, existed=True)
 
-        return await with_user(change, users, write, keys=self.keys)
+        async def create() -> Delivered:
+            return await create_user(change, users, None, await users.grants.look_up(change.data))
+
+        return await with_user(change, users, write, keys=self.keys, create=create if self.creates else None)
 
 
 async def write_named(
@@ -57,7 +64,19 @@ async def write_named(
     if grants is None:
         grants = await users.grants.look_up(data)
     if needs_merge(data):
-        await users.update(user_id, merged_user(await users.read(user_id), data))
+        await _write_merged(users, user_id, data)
     elif (fields := named_fields(data)) or not grants:
         await users.update(user_id, fields)
     await users.grants.apply(user_id, grants)
+
+
+async def _write_merged(users: RealmUsers, user_id: str, data: Mapping[str, Any]) -> None:
+    existing = await users.read(user_id)
+    try:
+        await users.update(user_id, merged_user(existing, data))
+    except CallFailed as failed:
+        failure = failed.outcome.failure
+        if not existing.get("federationLink") or failure.blame is not Blame.USER:
+            raise
+        detail = f"{failure.detail}; the user is linked to a user federation"
+        raise CallFailed(replace(failed.outcome, failure=replace(failure, detail=detail))) from None

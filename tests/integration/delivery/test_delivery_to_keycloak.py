@@ -99,7 +99,21 @@ class TestCreate:
         assert isinstance(outcome, Retry)
         assert outcome.reason is Reason.EMAIL_IN_USE
         assert outcome.failure.blame is Blame.USER
+        assert outcome.failure.holder == person.username.lower()
         assert await other.seen() is None
+
+    async def test_in_a_realm_that_lets_users_share_an_email_is_done(
+        self, strict_person: Person, observer: Observer
+    ) -> None:
+        share = {"loginWithEmailAllowed": False, "duplicateEmailsAllowed": True}
+        await observer.call("PUT", f"/{strict_person.realm}", share)
+        try:
+            await strict_person.apply("user_create", {"email": strict_person.email})
+            other = strict_person.workbench.person()
+            assert (await other.apply("user_create", {"email": strict_person.email})).reason is Reason.CREATED
+        finally:
+            back = {"loginWithEmailAllowed": True, "duplicateEmailsAllowed": False}
+            await observer.call("PUT", f"/{strict_person.realm}", back)
 
     async def test_of_eight_at_once_makes_one_user(self, person: Person) -> None:
         outcomes = await asyncio.gather(*(person.deliver(person.change("user_create")) for _ in range(8)))

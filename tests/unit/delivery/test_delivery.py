@@ -44,6 +44,7 @@ ALICE = {
     "enabled": True,
     "attributes": {"team": ["blue"]},
 }
+BOB = [{"id": "77aa", "username": "bob"}]
 NO_USER = {"error": "User not found"}
 SAME_USERNAME = {"errorMessage": "User exists with same username"}
 SAME_EMAIL = {"errorMessage": "User exists with same email"}
@@ -167,14 +168,36 @@ class TestCreate:
         assert outcome.reason is Reason.CONVERGED
 
     async def test_somebody_elses_email_is_tried_again(self, keys: KeyRing) -> None:
-        script = Script().on(CREATE, 409, SAME_EMAIL).on(FIND, 200, [])
+        script = Script().on(CREATE, 409, SAME_EMAIL).on(FIND, 200, []).on(FIND, 200, BOB)
 
         outcome = await deliver(script, keys, change("user_create", {"email": "taken@example.org"}))
 
         assert isinstance(outcome, Retry)
         assert outcome.reason is Reason.EMAIL_IN_USE
         assert outcome.failure.blame is Blame.USER
-        assert script.calls == [CREATE, FIND]
+        assert outcome.failure.holder == "bob"
+        assert "bob" not in repr(outcome)
+        assert script.calls == [CREATE, FIND, FIND]
+
+    async def test_an_email_that_was_freed_meanwhile_has_no_holder(self, keys: KeyRing) -> None:
+        script = Script().on(CREATE, 409, SAME_EMAIL).on(FIND, 200, [])
+
+        outcome = await deliver(script, keys, change("user_create", {"email": "freed@example.org"}))
+
+        assert isinstance(outcome, Retry)
+        assert (outcome.reason, outcome.failure.holder) == (Reason.EMAIL_IN_USE, None)
+
+    async def test_an_email_whose_holder_cannot_be_asked_for_is_keycloaks_trouble(
+        self, keys: KeyRing
+    ) -> None:
+        script = (
+            Script().on(CREATE, 409, SAME_EMAIL).on(FIND, 200, []).on(FIND, 500, {"error": "unknown_error"})
+        )
+
+        outcome = await deliver(script, keys, change("user_create", {"email": "taken@example.org"}))
+
+        assert isinstance(outcome, Retry)
+        assert (outcome.reason, outcome.failure.ambiguous) == (Reason.SERVER_ERROR, False)
 
     async def test_somebody_elses_email_for_a_user_who_is_there_is_tried_again(self, keys: KeyRing) -> None:
         script = Script().on(CREATE, 409, SAME_EMAIL).on(FIND, 200, FOUND).on(UPDATE, 409, SAME_EMAIL)
@@ -241,6 +264,33 @@ class TestUpdate:
         assert outcome.reason is Reason.USER_MISSING
         assert outcome.failure.blame is Blame.USER
 
+    async def test_a_missing_user_can_be_created_instead(self, keys: KeyRing) -> None:
+        location = {"Location": f"http://keycloak{USERS}/0b5c"}
+        script = Script().on(FIND, 200, []).on(CREATE, 201, headers=location)
+
+        outcome = await deliver(
+            script,
+            keys,
+            change("user_update", {"last_name": "Smith"}),
+            creates_missing=frozenset({"user_update"}),
+        )
+
+        assert outcome == Delivered(reason=Reason.CREATED, user_id="0b5c", existed=False)
+        assert script.bodies(CREATE) == [{"username": "alice", "enabled": True, "lastName": "Smith"}]
+
+    @pytest.mark.parametrize("federated", [True, False])
+    async def test_a_refusal_says_that_a_user_is_federated(self, keys: KeyRing, federated: bool) -> None:  # noqa: FBT001 - a table.
+        link = {"federationLink": "f00d"} if federated else {}
+        refusal = {"errorMessage": "error-user-attribute-read-only", "field": "department"}
+        script = Script().on(READ, 200, {**ALICE, **link}).on(UPDATE, 400, refusal)
+        what = change("user_update", {"attributes": {"department": ["x"]}}, user_id="0b5c")
+
+        outcome = await deliver(script, keys, what)
+
+        assert isinstance(outcome, DeadLetter)
+        assert outcome.reason is Reason.ATTRIBUTE_READ_ONLY
+        assert ("linked to a user federation" in outcome.failure.detail) == federated
+
     async def test_a_user_who_goes_between_search_and_write_is_missing(self, keys: KeyRing) -> None:
         script = Script().on(FIND, 200, FOUND).on(UPDATE, 404, NO_USER)
 
@@ -304,6 +354,19 @@ class TestPasswordChange:
         else:
             assert isinstance(outcome, DeadLetter)
             assert outcome.reason is Reason.PASSWORD_HISTORY
+
+    async def test_a_missing_user_can_be_created_with_the_password(self, keys: KeyRing) -> None:
+        script = (
+            Script().on(FIND, 200, []).on(CREATE, 201, headers={"Location": f"http://keycloak{USERS}/0b5c"})
+        )
+        what = change("password_change", {"temporary": True}, credential=sealed(keys))
+
+        outcome = await deliver(script, keys, what, creates_missing=frozenset({"password_change"}))
+
+        assert outcome == Delivered(reason=Reason.CREATED, user_id="0b5c", existed=False)
+        assert script.bodies(CREATE)[0]["credentials"] == [
+            {"type": "password", "value": PASSWORD, "temporary": True}
+        ]
 
     async def test_a_history_refusal_of_a_first_call_is_one(self, keys: KeyRing) -> None:
         script = Script().on(RESET, 400, HISTORY)

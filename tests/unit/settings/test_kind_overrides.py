@@ -5,7 +5,7 @@ from datetime import timedelta
 import pytest
 
 from consumer.environment import SettingsError
-from consumer.from_settings import drain_policy
+from consumer.from_settings import drain_policy, kinds_that_create
 from consumer.settings import Settings
 from tests.unit.settings.test_settings import REQUIRED, load, refusal
 
@@ -56,6 +56,22 @@ def test_entries_of_a_kind_stay_for_a_time_of_their_own() -> None:
     )
 
 
+@pytest.mark.parametrize(
+    ("changes", "kinds"),
+    [
+        ({}, set()),
+        ({"missing_user": "create"}, {"user_update", "password_change"}),
+        ({"kind_overrides": "user_update.missing_user=create"}, {"user_update"}),
+        (
+            {"missing_user": "create", "kind_overrides": "user_update.missing_user=dead_letter"},
+            {"password_change"},
+        ),
+    ],
+)
+def test_a_missing_user_is_created_by_the_kinds_that_may(changes: dict[str, str], kinds: set[str]) -> None:
+    assert kinds_that_create(load(**changes)) == kinds
+
+
 def test_there_are_none_by_default() -> None:
     assert load().kind_overrides == ()
     assert drain_policy(load()).kinds == {}
@@ -75,6 +91,10 @@ def test_they_are_shown_as_they_were_written() -> None:
         ("user_delete.max_attempts=3,", "'' is not <kind>.<setting>=<value>"),
         ("user_delete.lease=3s", "lease cannot differ by kind"),
         ("user_delete.max_attempts=3,user_delete.max_attempts=4", "it sets user_delete.max_attempts twice"),
+        (
+            "user_create.missing_user=create",
+            "missing_user is for user_update and password_change alone",
+        ),
         ("user_delete.max_attempts=0", "user_delete.max_attempts: it is too small"),
         ("user_delete.max_attempts=many", "user_delete.max_attempts: it is not a whole number"),
         ("user_delete.pending_max_age=1s", "user_delete.pending_max_age: it is too small"),
