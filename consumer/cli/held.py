@@ -154,7 +154,7 @@ def _text(found: Sequence[Held], counts: HeldCounts) -> str:
     rows = [
         (
             "dead letter" if each.holds_lane else "held",
-            each.reason,
+            each.reason if each.email_holder is None else f"{each.reason} by {each.email_holder}",
             "unknown" if each.seconds is None else format_age(timedelta(seconds=each.seconds)),
             each.realm,
             each.username,
@@ -180,6 +180,7 @@ def _json(found: Sequence[Held], counts: HeldCounts) -> Mapping[str, Any]:
                 "kind": each.kind,
                 "state": each.state,
                 "reason": each.reason,
+                "email_holder": each.email_holder,
                 "since": None if each.since is None else each.since.replace(tzinfo=UTC),
                 "age_seconds": each.seconds,
                 "behind": each.behind,

@@ -178,6 +178,7 @@ class Drain:
                 judge=self.judge,
                 circuit=self.circuit,
                 realms=self.realms,
+                unfinished=stores.drain.unfinished,
                 policy=policy,
                 clock=clock,
             ),

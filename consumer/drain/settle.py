@@ -22,6 +22,7 @@ __all__ = [
     "data_of",
     "dead",
     "fold_after",
+    "fold_after_all",
     "leave_others",
     "settle",
     "split_apart",
@@ -77,10 +78,7 @@ def settle(
     """
     head = group[0]
     if isinstance(outcome, Delivered):
-        fold = fold_after(head, outcome)
-        for member in group[1:]:
-            fold = fold_after(replace(member, fold=fold), outcome)
-        fold = _with_password_as_kept(fold, head.fold, call, policy)
+        fold = _with_password_as_kept(fold_after_all(group, outcome), head.fold, call, policy)
         return WriteBack(
             lane=head.lane,
             token=call.token,
@@ -156,6 +154,7 @@ def _failed(head: Head, outcome: NotDelivered, call: Call, policy: DrainPolicy, 
         reason=outcome.reason.value,
         openings=call.openings,
         attempt=_attempt(outcome, call),
+        email_holder=outcome.failure.holder,
     )
     if isinstance(outcome, DeadLetter):
         return replace(base, state=EntryState.DEAD_LETTER)
@@ -205,6 +204,16 @@ def data_of(head: Head) -> Mapping[str, Any]:
     if head.kind == "user_create" and deleted_by is not None and deleted_by.value is not None:
         return written_out({"enabled": True, **head.data})
     return written_out(head.data)
+
+
+def fold_after_all(group: Sequence[Head], outcome: Delivered) -> Fold:
+    """The lane's sum with a delivery in it that was made for all of a group."""
+    fold = fold_after(group[0], outcome)
+    # What a new user is beside what the events say, the first alone has made.
+    later = replace(outcome, existed=True)
+    for member in group[1:]:
+        fold = fold_after(replace(member, fold=fold), later)
+    return fold
 
 
 def fold_after(head: Head, outcome: Delivered) -> Fold:
@@ -268,7 +277,7 @@ def _written(head: Head, outcome: Delivered) -> dict[str, Any]:
     fields = _fields(data_of(head))
     if head.credential is not None:
         fields.setdefault("temporary", False)
-    if head.kind == "user_create" and not outcome.existed:
+    if not outcome.existed:
         # A user who was there keeps what the event does not name.
         fields.setdefault("enabled", True)
     if head.kind == "user_create" or "enabled" in fields:

@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from functools import partial
-from typing import TypeGuard
+from typing import Protocol, TypeGuard
 
 from consumer.circuit.keeper import CircuitKeeper
 from consumer.delivery.errors import LeaseTooShort
@@ -28,12 +28,21 @@ from consumer.drain.settle import (
     wait_for_read_back,
 )
 from consumer.outbox.drain_store import Head, WriteBack
+from consumer.outbox.errors import OutboxError
+from consumer.outbox.lane import lane_id
 from consumer.outbox.rows import EntryState
 from consumer.retry import retry_delay
 
 __all__ = ["Claimed", "Turns"]
 
 _MOST_SPLIT = 100_000
+
+
+class Unfinished(Protocol):
+    """How the drain asks about the lane of another user."""
+
+    async def __call__(self, lane: bytes, *, asker: str) -> bool:
+        """As `DrainStore.unfinished`."""
 
 
 @dataclass(slots=True)
@@ -60,6 +69,7 @@ class Turns:
         judge: says whose fault a failure was.
         circuit: says whether calls are allowed.
         realms: tell a realm's fault from a user's.
+        unfinished: says whether a lane may still free the e-mail address that another user asks for.
         policy: the drain's numbers.
         clock: seconds that never go back.
         ages: tell how long an entry could have been delivered.
@@ -69,6 +79,7 @@ class Turns:
     judge: Judge
     circuit: CircuitKeeper
     realms: RealmWatch
+    unfinished: Unfinished
     policy: DrainPolicy
     clock: Callable[[], float] = time.monotonic
     ages: Ages = field(default_factory=Ages)
@@ -132,6 +143,7 @@ class Turns:
         head = group[0]
         begun, started_at = self.judge.begin(), datetime.now(UTC).replace(tzinfo=None)
         outcome, trace_id = await self.caller.deliver(group, claimed.token)
+        outcome = await self._until_given_up(head, outcome)
         self.judge.forget(head.entry_id)
         self.judge.learn(head, outcome, begun)
         outcome = await self._configuration(head, outcome)
@@ -206,6 +218,19 @@ class Turns:
         failure = replace(outcome.failure, blame=Blame.USER)
         self.judge.blame_user(head, outcome.reason)
         return Retry(reason=outcome.reason, failure=failure)
+
+    async def _until_given_up(self, head: Head, outcome: Outcome) -> Outcome:
+        """Refused for another user's e-mail address: not charged while a change of theirs may give it up."""
+        holder = None if isinstance(outcome, Delivered) else outcome.failure.holder
+        if not isinstance(outcome, Retry) or holder is None:
+            return outcome
+        lane = lane_id(head.lane.realm, holder)
+        try:
+            waits = await self.unfinished(lane, asker=head.lane.username_key)
+        except OutboxError:
+            # The call was made, and what it came to must be recorded: the next one asks again.
+            waits = True
+        return Defer(reason=outcome.reason, failure=outcome.failure) if waits else outcome
 
     def _delay(self, kind: str, failures: int) -> float:
         policy = self.policy.of(kind)

@@ -24,7 +24,18 @@ _SWEEP_PIECE = 50_000
 _UNKNOWN = Fold()
 _ALIKE = 16
 """As many results that are the same are written by a statement of their own."""
-_RESULT = ("state", "reason", "attempts", "calls", "openings", "eligible_us", "charged", "delay_us", "maybe")
+_RESULT = (
+    "state",
+    "reason",
+    "attempts",
+    "calls",
+    "openings",
+    "eligible_us",
+    "charged",
+    "delay_us",
+    "maybe",
+    "holder",
+)
 
 _PRIORITY = 9
 """Where an entry's document says its priority."""
@@ -105,7 +116,8 @@ class Settlement:
     """What a call, or a decision without a call, makes of an entry.
 
     `reason` None leaves the entry's reason as it is. `delay` is seconds until the next attempt of an entry that stays
-    PENDING. `judged` says whether earlier, unjudged calls are charged.
+    PENDING. `judged` says whether earlier, unjudged calls are charged. `email_holder` is the username of who has the
+    e-mail address that it asks for; None leaves what is known.
     """
 
     head: Head
@@ -118,6 +130,7 @@ class Settlement:
     maybe_applied_since: datetime | None = None
     attempt: Attempt | None = None
     judged: bool | None = None
+    email_holder: str | None = field(default=None, repr=False)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -269,6 +282,14 @@ class DrainStore:
             return {}
         rows = await self._database.fetch(_SQL["still_pending"], {"entries": tuple(entries)})
         return {row["entry_id"]: row["claim_token"] for row in rows}
+
+    async def unfinished(self, lane: bytes, *, asker: str) -> bool:
+        """Whether a lane has open entries whose head does not itself wait for an e-mail address of `asker`'s.
+
+        Two users who want each other's address would wait for each other for ever.
+        """
+        row = await self._database.fetch_one(_SQL["unfinished"], {"lane": lane, "asker": asker})
+        return row is not None and not row["waits_for_asker"]
 
     async def hand_back(self, claims: Collection[tuple[int, int]]) -> None:
         """Take back claims (entry, token) for which no call was made, unless another owner has claimed since."""
@@ -454,6 +475,7 @@ def _result(settlement: Settlement) -> Result:
         int(settlement.charged),
         int(settlement.delay * 1e6) if pending else None,
         since,
+        settlement.email_holder,
     )
 
 

@@ -37,6 +37,7 @@ class Held:
         event_id: its handle in logs.
         state: HELD, or DEAD_LETTER for one that holds its lane.
         reason: why it is held, or why it died.
+        email_holder: who has the e-mail address it asked for, where that is the reason. For the command line only.
         since: since when the entry is here, or when it died; None where the dead letter is gone.
         seconds: how long ago that was.
         arrivals: the lane's tail.
@@ -51,6 +52,7 @@ class Held:
     event_id: str
     state: EntryState
     reason: str
+    email_holder: str | None = field(repr=False)
     since: datetime | None
     seconds: float | None
     arrivals: int
@@ -105,6 +107,7 @@ def _held(row: Row) -> Held:
         event_id=row["event_id"],
         state=EntryState(row["state"]),
         reason=row["reason"] or "",
+        email_holder=row["email_holder"],
         since=row["since"],
         seconds=None if row["seconds"] is None else float(row["seconds"]),
         arrivals=row["arrivals"],

@@ -79,6 +79,11 @@ SELECT entry_id FROM entries WHERE entry_id IN %(entries)s AND state = 'PENDING'
 -- Which of these entries are pending still, whoever owns their shard today. Waits for a write-back still committing.
 SELECT entry_id, claim_token FROM entries WHERE entry_id IN %(entries)s AND state = 'PENDING' LOCK IN SHARE MODE;
 
+-- name: unfinished
+-- The head of a lane: does it wait for an e-mail address that the asker has? Index: lane, one look.
+SELECT e.state_reason = 'email_in_use' AND e.email_holder = %(asker)s AS waits_for_asker FROM entries e
+FORCE INDEX (lane) WHERE e.lane_id = %(lane)s AND e.is_open = 1 ORDER BY e.entry_id LIMIT 1;
+
 -- name: unclaim
 -- Entries handed back before any call: as if they had never been claimed.
 UPDATE JSON_TABLE(%(rows)s, '$[*]' COLUMNS (
@@ -95,7 +100,7 @@ UPDATE entries SET maybe_applied_since = COALESCE(%(maybe)s, maybe_applied_since
   openings = %(openings)s, eligible_us = %(eligible_us)s, charged_at = IF(%(charged)s = 1, NOW(6), charged_at),
   next_attempt_at = NOW(6) + INTERVAL %(delay_us)s MICROSECOND,
   ended_at = IF(%(state)s IN ('PENDING', 'HELD'), NULL, NOW(6)), claimed_at = NULL, claim_token = NULL,
-  credential = IF(%(state)s = 'DELIVERED', NULL, credential)
+  credential = IF(%(state)s = 'DELIVERED', NULL, credential), email_holder = COALESCE(%(holder)s, email_holder)
 WHERE entry_id IN %(entries)s AND state = 'PENDING';
 
 -- name: settle
@@ -103,7 +108,8 @@ WHERE entry_id IN %(entries)s AND state = 'PENDING';
 UPDATE JSON_TABLE(%(rows)s, '$[*]' COLUMNS (
     entry_id BIGINT UNSIGNED PATH '$.entry_id', state VARCHAR(16) PATH '$.state', reason VARCHAR(64) PATH '$.reason',
     attempts INT PATH '$.attempts', calls INT PATH '$.calls', openings INT PATH '$.openings',
-    charged INT PATH '$.charged', eligible_us BIGINT UNSIGNED PATH '$.eligible_us', delay_us BIGINT PATH '$.delay_us', maybe DATETIME(6) PATH '$.maybe')) j
+    charged INT PATH '$.charged', eligible_us BIGINT UNSIGNED PATH '$.eligible_us', delay_us BIGINT PATH '$.delay_us', maybe DATETIME(6) PATH '$.maybe',
+    holder VARCHAR(255) PATH '$.holder')) j
 STRAIGHT_JOIN entries e ON e.entry_id = j.entry_id
 SET e.maybe_applied_since = COALESCE(j.maybe, e.maybe_applied_since), e.state = j.state,
   e.state_reason = COALESCE(j.reason, e.state_reason), e.attempts = j.attempts, e.calls = j.calls,
@@ -111,7 +117,8 @@ SET e.maybe_applied_since = COALESCE(j.maybe, e.maybe_applied_since), e.state = 
   e.charged_at = IF(j.charged = 1, NOW(6), e.charged_at),
   e.next_attempt_at = NOW(6) + INTERVAL j.delay_us MICROSECOND,
   e.ended_at = IF(j.state IN ('PENDING', 'HELD'), NULL, NOW(6)),
-  e.claimed_at = NULL, e.claim_token = NULL, e.credential = IF(j.state = 'DELIVERED', NULL, e.credential)
+  e.claimed_at = NULL, e.claim_token = NULL, e.credential = IF(j.state = 'DELIVERED', NULL, e.credential),
+  e.email_holder = COALESCE(j.holder, e.email_holder)
 WHERE e.state = 'PENDING';
 
 -- name: insert_attempts

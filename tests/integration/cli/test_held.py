@@ -101,6 +101,8 @@ async def test_a_create_that_dies_holds_its_user_until_it_is_released(bench: Ben
     )
 
     status = await bench.status()
+    listed = await bench.kcsync("held", "--user", user)
+    as_json = json.loads((await bench.kcsync("held", "--json", "--user", user)).out)
     released = await bench.kcsync("held", "release", "--user", user)
     await until(
         lambda: bench.counts() == {"DELIVERED": 1, "DEAD_LETTER": 2}, what="the update tried", within=60
@@ -110,4 +112,8 @@ async def test_a_create_that_dies_holds_its_user_until_it_is_released(bench: Ben
     (held,) = status["drain"]["held"]
     assert (held["state"], held["behind"], held["reason"]) == ("DEAD_LETTER", 1, "email_in_use")
     assert (released.code, released.out) == (0, "Released 1\n")
+    assert f"email_in_use by {bench.name}-b" in listed.out
+    assert [each["email_holder"] for each in as_json["held"]] == [f"{bench.name}-b"]
+    assert bench.name not in "".join(row["error"] or "" for row in bench.rows("SELECT error FROM attempts"))
     assert user not in consumer.said
+    assert f"{bench.name}-b" not in consumer.said

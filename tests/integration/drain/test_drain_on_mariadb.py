@@ -8,7 +8,7 @@ import pytest
 import structlog
 
 from consumer.delivery.change import Change
-from consumer.delivery.outcome import Outcome
+from consumer.delivery.outcome import Blame, Failure, Outcome, Reason, Retry
 from consumer.outbox.database import Database
 from tests.integration.support.batches import Writer, update
 from tests.integration.support.bench import Bench
@@ -124,6 +124,38 @@ class TestAHeldHead:
             await settled(bench, 2)
 
         assert keycloak.applied == ["later", "behind"]
+
+
+async def test_who_asks_for_the_email_of_another_waits_for_that_users_changes(
+    bench: Bench, database: Database
+) -> None:
+    taken = Failure(blame=Blame.USER, status=409, detail="same email", holder="bob")
+
+    async def answer(change: Change) -> Outcome:
+        return Retry(reason=Reason.EMAIL_IN_USE, failure=taken) if change.event_id == "asks" else DELIVERED
+
+    keycloak = Played(answer=answer)
+    await (await Writer.take(database)).persist(
+        [update("gives up", "bob", type="kcsync.later_kind.v1"), update("asks", "ada")]
+    )
+
+    async with draining(database, keycloak):
+        await until(lambda: keycloak.applied.count("asks") >= 2, what="asked twice")
+        assert bench.rows(
+            "SELECT attempts, state_reason, email_holder FROM entries WHERE event_id = 'asks'"
+        ) == [{"attempts": 0, "state_reason": "email_in_use", "email_holder": "bob"}]
+        bench.change("UPDATE entries SET state = 'SUPERSEDED', ended_at = NOW(6) WHERE event_id = 'gives up'")
+        bench.change("UPDATE entries SET next_attempt_at = NULL WHERE event_id = 'asks'")
+        bench.change("UPDATE lanes SET due_at = NOW(6)")
+        await until(
+            lambda: bench.value("SELECT COUNT(*) FROM attempts WHERE outcome = 'RETRY'"),
+            what="an attempt that counts",
+        )
+
+    assert [row["outcome"] for row in bench.rows("SELECT outcome FROM attempts ORDER BY n")][:2] == [
+        "DEFER"
+    ] * 2
+    assert bench.value("SELECT COUNT(*) FROM attempts WHERE error LIKE '%%bob%%' AND 1 = %s", 1) == 0
 
 
 async def test_a_lane_that_lost_its_wake_up_is_found_by_the_sweep(bench: Bench, database: Database) -> None:

@@ -184,6 +184,9 @@ QUERIES = {
     "keeping doubt": entries_of("keep_doubt"),
     "claim": entries_of("claim"),
     "claimed": entries_of("claimed"),
+    "what another user has to do": Query(
+        DRAIN["unfinished"], {"lane": HOT, "asker": "alice"}, {"e": "lane"}, 20, expects=60_000
+    ),
     "handing back": Query(DRAIN["unclaim"], {"rows": ENTRY_ROWS}, {"e": "PRIMARY"}, 500),
     "settling what is alike": Query(
         DRAIN["settle_alike"],
@@ -198,6 +201,7 @@ QUERIES = {
             "charged": 0,
             "delay_us": None,
             "maybe": None,
+            "holder": None,
         },
         {"entries": "PRIMARY"},
         500,

@@ -57,6 +57,7 @@ class Entry:
     eligible: float = 0.0
     recorded: list[Attempt] = field(default_factory=list)
     position: Position | None = None
+    email_holder: str | None = None
 
     @property
     def is_open(self) -> bool:
@@ -273,6 +274,11 @@ class MemoryDrainStore:
             if (entry := db.entries[number]).state is EntryState.PENDING
         }
 
+    async def unfinished(self, lane: bytes, *, asker: str) -> bool:
+        await self.database.reach("unfinished")
+        waiting = self._open_entries(lane)
+        return bool(waiting) and (waiting[0].reason, waiting[0].email_holder) != ("email_in_use", asker)
+
     async def hand_back(self, claims: Collection[tuple[int, int]]) -> None:
         db = self.database
         await db.reach("hand_back")
@@ -409,6 +415,7 @@ class MemoryDrainStore:
         entry.due_at = db.clock() + settlement.delay
         entry.maybe_applied_since = settlement.maybe_applied_since or entry.maybe_applied_since
         entry.eligible = head.eligible
+        entry.email_holder = settlement.email_holder or entry.email_holder
         entry.claimed_at = entry.claim_token = None
         if settlement.state is EntryState.DELIVERED:
             entry.credential = None

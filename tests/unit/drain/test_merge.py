@@ -17,7 +17,7 @@ from consumer.delivery.outcome import Delivered, Outcome
 from consumer.delivery.passwords import Keys
 from consumer.drain.known import known_user
 from consumer.drain.merge import group_of, merged
-from consumer.drain.settle import fold_after
+from consumer.drain.settle import fold_after, fold_after_all
 from consumer.outbox.drain_store import Head
 from consumer.outbox.fold import Fold
 from consumer.outbox.rows import EntryState
@@ -312,9 +312,7 @@ def test_merged_and_single_calls_leave_the_same_user_and_the_same_fold(
 
     outcome = apply(at_once, KEYS, group)
     assert isinstance(outcome, Delivered)
-    fold = Fold()
-    for member in group:
-        fold = fold_after(replace(member, fold=fold), outcome)
+    fold = fold_after_all(group, outcome)
 
     assert as_kept(at_once) == as_kept(singly)
     # That a created user is enabled stands in the fold of the event that created them, whoever comes after.

@@ -300,6 +300,20 @@ class TestTheFoldAfterADelivery:
 
         assert values(fold) == {"email": "a", "enabled": True}
 
+    def test_of_an_update_that_made_the_user_is_enabled_and_of_those_merged_with_it_is_what_they_say(
+        self,
+    ) -> None:
+        first = head(data={"email": "a"}, position=position(1))
+        second = head(data={"enabled": False}, position=position(2), entry_id=12)
+        third = head(data={"email": "b"}, position=position(3), entry_id=13)
+        made = delivered(Reason.CREATED, existed=False)
+
+        fold = settle((first, second, third), made, call(), DrainPolicy(), lambda _: 0.0).fold
+
+        assert fold is not None
+        assert fold.exists is True
+        assert values(fold) == {"email": "b", "enabled": False}
+
     def test_of_a_create_that_met_the_user_holds_what_it_wrote(self) -> None:
         fold = fold_after(head("user_create", data={"email": "a"}), delivered(Reason.CONVERGED))
 
