@@ -392,9 +392,8 @@ class Drainer:
     async def _take(self, claimed: Claimed) -> None:
         try:
             write_back = await self._turns.take(claimed)
-        except Exception as error:
-            # A defect of ours. The claim stays and says "maybe started": the next look takes it over, as from somebody
-            # who died.
+        except Exception as error:  # noqa: BLE001 - a defect of ours must not strand its lane.
+            # The claim stays and says "maybe started": the next look takes it over, as from somebody who died.
             _log.exception("turn broke", event_id=claimed.head.event_id, error=type(error).__name__)
             lane = claimed.head.lane
             self._let_go(lane.lane_id)

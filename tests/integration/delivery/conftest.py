@@ -15,6 +15,7 @@ from consumer.delivery.known_user import KnownUser
 from consumer.delivery.outcome import Delivered, Outcome
 from consumer.delivery.passwords import KeyRing, generate_key
 from producer_lib import SealingKey, seal, username_key
+from tests.integration.support.keycloak_proxy import KeycloakProxy, keycloak_proxy
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -168,13 +169,23 @@ async def observer(stack: Stack) -> AsyncIterator[Observer]:
 
 @asynccontextmanager
 async def _workbench(
-    observer: Observer, keys: KeyRing, realm: str, client: tuple[str, str], login_client: str
+    observer: Observer,
+    keys: KeyRing,
+    realm: str,
+    client: tuple[str, str],
+    login_client: str,
+    *,
+    url: str | None = None,
+    **settings: Any,
 ) -> AsyncIterator[Workbench]:
     keycloak = Keycloak(
-        url=observer.endpoints.keycloak_url, realms=[realm], client_id=client[0], client_secret=client[1]
+        url=url or observer.endpoints.keycloak_url,
+        realms=[realm],
+        client_id=client[0],
+        client_secret=client[1],
     )
     try:
-        delivery = Delivery(keycloak=keycloak, keys=keys)
+        delivery = Delivery(keycloak=keycloak, keys=keys, **settings)
         yield Workbench(realm, login_client, keys, keycloak, delivery, observer)
     finally:
         await keycloak.aclose()
@@ -242,6 +253,26 @@ async def strict_realm(observer: Observer) -> AsyncIterator[str]:
 async def strict_workbench(observer: Observer, keys: KeyRing, strict_realm: str) -> AsyncIterator[Workbench]:
     client = (OWN_REALM_CLIENT, OWN_REALM_SECRET)
     async with _workbench(observer, keys, strict_realm, client, LOGIN_CLIENT) as bench:
+        yield bench
+
+
+@pytest.fixture
+async def proxy(observer: Observer) -> AsyncIterator[KeycloakProxy]:
+    """A way to Keycloak that loses what the test wants."""
+    async with keycloak_proxy(observer.endpoints.keycloak_url) as way:
+        yield way
+
+
+@pytest.fixture
+async def lossy_workbench(
+    observer: Observer, keys: KeyRing, strict_realm: str, proxy: KeycloakProxy
+) -> AsyncIterator[Workbench]:
+    """Delivery to the strict realm by that way; a missing user is created."""
+    client = (OWN_REALM_CLIENT, OWN_REALM_SECRET)
+    creates = frozenset({"user_update", "password_change"})
+    async with _workbench(
+        observer, keys, strict_realm, client, LOGIN_CLIENT, url=proxy.url, creates_missing=creates
+    ) as bench:
         yield bench
 
 

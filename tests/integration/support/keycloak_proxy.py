@@ -28,12 +28,14 @@ class KeycloakProxy:
     Attributes:
         url: where clients connect.
         answer: status and JSON text for a call that must not reach Keycloak; None for the others.
+        loses: whether the answer to a call is lost once Keycloak has done what it asks.
         headers: of the answers that the test gives.
         calls: what came, in order.
     """
 
     url: str = ""
     answer: Callable[[Call], tuple[int, str] | None] = lambda _: None
+    loses: Callable[[Call], bool] = lambda _: False
     headers: dict[str, str] = field(default_factory=dict)
     calls: list[Call] = field(default_factory=list)
 
@@ -57,6 +59,8 @@ async def keycloak_proxy(target: str) -> AsyncIterator[KeycloakProxy]:
             came = await http.request(request.method, request.path_qs, content=body, headers=headers)
         except httpx.TransportError:
             return web.Response(status=502)
+        if proxy.loses(call) and request.transport is not None:
+            request.transport.abort()
         return web.Response(
             status=came.status_code,
             body=came.content,
