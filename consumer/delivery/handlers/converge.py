@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from consumer.delivery.credential import set_password
+from consumer.delivery.handlers.handler import locate
 from consumer.delivery.handlers.restore import last_password, restore
 from consumer.delivery.handlers.update import write_named
 from consumer.delivery.outcome import Delivered, Reason
@@ -25,7 +26,7 @@ async def converge(known: KnownUser, users: RealmUsers, keys: Keys) -> Delivered
         CallFailed: Keycloak did not take it.
         SealingError: The password could not be opened.
     """
-    user_id = await users.find(known.username_key)
+    user_id = await locate(users, known.username_key, known.user_id)
     if known.exists is False:
         if user_id is None:
             return Delivered(reason=Reason.ALREADY_ABSENT, user_id=None, existed=False)

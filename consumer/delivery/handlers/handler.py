@@ -30,6 +30,26 @@ class Handler(Protocol):
         """
 
 
+async def locate(users: RealmUsers, username_key: str, user_id: str | None) -> str | None:
+    """Return the user's id, or None if there is no such user.
+
+    The id the lane knows goes before the name: a user who was renamed is the one our deliveries left, and who bears the
+    name now is somebody else (docs/decisions/0030).
+
+    Raises:
+        CallFailed: Keycloak could not be read.
+    """
+    if user_id is not None:
+        try:
+            await users.read(user_id)
+        except CallFailed as failed:
+            if failed.outcome.reason is not Reason.USER_MISSING:
+                raise
+        else:
+            return user_id
+    return await users.find(username_key)
+
+
 async def with_user(
     change: Change,
     users: RealmUsers,

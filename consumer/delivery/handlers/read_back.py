@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from consumer.delivery.credential import set_since
+from consumer.delivery.handlers.handler import locate
 from consumer.delivery.outcome import Blame, DeadLetter, Delivered, Failure, Reason
 from consumer.delivery.representation import named_fields
 
@@ -28,7 +29,7 @@ async def read_back(change: Change, users: RealmUsers, *, deletes: bool) -> Deli
     Raises:
         CallFailed: Keycloak could not be read.
     """
-    user_id = await users.find(change.username_key)
+    user_id = await locate(users, change.username_key, change.user_id)
     if user_id is None:
         if change.kind == "user_delete":
             return Delivered(reason=Reason.ALREADY_ABSENT, user_id=None, existed=False)
