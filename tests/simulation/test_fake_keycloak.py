@@ -55,6 +55,15 @@ class TestCreate:
             is False
         )
 
+    def test_lets_the_holder_of_an_email_be_found(self, keycloak: FakeKeycloak) -> None:
+        made(keycloak, email="a@example.org")
+
+        found = ask(keycloak, "GET", USERS, email="A@example.org", exact="True")
+        other = ask(keycloak, "GET", USERS, email="a@example", exact="True")
+
+        assert [user["username"] for user in json.loads(found.body)] == ["alice"]
+        assert json.loads(other.body) == []
+
     def test_repeated_word_for_word_complains_about_the_email(self, keycloak: FakeKeycloak) -> None:
         made(keycloak, email="a@example.org")
 
