@@ -29,10 +29,10 @@ down: $(READY) ## stop exactly what was started here
 	@$(BIN)/python -m compose.native down --all
 
 test: $(READY) ## unit and integration tests on real servers (at most 10 minutes)
-	@$(BIN)/python -m pytest -m "not long"
+	@$(BIN)/python -m tests -m "not long"
 
 test-all: $(READY) ## the same and the longer proofs
-	@$(BIN)/python -m pytest
+	@$(BIN)/python -m tests
 
 simulate: $(READY) ## random schedules of faults on simulated servers: SEEDS=2000; see one again by SEED=n
 	@$(BIN)/python -m tests.simulation --seeds $(or $(SEEDS),1000) $(if $(SEED),--seed $(SEED)) $(if $(MODE),--mode $(MODE))

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 @pytest.fixture(scope="session")
 def stack() -> Iterator[Stack]:
-    """Real Kafka, MariaDB, Keycloak and Zipkin: the stack named `test`, up for the whole session.
+    """Real Kafka, MariaDB, Keycloak and Zipkin: the stack named `test`, or by KCSYNC_TEST_STACK, up for the whole session.
 
     Only tests that ask for it start it. It is taken down at the end, also after Ctrl-C, unless another session uses it
     at the same time. For a fast edit-test cycle set KCSYNC_TEST_KEEP_STACK=1: it stays up, and the next session finds
@@ -27,7 +27,7 @@ def stack() -> Iterator[Stack]:
     """
     keep = os.environ.get("KCSYNC_TEST_KEEP_STACK") == "1"
     try:
-        with Stack("test").session(print, keep=keep) as running:
+        with Stack(os.environ.get("KCSYNC_TEST_STACK", "test")).session(print, keep=keep) as running:
             yield running
     except StackError as error:
         pytest.fail(str(error), pytrace=False)
