@@ -51,9 +51,14 @@ def open_keycloak(settings: Settings) -> Keycloak:
     """The Keycloak client. Close it with `aclose()`.
 
     Raises:
-        TlsFileError: the file of certificates cannot be used.
+        TlsFileError: a file of certificates cannot be used.
     """
-    ca_file = settings.keycloak_ca_file
+    tls = client_tls(
+        "KCSYNC_KEYCLOAK",
+        ca_file=settings.keycloak_ca_file,
+        cert_file=settings.keycloak_cert_file,
+        key_file=settings.keycloak_key_file,
+    )
     return Keycloak(
         url=settings.keycloak_url,
         realms=settings.keycloak_realms,
@@ -61,7 +66,7 @@ def open_keycloak(settings: Settings) -> Keycloak:
         client_secret=settings.keycloak_client_secret.get_secret_value(),
         timeout_seconds=settings.keycloak_timeout.total_seconds(),
         max_calls=settings.keycloak_calls,
-        ssl_context=None if ca_file is None else client_tls("KCSYNC_KEYCLOAK", ca_file=ca_file),
+        ssl_context=tls,
         protect_role_holders=settings.protect_role_holders == "on",
         bulk_creates=settings.bulk_creates == "on",
     )

@@ -182,6 +182,16 @@ class Settings(BaseModel):
         default=None,
         description="Certificates (PEM) trusted to sign Keycloak's. Unset means the system's own.",
     )
+    keycloak_cert_file: Path | None = Field(
+        default=None,
+        description="Our own certificate (PEM, with its chain), where Keycloak or a proxy before it asks for one. Only "
+        "with an https address, and together with keycloak_key_file. Read at start.",
+    )
+    keycloak_key_file: Path | None = Field(
+        default=None,
+        description="The private key of that certificate (PEM, without a passphrase), readable by the consumer's user "
+        "alone.",
+    )
     keycloak_timeout: Duration = Field(
         default=10 * _SECOND,
         ge=_SECOND / 10,
@@ -563,6 +573,7 @@ class Settings(BaseModel):
             *self._contradictions_of_pausing(),
             *self._contradictions_of_kafka(),
             *self._contradictions_of_database(),
+            *self._contradictions_of_keycloak(),
         ]
         # With the shared settings right, what is wrong with a kind's is wrong with its overrides.
         if not found:
@@ -678,10 +689,32 @@ class Settings(BaseModel):
                 for field, value in files.items()
                 if value is not None
             ]
-        for field, other in (
-            ("database_cert_file", "database_key_file"),
-            ("database_key_file", "database_cert_file"),
-        ):
-            if files[field] is not None and files[other] is None:
-                return [(field, f"KCSYNC_{other.upper()} is not set", "both, or neither")]
-        return []
+        return _alone(database_cert_file=self.database_cert_file, database_key_file=self.database_key_file)
+
+    def _contradictions_of_keycloak(self) -> list[tuple[str, str, str]]:
+        files = {
+            "keycloak_cert_file": self.keycloak_cert_file,
+            "keycloak_key_file": self.keycloak_key_file,
+        }
+        if not self.keycloak_url.startswith("https:"):
+            return [
+                (
+                    field,
+                    "KCSYNC_KEYCLOAK_URL begins with http: and would not use it",
+                    "no value, or https",
+                )
+                for field, value in files.items()
+                if value is not None
+            ]
+        return _alone(**files)
+
+
+def _alone(**files: Path | None) -> list[tuple[str, str, str]]:
+    """Of a certificate and its key, the one that is there without the other."""
+    missing = [field for field, value in files.items() if value is None]
+    return [
+        (field, f"KCSYNC_{other.upper()} is not set", "both, or neither")
+        for field, value in files.items()
+        for other in missing
+        if value is not None
+    ]

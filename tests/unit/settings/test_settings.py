@@ -143,6 +143,32 @@ class TestTlsOfTheDatabase:
         assert (problem.variable, problem.reason) == (given, f"KCSYNC_DATABASE_{missing} is not set")
 
 
+HTTPS = {**REQUIRED, "KCSYNC_KEYCLOAK_URL": "https://sso.example.org"}
+
+
+class TestOurCertificateForKeycloak:
+    def test_goes_with_its_key(self) -> None:
+        files = {"KCSYNC_KEYCLOAK_CERT_FILE": "/c.pem", "KCSYNC_KEYCLOAK_KEY_FILE": "/k.pem"}
+
+        assert Settings.load({**HTTPS, **files}).keycloak_key_file == Path("/k.pem")
+
+    @pytest.mark.parametrize("field", ["KCSYNC_KEYCLOAK_CERT_FILE", "KCSYNC_KEYCLOAK_KEY_FILE"])
+    def test_without_https_is_a_contradiction(self, field: str) -> None:
+        (problem,) = refusal({**REQUIRED, field: "/x.pem"}).problems
+
+        assert problem.variable == field
+        assert problem.reason == "KCSYNC_KEYCLOAK_URL begins with http: and would not use it"
+
+    @pytest.mark.parametrize(
+        ("given", "missing"),
+        [("KCSYNC_KEYCLOAK_CERT_FILE", "KEY_FILE"), ("KCSYNC_KEYCLOAK_KEY_FILE", "CERT_FILE")],
+    )
+    def test_and_its_key_belong_together(self, given: str, missing: str) -> None:
+        (problem,) = refusal({**HTTPS, given: "/x.pem"}).problems
+
+        assert (problem.variable, problem.reason) == (given, f"KCSYNC_KEYCLOAK_{missing} is not set")
+
+
 class TestProfiles:
     @pytest.mark.parametrize(
         ("profile", "sync", "batch", "cleanup"),
