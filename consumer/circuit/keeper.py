@@ -29,6 +29,8 @@ __all__ = ["CircuitKeeper", "ControlAnswer"]
 _log = structlog.get_logger(__name__)
 _READ_EVERY = 1.0
 _NOTE_EVERY = 5.0
+_LONGEST_REASON = 255
+"""Of the column, in characters."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -94,6 +96,7 @@ class CircuitKeeper:
         self._check_waiters: list[asyncio.Future[ControlAnswer]] = []
         self._nudge = asyncio.Event()
         self._trouble = Trouble()
+        self._last_check_said: str | None = None
 
     @property
     def state(self) -> CircuitState:
@@ -218,7 +221,10 @@ class CircuitKeeper:
         match step:
             case Step.OPEN:
                 failures = self._tally.failures(now)
-                await self._open(row, f"{failures} failures in a row", failures, self._tally.asked_for(now))
+                reason = f"{failures} failures in a row"
+                if self._tally.checks_failed and self._last_check_said:
+                    reason += f", the last of them {self._last_check_said}"
+                await self._open(row, reason, failures, self._tally.asked_for(now))
             case Step.PROBE:
                 await self._probe(row)
             case Step.CHECK:
@@ -234,7 +240,7 @@ class CircuitKeeper:
         await self._store.change(
             row.generation,
             state=CircuitState.OPEN,
-            reason=reason,
+            reason=reason[:_LONGEST_REASON],
             failures=failures,
             openings=openings,
             retry_in=self._policy.cooldown_of(openings, self._uniform, asked_for=asked_for),
@@ -276,6 +282,7 @@ class CircuitKeeper:
             self._tally.checks_failed = 0
         else:
             self._tally.check_failed(row.generation, now, answer.retry_after)
+            self._last_check_said = answer.detail
             self._nudge.set()
         await self._store.note_check(ok=answer.available, failures=self._tally.failures(now))
 

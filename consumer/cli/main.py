@@ -27,6 +27,7 @@ from consumer.cli.run_checks import run_checks
 from consumer.cli.session import database_of, fail, kinds_of, load_settings, run, run_quietly
 from consumer.cli.status_report import exit_code, render_text, to_json
 from consumer.cli.sync import sync_once
+from consumer.delivery.advice import explained
 from consumer.delivery.key_folder import KeyFolder
 from consumer.delivery.keycloak import Keycloak
 from consumer.from_settings import open_keycloak, purge_store
@@ -199,7 +200,7 @@ async def _start(settings: Settings) -> ExitCode:
 async def _require_keycloak(settings: Settings, keycloak: Keycloak) -> None:
     result = await keycloak.control_call(settings.keycloak_realms[0])
     if result.trouble is not None:
-        reason = f"{result.trouble.reason.value}: {result.trouble.failure.detail}"
+        reason = f"{result.trouble.reason.value}: {explained(result.trouble)}"
         fail(
             f"Keycloak is not available ({reason}), and KCSYNC_OFFLINE_MODE_ALLOWED is false",
             ExitCode.UNREACHABLE,

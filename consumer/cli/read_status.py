@@ -134,7 +134,11 @@ def _connection(circuit: CircuitRow, faults: list[RecordedFault], stops: list[Ma
         circuit_state=state,
         failure_count=circuit.failures,
         opened_at=_utc(circuit.opened_at),
-        realm_faults=tuple(RealmFault(fault.realm, fault.fault) for fault in faults),
+        reason=None if state is CircuitState.CLOSED else circuit.reason,
+        realm_faults=tuple(
+            RealmFault(fault.realm, fault.fault, fault.detail, fault.since.replace(tzinfo=UTC))
+            for fault in faults
+        ),
         maintenance=any(stop.realm == EVERY_REALM for stop in stops),
         stops=tuple(
             Stop(stop.realm or None, stop.actor, stop.reason, stop.since.replace(tzinfo=UTC))

@@ -8,6 +8,7 @@ from datetime import timedelta
 from consumer.cli.checks import Check, CheckGroup
 from consumer.cli.exit_codes import ExitCode
 from consumer.cli.session import kinds_of
+from consumer.delivery.advice import explained
 from consumer.delivery.errors import KeyFolderError
 from consumer.delivery.keycloak import Keycloak
 from consumer.delivery.outcome import Blame, Reason
@@ -73,7 +74,7 @@ def _kinds(settings: Settings) -> CheckGroup:
 async def _availability(settings: Settings) -> CheckGroup:
     keycloak = open_keycloak(settings)
     try:
-        realms = [await _realm(keycloak, realm) for realm in settings.keycloak_realms]
+        realms = [await _realm(keycloak, realm, settings.keycloak_url) for realm in settings.keycloak_realms]
         if all(check.code is ExitCode.HEALTHY for check in realms):
             for realm in settings.keycloak_realms:
                 realms += [await attributes_check(keycloak, realm), await grants_check(keycloak, realm)]
@@ -86,15 +87,16 @@ async def _availability(settings: Settings) -> CheckGroup:
     return CheckGroup("Availability Test", (*realms, await _kafka(settings)))
 
 
-async def _realm(keycloak: Keycloak, realm: str) -> Check:
+async def _realm(keycloak: Keycloak, realm: str, url: str) -> Check:
     label = f"Keycloak available ({realm})"
     result = await keycloak.control_call(realm)
     took = timedelta(seconds=result.ended - result.began)
     if result.trouble is None:
         return Check(label, "True", took=took)
-    failure = result.trouble.failure
-    code = ExitCode.UNREACHABLE if failure.blame is Blame.KEYCLOAK else ExitCode.DEGRADED
-    return Check(label, f"False: {result.trouble.reason.value}", code, failure.detail, took)
+    blame = result.trouble.failure.blame
+    code = ExitCode.UNREACHABLE if blame is Blame.KEYCLOAK else ExitCode.DEGRADED
+    hint = f"{url}: {explained(result.trouble)}"
+    return Check(label, f"False: {result.trouble.reason.value}", code, hint, took)
 
 
 async def roles_check(keycloak: Keycloak, realm: str) -> Check:
@@ -105,7 +107,7 @@ async def roles_check(keycloak: Keycloak, realm: str) -> Check:
         return Check(label, "True")
     found = f"False: {trouble.reason.value}"
     if trouble.failure.blame is Blame.KEYCLOAK:
-        return Check(label, found, ExitCode.UNREACHABLE, trouble.failure.detail)
+        return Check(label, found, ExitCode.UNREACHABLE, explained(trouble))
     hint = (
         "give the client the role view-clients of realm-management, or set KCSYNC_PROTECT_ROLE_HOLDERS=off; until then "
         "deletes, disabling, passwords and e-mail addresses wait (roles_unreadable)"
@@ -121,7 +123,7 @@ async def bulk_check(keycloak: Keycloak, realm: str) -> Check:
         return Check(label, "True")
     found = f"False: {trouble.reason.value}"
     if trouble.failure.blame is Blame.KEYCLOAK:
-        return Check(label, found, ExitCode.UNREACHABLE, trouble.failure.detail)
+        return Check(label, found, ExitCode.UNREACHABLE, explained(trouble))
     hint = (
         "give the client the role manage-realm of realm-management for the time of the load, or set "
         "KCSYNC_BULK_CREATES=off; until then users are created one by one"

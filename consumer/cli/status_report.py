@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, Final
 from consumer.circuit.breaker import CircuitState
 from consumer.cli.exit_codes import ExitCode, worst
 from consumer.cli.render import RULE, Unknown, age, row, table, when
+from consumer.delivery.advice import ADVICE
 from consumer.durations import format_age, format_duration
 
 if TYPE_CHECKING:
@@ -45,10 +46,14 @@ class RealmFault:
     Attributes:
         realm: Its name.
         reason: What Keycloak answered, as a reason code.
+        detail: The same for people, and what to do about it.
+        since: Since when.
     """
 
     realm: str
     reason: str
+    detail: str
+    since: datetime
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,6 +82,7 @@ class Connection:
         circuit_state: The circuit that all instances share.
         failure_count: Failures counted towards the threshold.
         opened_at: When the circuit opened; None while it is closed.
+        reason: Why it opened, or what the last control call since then met; None while it is closed.
         realm_faults: Realms that wait for their configuration to be mended.
         maintenance: Whether an operator has stopped all deliveries on purpose.
         stops: What operators have stopped, who, when and why.
@@ -86,6 +92,7 @@ class Connection:
     circuit_state: CircuitState | Unknown
     failure_count: int | Unknown
     opened_at: datetime | Unknown | None = None
+    reason: str | None = None
     realm_faults: tuple[RealmFault, ...] = ()
     maintenance: bool = False
     stops: tuple[Stop, ...] = ()
@@ -426,10 +433,17 @@ def _connection(report: StatusReport) -> list[str]:
         row("Mode", mode_of(report)),
         row("Failure Count", connection.failure_count),
     ]
+    if connection.reason is not None:
+        rows.append(row("Reason", connection.reason))
     if outage_is_critical(report):
         grace = format_duration(report.configuration.grace_period)
         rows.append(row("Outage", f"CRITICAL, longer than the grace period of {grace}"))
-    rows += [row("Realm Fault", f"{fault.realm}: {fault.reason}") for fault in connection.realm_faults]
+    for fault in connection.realm_faults:
+        since = when(fault.since, report.generated_at)
+        rows += [
+            row("Realm Fault", f"{fault.realm}: {fault.reason}, since {since}"),
+            row("Why", fault.detail),
+        ]
     rows += [row("Maintenance", describe_stop(stop, report.generated_at)) for stop in connection.stops]
     return rows
 
@@ -559,7 +573,10 @@ def _lanes_for(each: LanesFor) -> str:
 
 
 def _remedy(waiting: LanesFor) -> str:
-    return " — kcsync keys list names the key" if waiting.reason == _KEY_MISSING else ""
+    if waiting.reason == _KEY_MISSING:
+        return " — kcsync keys list names the key"
+    advice = next((text for reason, text in ADVICE.items() if reason == waiting.reason), None)
+    return "" if advice is None else f" — {advice}"
 
 
 def _calls(calls: Calls | None, now: datetime) -> tuple[str, str]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 from enum import StrEnum
@@ -69,6 +69,11 @@ class TransportCause(StrEnum):
     UNRESOLVED = "host name not found"
     CONNECT_TIMEOUT = "timeout while connecting"
     TLS = "TLS handshake failed"
+    CERTIFICATE_EXPIRED = "the server's certificate has expired, or is not valid yet"
+    CERTIFICATE_UNTRUSTED = "the server's certificate is signed by nobody we trust"
+    CERTIFICATE_OF_ANOTHER = "the server's certificate is for another host"
+    OURS_REFUSED = "the server does not take our certificate, or wants one and got none"
+    NOT_TLS = "the server does not speak TLS there"
     LOST = "connection lost"
     TIMEOUT = "timeout while waiting for the answer"
     BROKEN = "answer broken off"
@@ -81,6 +86,7 @@ class Answer:
     status: int
     body: bytes = b""
     content_type: str | None = None
+    location: str | None = field(default=None, repr=False)
     retry_after: str | None = None
 
 

@@ -4,6 +4,9 @@ One pure table for every call. The rules come from the measured behaviour of Key
 Admin API, section 6), corrected by the design, 3.3 and 3.4. A handler may know better about a single answer (a
 missing user is no trouble for a delete); everything else follows this table.
 
+What is recognisably not Keycloak's own word (a page, a redirect, a done that is none of its own) never speaks about a
+user: a proxy, a gateway or a wrong address has answered.
+
 Ambiguous means: a write may have taken effect. A definite 4xx did not. 5xx and lost answers may have. A 503 with
 `Retry-After` and a 429 were turned away at the door; a 503 without it may also be a proxy that lost the connection
 to Keycloak after it had passed the request on.
@@ -13,6 +16,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
+from urllib.parse import urlsplit
 
 from consumer.delivery.answer import (
     Answer,
@@ -62,8 +66,12 @@ def _setup(reason: Reason, *, doubt: bool = False) -> Verdict:
 _CONNECTION_FAILED = Verdict(Retry, Reason.CONNECTION_FAILED, Blame.KEYCLOAK)
 _CONNECTION_LOST = Verdict(Retry, Reason.CONNECTION_LOST, Blame.KEYCLOAK, doubt=True)
 _TIMEOUT = Verdict(Retry, Reason.TIMEOUT, Blame.KEYCLOAK, doubt=True)
+_BAD_GATEWAY = Verdict(Retry, Reason.BAD_GATEWAY, Blame.KEYCLOAK, doubt=True)
 _SERVER_ERROR = Verdict(Retry, Reason.SERVER_ERROR, Blame.KEYCLOAK, doubt=True)
 _UNEXPLAINED = _user(Retry, Reason.UNEXPLAINED_REFUSAL)
+_DOORS = frozenset({401, 403, 407})
+_OAUTH_REFUSALS = frozenset({400, 401, 403})
+"""RFC 6749, 5.2; 403 is Keycloak's own."""
 _GARBLED = Verdict(Defer, Reason.GARBLED_ANSWER, Blame.KEYCLOAK)
 _READ_ONLY = _user(
     DeadLetter,
@@ -77,17 +85,35 @@ NO_ANSWER: dict[TransportCause, Verdict] = {
     TransportCause.UNRESOLVED: _CONNECTION_FAILED,
     TransportCause.CONNECT_TIMEOUT: _CONNECTION_FAILED,
     TransportCause.TLS: _setup(Reason.TLS_FAILED),
+    TransportCause.CERTIFICATE_EXPIRED: _setup(Reason.CERTIFICATE_EXPIRED),
+    TransportCause.CERTIFICATE_UNTRUSTED: _setup(Reason.CERTIFICATE_UNTRUSTED),
+    TransportCause.CERTIFICATE_OF_ANOTHER: _setup(Reason.CERTIFICATE_OF_ANOTHER),
+    TransportCause.OURS_REFUSED: _setup(Reason.CLIENT_CERTIFICATE_REFUSED),
+    TransportCause.NOT_TLS: _setup(Reason.TLS_FAILED),
     TransportCause.LOST: _CONNECTION_LOST,
     TransportCause.TIMEOUT: _TIMEOUT,
     TransportCause.BROKEN: _CONNECTION_LOST,
 }
 
 BY_STATUS: dict[int, Verdict] = {
-    401: _setup(Reason.CREDENTIALS_REFUSED),
-    403: _setup(Reason.FORBIDDEN),
     408: _TIMEOUT,
     429: Verdict(Defer, Reason.THROTTLED, Blame.KEYCLOAK),
+    502: _BAD_GATEWAY,
+    504: _BAD_GATEWAY,
     503: Verdict(Defer, Reason.UNAVAILABLE, Blame.KEYCLOAK, doubt=True),
+}
+
+BARRED: dict[int, Verdict] = {
+    # In Keycloak's own words; a gateway's 401 or 403 has others.
+    401: _setup(Reason.TOKEN_REFUSED),
+    403: _setup(Reason.FORBIDDEN),
+}
+
+NO_SUCH_REALM: dict[str, Verdict] = {
+    "Realm not found.": _setup(Reason.REALM_MISSING),
+    "Realm does not exist": _setup(Reason.REALM_MISSING),
+    # Keycloak has no such address at all: a path prefix too much or too few.
+    "Unable to find matching target resource method": _setup(Reason.WRONG_PATH),
 }
 
 MISSING: dict[str, Verdict] = {
@@ -96,8 +122,7 @@ MISSING: dict[str, Verdict] = {
     "Group path does not exist": _user(Retry, Reason.GROUP_MISSING),
     "Role not found": _user(Retry, Reason.ROLE_MISSING),
     "Could not find role": _user(Retry, Reason.ROLE_MISSING),
-    "Realm not found.": _setup(Reason.REALM_MISSING),
-    "Realm does not exist": _setup(Reason.REALM_MISSING),
+    **NO_SUCH_REALM,
 }
 
 CONFLICTS: dict[str, Verdict] = {
@@ -131,6 +156,14 @@ REFUSAL_PREFIXES: tuple[tuple[str, Verdict], ...] = (
     # Its user profile validators name theirs error-<rule>.
     ("error-", _user(DeadLetter, Reason.INVALID_DATA)),
 )
+
+
+TOKEN_REFUSALS: dict[str, Verdict] = {
+    "Realm not enabled": _setup(Reason.REALM_DISABLED),
+}
+
+MAY_BE_THE_USERS = frozenset({Reason.TOKEN_REFUSED, Reason.FORBIDDEN, Reason.UNEXPECTED_ANSWER})
+"""Of the reasons that blame the configuration: those that Keycloak itself may give for one user alone."""
 
 
 def classify_answer(operation: Operation, answer: Answer, now: datetime) -> NotDelivered:
@@ -170,8 +203,7 @@ def classify_silence(operation: Operation, cause: TransportCause) -> NotDelivere
 
 def unreadable_answer(operation: Operation, answer: Answer) -> NotDelivered:
     """Say what it means that the expected status came with a body that is not what belongs there."""
-    known_json = parse_json(answer.body) is not None
-    verdict = _setup(Reason.UNEXPECTED_ANSWER) if known_json else _not_json(answer)
+    verdict = _foreign(answer)
     failure = Failure(
         blame=verdict.blame, status=answer.status, detail=_describe(operation, answer, problem=None)
     )
@@ -194,11 +226,14 @@ def _verdict(answer: Answer, problem: Problem | None) -> Verdict:
         return _SERVER_ERROR
     if status < 300:
         # Somebody said "done" in words that are not Keycloak's: it may be done.
-        return _setup(Reason.UNEXPECTED_ANSWER, doubt=True)
+        page = answer.body and parse_json(answer.body) is None
+        return _setup(Reason.NOT_KEYCLOAK if page else Reason.UNEXPECTED_SUCCESS, doubt=True)
     if status < 400:
         return _setup(Reason.REDIRECTED)
     if problem is None:
-        return _not_json(answer)
+        return _setup(Reason.GATEWAY_REFUSED) if status in _DOORS else _foreign(answer)
+    if (barred := BARRED.get(status)) is not None:
+        return barred
     if status == 404:
         return MISSING.get(problem.code, _setup(Reason.UNEXPECTED_ANSWER))
     if status == 409:
@@ -219,24 +254,41 @@ def _refusal(code: str) -> Verdict:
 
 
 def _token_verdict(answer: Answer, problem: Problem | None) -> Verdict:
-    verdict = _verdict(answer, problem)
-    if answer.status == 400 and problem is not None:
-        # OAuth answers a wrong client with 400 or 401 (RFC 6749, 5.2); it never speaks about our user.
-        return _setup(Reason.CREDENTIALS_REFUSED)
-    return verdict
-
-
-def _not_json(answer: Answer) -> Verdict:
-    if "json" in (answer.content_type or ""):
-        return _GARBLED
+    """What the token endpoint says never speaks about a user."""
+    if problem is None or answer.status in BY_STATUS or not 400 <= answer.status < 500:
+        return _verdict(answer, problem)
+    if answer.status == 404:
+        return NO_SUCH_REALM.get(problem.code, _setup(Reason.WRONG_PATH))
+    if answer.status in _OAUTH_REFUSALS:
+        return TOKEN_REFUSALS.get(problem.text, _setup(Reason.CREDENTIALS_REFUSED))
     return _setup(Reason.NOT_KEYCLOAK)
+
+
+def _foreign(answer: Answer) -> Verdict:
+    """What is not Keycloak's: broken off on its way, or somebody else's."""
+    announced = "json" in (answer.content_type or "")
+    return _GARBLED if announced and parse_json(answer.body) is None else _setup(Reason.NOT_KEYCLOAK)
 
 
 def _describe(operation: Operation, answer: Answer, problem: Problem | None) -> str:
     said = f"{operation}: HTTP {answer.status}"
+    if 300 <= answer.status < 400:
+        return f"{said} to {_origin(answer.location)}"
     if problem is None:
         kind = answer.content_type or "no content type"
         return f"{said}, {len(answer.body)} bytes of {kind}"
     field = f" (field {scrub(problem.field)})" if problem.field else ""
     text = f": {scrub(problem.text)}" if problem.text else ""
     return f"{said} {scrub(problem.code)}{field}{text}"
+
+
+def _origin(location: str | None) -> str:
+    """Where a redirect leads, without path and query: those may name people and hold what a login needs."""
+    try:
+        to = urlsplit(location or "")
+        host, port = to.hostname, to.port
+    except ValueError:
+        return "an unreadable address"
+    if not host:
+        return "another path of the same server" if location else "nowhere"
+    return f"{to.scheme or 'http(s)'}://{host}" + ("" if port is None else f":{port}")

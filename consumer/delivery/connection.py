@@ -156,6 +156,7 @@ def answer_of(response: Response) -> Answer:
         status=response.status_code,
         body=response.content,
         content_type=response.headers.get("Content-Type"),
+        location=response.headers.get("Location"),
         retry_after=response.headers.get("Retry-After"),
     )
 

@@ -170,15 +170,12 @@ class Keycloak:
     async def control_call(self, realm: str) -> ControlResult:
         """Ask the realm something cheap that needs everything: network, Keycloak, its database, token and role.
 
-        It searches, exactly, for a user who cannot exist. It has slots and a limit of its own, so that neither slow
-        deliveries nor a slow Keycloak hold it up.
+        It searches, exactly, for a user who cannot exist, and asks for one who cannot be created: reading alone would
+        leave users to blame for a role that is missing (docs/decisions/0033). It has slots and a limit of its own, so
+        that neither slow deliveries nor a slow Keycloak hold it up.
         """
         began = self._clock()
-        trouble = await self._trouble(
-            realm,
-            Operation.CONTROL,
-            lambda users: users.find(IMPOSSIBLE_USERNAME, operation=Operation.CONTROL),
-        )
+        trouble = await self._trouble(realm, Operation.CONTROL, _search_and_ask_to_write)
         return ControlResult(realm=realm, began=began, ended=self._clock(), trouble=trouble)
 
     async def roles_trouble(self, realm: str) -> NotDelivered | None:
@@ -224,6 +221,11 @@ class Keycloak:
         for connection in self._connections.values():
             await connection.aclose()
         await self._sender.aclose()
+
+
+async def _search_and_ask_to_write(users: RealmUsers) -> None:
+    await users.find(IMPOSSIBLE_USERNAME, operation=Operation.CONTROL)
+    await users.look_whether_we_may_write()
 
 
 def _nothing() -> None:

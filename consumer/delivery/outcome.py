@@ -63,18 +63,28 @@ class Reason(StrEnum):
     CONNECTION_LOST = "connection_lost"
     TIMEOUT = "timeout"
     SERVER_ERROR = "server_error"
+    BAD_GATEWAY = "bad_gateway"
     UNAVAILABLE = "unavailable"
     THROTTLED = "throttled"
     GARBLED_ANSWER = "garbled_answer"
 
     # About how we are set up
     TLS_FAILED = "tls_failed"
+    CERTIFICATE_EXPIRED = "certificate_expired"
+    CERTIFICATE_UNTRUSTED = "certificate_untrusted"
+    CERTIFICATE_OF_ANOTHER = "certificate_of_another"
+    CLIENT_CERTIFICATE_REFUSED = "client_certificate_refused"
     CREDENTIALS_REFUSED = "credentials_refused"
+    TOKEN_REFUSED = "token_refused"  # noqa: S105 - a reason code.
     FORBIDDEN = "forbidden"
     REALM_MISSING = "realm_missing"
+    REALM_DISABLED = "realm_disabled"
+    WRONG_PATH = "wrong_path"
+    GATEWAY_REFUSED = "gateway_refused"
     REALM_NOT_SERVED = "realm_not_served"
     REDIRECTED = "redirected"
     NOT_KEYCLOAK = "not_keycloak"
+    UNEXPECTED_SUCCESS = "unexpected_success"
     UNEXPECTED_ANSWER = "unexpected_answer"
 
     # About this process

@@ -10,7 +10,12 @@ What aiohttp 3.14 reports, tried against local servers (tests/unit/delivery/test
   port closed, host unreachable        ClientConnectorError                              REFUSED          not applied
   name does not resolve                ClientConnectorDNSError                           UNRESOLVED       not applied
   no answer to the TCP or TLS hello    ConnectionTimeoutError                            CONNECT_TIMEOUT  not applied
-  wrong or expired certificate         ClientConnectorCertificateError, -SSLError        TLS              not applied
+  certificate expired, unknown, of
+  another host                         ClientConnectorCertificateError                   CERTIFICATE_…    not applied
+  plain HTTP at the port of https      ClientConnectorSSLError                           NOT_TLS          not applied
+  our certificate missing or refused   ClientConnectorSSLError (TLS 1.2), ClientOSError  OURS_REFUSED     not applied
+                                       with an SSLError as its origin (TLS 1.3)
+  any other failure of the handshake   ClientConnectorSSLError                           TLS              not applied
   server closes before the answer      ServerDisconnectedError                           LOST             unknown
   connection reset                     ClientOSError                                     LOST             unknown
   status line missing or nonsense      ClientResponseError                               BROKEN           unknown
@@ -26,6 +31,7 @@ from __future__ import annotations
 
 import asyncio
 import re
+import ssl
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass, field
@@ -42,7 +48,6 @@ from consumer.delivery.answer import Operation, TransportCause
 from consumer.delivery.errors import DeliveryError
 
 if TYPE_CHECKING:
-    import ssl
     from collections.abc import Callable, Iterator, Mapping
 
     from aiohttp import ClientHandlerType, ClientRequest, ClientResponse
@@ -315,9 +320,45 @@ _CAUSES: tuple[tuple[type[BaseException], TransportCause], ...] = (
     (TimeoutError, TransportCause.TIMEOUT),
 )
 
+_CERTIFICATE_PROBLEMS = {
+    # OpenSSL's X509_V_ERR_... codes.
+    9: TransportCause.CERTIFICATE_EXPIRED,
+    10: TransportCause.CERTIFICATE_EXPIRED,
+    18: TransportCause.CERTIFICATE_UNTRUSTED,
+    19: TransportCause.CERTIFICATE_UNTRUSTED,
+    20: TransportCause.CERTIFICATE_UNTRUSTED,
+    21: TransportCause.CERTIFICATE_UNTRUSTED,
+    62: TransportCause.CERTIFICATE_OF_ANOTHER,
+    64: TransportCause.CERTIFICATE_OF_ANOTHER,
+}
+
+_NOT_TLS = frozenset(
+    {"WRONG_VERSION_NUMBER", "HTTP_REQUEST", "RECORD_LAYER_FAILURE", "PACKET_LENGTH_TOO_LONG"}
+)
+
+_ALERTS_ABOUT_US = ("CERTIFICATE", "UNKNOWN_CA", "HANDSHAKE_FAILURE", "ACCESS_DENIED")
+
 
 def _cause_of(error: BaseException) -> TransportCause:
-    return next((cause for kind, cause in _CAUSES if isinstance(error, kind)), TransportCause.BROKEN)
+    cause = next((cause for kind, cause in _CAUSES if isinstance(error, kind)), TransportCause.BROKEN)
+    if (problem := _ssl_error_of(error)) is None:
+        return cause
+    if isinstance(problem, ssl.SSLCertVerificationError):
+        return _CERTIFICATE_PROBLEMS.get(problem.verify_code, TransportCause.TLS)
+    reason = problem.reason or ""
+    if "ALERT" in reason and any(word in reason for word in _ALERTS_ABOUT_US):
+        # By TLS 1.3 the server says this after our hello is answered, but before it looks at a request.
+        return TransportCause.OURS_REFUSED
+    return TransportCause.NOT_TLS if reason in _NOT_TLS else cause
+
+
+def _ssl_error_of(error: BaseException | None) -> ssl.SSLError | None:
+    while error is not None:
+        # aiohttp's own errors are SSLErrors too, but without what OpenSSL said.
+        if isinstance(error, ssl.SSLError) and not isinstance(error, aiohttp.ClientError):
+            return error
+        error = error.__cause__
+    return None
 
 
 def _start_span(method: str, url: URL) -> trace.Span:

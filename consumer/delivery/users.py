@@ -23,7 +23,7 @@ from keycloak.urls_patterns import (
     URL_ADMIN_USERS,
 )
 
-from consumer.delivery.answer import Operation, parse_json
+from consumer.delivery.answer import Operation, parse_json, parse_problem
 from consumer.delivery.classify import unreadable_answer
 from consumer.delivery.connection import RealmConnection, answer_of
 from consumer.delivery.errors import CallFailed
@@ -103,6 +103,22 @@ class RealmUsers:
             case [{"username": str(username)}, *_]:
                 return username
         raise CallFailed(unreadable_answer(Operation.FIND, answer_of(response)))
+
+    async def look_whether_we_may_write(self) -> None:
+        """Ask for a user without a name: Keycloak looks first whether we may create any, and then refuses (26.4, 26.7).
+
+        Nothing is created, and no event recorded.
+
+        Raises:
+            CallFailed: We may not, or Keycloak did not say.
+        """
+        response = await self._expect(
+            Operation.CONTROL,
+            400,
+            self._connection.a_raw_post(self._path(URL_ADMIN_USERS), data="{}"),
+        )
+        if parse_problem(response.content) is None:
+            raise CallFailed(unreadable_answer(Operation.CONTROL, answer_of(response)))
 
     async def read(self, user_id: str) -> dict[str, Any]:
         """Return the user's whole representation."""

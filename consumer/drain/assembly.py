@@ -17,6 +17,7 @@ from opentelemetry.trace import Tracer
 from consumer.circuit.breaker import CircuitPolicy, CircuitState
 from consumer.circuit.calls import CallLimit
 from consumer.circuit.keeper import CircuitKeeper, ControlAnswer
+from consumer.delivery.advice import explained
 from consumer.delivery.delivery import Delivery
 from consumer.delivery.keycloak import ControlResult
 from consumer.delivery.outcome import Blame, Defer
@@ -224,7 +225,7 @@ class Drain:
         available = trouble.failure.blame is not Blame.KEYCLOAK
         return ControlAnswer(
             available=available,
-            detail=f"{trouble.reason.value}: {trouble.failure.detail}"[:255],
+            detail=f"{trouble.reason.value}: {explained(trouble)}",
             retry_after=trouble.not_before_seconds if isinstance(trouble, Defer) else None,
         )
 

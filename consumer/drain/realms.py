@@ -8,6 +8,7 @@ from collections.abc import Awaitable, Callable, Collection
 
 import structlog
 
+from consumer.delivery.advice import explained
 from consumer.delivery.keycloak import ControlResult
 from consumer.delivery.outcome import Blame
 from consumer.outbox.circuit_store import CircuitStore
@@ -81,14 +82,13 @@ class RealmWatch:
             if trouble.failure.blame is not Blame.CONFIGURATION:
                 # Keycloak is away, and with it the answer.
                 return True
+            detail = explained(trouble)
             if realm not in self._resting_until:
-                _log.error(
-                    "realm at fault", realm=realm, reason=trouble.reason.value, detail=trouble.failure.detail
-                )
-                self._on_state(f"Realm {realm} is at fault: {trouble.failure.detail}")
+                _log.error("realm at fault", realm=realm, reason=trouble.reason.value, detail=detail)
+                self._on_state(f"Realm {realm} is at fault: {detail}")
             self._well.discard(realm)
             self._resting_until[realm] = self._clock() + self._pause
-            await self._record(realm, trouble.reason.value, trouble.failure.detail)
+            await self._record(realm, trouble.reason.value, detail)
             return True
 
     async def delivered(self, realm: str) -> None:

@@ -10,6 +10,7 @@ from functools import partial
 from typing import Protocol, TypeGuard
 
 from consumer.circuit.keeper import CircuitKeeper
+from consumer.delivery.classify import MAY_BE_THE_USERS
 from consumer.delivery.errors import LeaseTooShort
 from consumer.delivery.outcome import Blame, DeadLetter, Defer, Delivered, NotDelivered, Outcome, Retry
 from consumer.drain.ages import Ages
@@ -208,12 +209,15 @@ class Turns:
         return max(0.0, self.policy.server_limit - (now - since).total_seconds())
 
     async def _configuration(self, head: Head, outcome: Outcome) -> Outcome:
-        """Told that we may not: is it the realm, or this user? The realm's control call says."""
+        """Told that we may not: is it the realm, or this user? The realm's control call says.
+
+        What is not Keycloak's own word about a user is charged to nobody, also where the control call gets through.
+        """
         if isinstance(outcome, Delivered):
             await self.realms.delivered(head.lane.realm)
         if isinstance(outcome, Delivered | DeadLetter) or outcome.failure.blame is not Blame.CONFIGURATION:
             return outcome
-        if await self.realms.at_fault(head.lane.realm):
+        if await self.realms.at_fault(head.lane.realm) or outcome.reason not in MAY_BE_THE_USERS:
             return outcome
         failure = replace(outcome.failure, blame=Blame.USER)
         self.judge.blame_user(head, outcome.reason)

@@ -255,6 +255,8 @@ class FakeKeycloak:
         username = str(asked.get("username", "")).lower()
         if (unknown := _unknown_field(asked)) is not None:
             return unknown
+        if not username.strip():
+            return _complaint(400, "User name is missing")
         # Keycloak looks for the email first: a create repeated word for word is told "same email".
         if (conflict := _email_conflict(users, asked.get("email"), None)) is not None:
             return conflict

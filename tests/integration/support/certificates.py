@@ -37,10 +37,30 @@ class Authority:
         self.certificate = folder / f"{name}.pem"
         self.certificate.write_bytes(self._own.public_bytes(serialization.Encoding.PEM))
 
-    def sign(self, name: str, address: str | None = None, passphrase: bytes | None = None) -> Signed:
+    @property
+    def own(self) -> Signed:
+        """Its own certificate, signed by itself."""
+        key = self._folder / f"{self._name}.key"
+        key.write_bytes(
+            self._key.private_bytes(
+                serialization.Encoding.PEM,
+                serialization.PrivateFormat.PKCS8,
+                serialization.NoEncryption(),
+            )
+        )
+        return Signed(self.certificate, key)
+
+    def sign(
+        self,
+        name: str,
+        address: str | None = None,
+        passphrase: bytes | None = None,
+        *,
+        expired: bool = False,
+    ) -> Signed:
         """A certificate of a server at an address, or of a client."""
         key = ec.generate_private_key(ec.SECP256R1())
-        builder = _begun(_name(name), self._subject, key.public_key())
+        builder = _begun(_name(name), self._subject, key.public_key(), days=-1 if expired else 1)
         if address is not None:
             names = x509.SubjectAlternativeName([x509.IPAddress(ip_address(address))])
             builder = builder.add_extension(names, critical=False)
@@ -64,7 +84,9 @@ def _name(name: str) -> x509.Name:
     return x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, name)])
 
 
-def _begun(subject: x509.Name, issuer: x509.Name, key: ec.EllipticCurvePublicKey) -> x509.CertificateBuilder:
+def _begun(
+    subject: x509.Name, issuer: x509.Name, key: ec.EllipticCurvePublicKey, *, days: int = 1
+) -> x509.CertificateBuilder:
     now = datetime.now(UTC)
     return (
         x509.CertificateBuilder()
@@ -72,6 +94,6 @@ def _begun(subject: x509.Name, issuer: x509.Name, key: ec.EllipticCurvePublicKey
         .issuer_name(issuer)
         .public_key(key)
         .serial_number(x509.random_serial_number())
-        .not_valid_before(now - timedelta(hours=1))
-        .not_valid_after(now + timedelta(days=1))
+        .not_valid_before(now - timedelta(days=2))
+        .not_valid_after(now + timedelta(days=days))
     )

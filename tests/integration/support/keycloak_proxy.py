@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ssl
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
@@ -21,27 +22,37 @@ class Call:
     text: str
 
 
+@dataclass(frozen=True, slots=True)
+class Said:
+    """An answer that is not Keycloak's."""
+
+    status: int
+    text: str = ""
+    content_type: str = "application/json"
+    headers: dict[str, str] = field(default_factory=dict)
+
+
 @dataclass(slots=True)
 class KeycloakProxy:
     """Passes requests on, except those that the test answers itself.
 
     Attributes:
         url: where clients connect.
-        answer: status and JSON text for a call that must not reach Keycloak; None for the others.
+        answer: what a call is told that must not reach Keycloak, or its status and JSON text; None for the others.
         loses: whether the answer to a call is lost once Keycloak has done what it asks.
-        headers: of the answers that the test gives.
+        headers: of the answers that the test gives as status and text.
         calls: what came, in order.
     """
 
     url: str = ""
-    answer: Callable[[Call], tuple[int, str] | None] = lambda _: None
+    answer: Callable[[Call], tuple[int, str] | Said | None] = lambda _: None
     loses: Callable[[Call], bool] = lambda _: False
     headers: dict[str, str] = field(default_factory=dict)
     calls: list[Call] = field(default_factory=list)
 
 
 @asynccontextmanager
-async def keycloak_proxy(target: str) -> AsyncIterator[KeycloakProxy]:
+async def keycloak_proxy(target: str, *, tls: ssl.SSLContext | None = None) -> AsyncIterator[KeycloakProxy]:
     """Stand between a consumer and Keycloak."""
     proxy = KeycloakProxy()
 
@@ -50,9 +61,9 @@ async def keycloak_proxy(target: str) -> AsyncIterator[KeycloakProxy]:
         call = Call(request.method, request.path, f"{request.path_qs} {body.decode(errors='replace')}")
         proxy.calls.append(call)
         if (answer := proxy.answer(call)) is not None:
-            status, text = answer
+            said = answer if isinstance(answer, Said) else Said(*answer, headers=proxy.headers)
             return web.Response(
-                status=status, text=text, content_type="application/json", headers=proxy.headers
+                status=said.status, text=said.text, content_type=said.content_type, headers=said.headers
             )
         headers = {name: value for name, value in request.headers.items() if name.lower() not in _HOP_BY_HOP}
         try:
@@ -72,10 +83,10 @@ async def keycloak_proxy(target: str) -> AsyncIterator[KeycloakProxy]:
         application.router.add_route("*", "/{path:.*}", pass_on)
         runner = web.AppRunner(application)
         await runner.setup()
-        site = web.TCPSite(runner, "127.0.0.1", 0)
+        site = web.TCPSite(runner, "127.0.0.1", 0, ssl_context=tls)
         await site.start()
         host, port = runner.addresses[0][:2]
-        proxy.url = f"http://{host}:{port}"
+        proxy.url = f"{'https' if tls else 'http'}://{host}:{port}"
         try:
             yield proxy
         finally:

@@ -54,6 +54,9 @@ SETTINGS = Settings.load(
 
 INGESTS = Instance("reads", ("ingest",), 0, None)
 DRAINS = Instance("delivers", ("drain",), 256, NOW + timedelta(seconds=25))
+FAULT = RealmFault(
+    "staff", "forbidden", "control call: HTTP 403; give the client its role", NOW - timedelta(minutes=5)
+)
 HEALTHY = StatusReport(
     version="0.1.0",
     generated_at=NOW,
@@ -101,6 +104,7 @@ OPEN = replace(
         circuit_state=CircuitState.OPEN,
         failure_count=3,
         opened_at=NOW - timedelta(hours=23),
+        reason="bad_gateway: control call: HTTP 502; see the proxy",
     ),
 )
 LOST = replace(
@@ -148,7 +152,7 @@ class TestExitCode:
             (
                 replace(
                     HEALTHY,
-                    connection=replace(HEALTHY.connection, realm_faults=(RealmFault("staff", "http_403"),)),
+                    connection=replace(HEALTHY.connection, realm_faults=(FAULT,)),
                 ),
                 ExitCode.DEGRADED,
             ),
@@ -254,6 +258,7 @@ class TestText:
         text = render_text(OPEN)
 
         assert "  Circuit State:       OPEN (for 23h)\n" in text
+        assert "  Reason:              bad_gateway: control call: HTTP 502; see the proxy\n" in text
         assert "  Mode:                OFFLINE\n" in text
 
     def test_a_partition_says_what_holds_it(self) -> None:
@@ -280,11 +285,10 @@ class TestText:
         assert text.count("unknown (") == 19
 
     def test_names_a_realm_that_keeps_us_out(self) -> None:
-        faults = (RealmFault("staff", "http_403"),)
+        text = render_text(replace(HEALTHY, connection=replace(HEALTHY.connection, realm_faults=(FAULT,))))
 
-        text = render_text(replace(HEALTHY, connection=replace(HEALTHY.connection, realm_faults=faults)))
-
-        assert "  Realm Fault:         staff: http_403\n" in text
+        assert "  Realm Fault:         staff: forbidden, since 5m ago\n" in text
+        assert "  Why:                 control call: HTTP 403; give the client its role\n" in text
 
     def test_says_what_to_do_when_nobody_drains(self) -> None:
         text = render_text(replace(HEALTHY, drain=replace(HEALTHY.drain, instances=())))
@@ -329,6 +333,7 @@ class TestJson:
                 "mode": "NORMAL",
                 "failure_count": 0,
                 "opened_at": None,
+                "reason": None,
                 "outage_critical": False,
                 "realm_faults": [],
                 "maintenance": False,

@@ -41,6 +41,8 @@ def judge(operation: Operation, status: int, body: bytes, retry_after: str | Non
 
 
 HTML = b"<html>nginx</html>"
+NO_SUCH_PATH = "Unable to find matching target resource method"
+REALM_OFF = json.dumps({"error": "access_denied", "error_description": "Realm not enabled"}).encode()
 
 READ_ONLY = (
     "Can't reset password as account is read only",
@@ -85,14 +87,26 @@ TABLE: list[tuple[Operation, int, bytes, type[NotDelivered], Reason, Blame, bool
     (UPDATE, 404, error("User not found"), DeadLetter, Reason.USER_MISSING, USER, False),
     (DELETE, 404, error("Realm not found."), Defer, Reason.REALM_MISSING, SETUP, False),
     (FIND, 404, error("HTTP 404 Not Found"), Defer, Reason.UNEXPECTED_ANSWER, SETUP, False),
+    (FIND, 404, error(NO_SUCH_PATH), Defer, Reason.WRONG_PATH, SETUP, False),
     (FIND, 404, HTML, Defer, Reason.NOT_KEYCLOAK, SETUP, False),
     # How we are set up
-    (UPDATE, 401, error("HTTP 401 Unauthorized"), Defer, Reason.CREDENTIALS_REFUSED, SETUP, False),
+    (UPDATE, 401, error("HTTP 401 Unauthorized"), Defer, Reason.TOKEN_REFUSED, SETUP, False),
+    (UPDATE, 401, HTML, Defer, Reason.GATEWAY_REFUSED, SETUP, False),
+    (UPDATE, 401, b"", Defer, Reason.GATEWAY_REFUSED, SETUP, False),
+    (UPDATE, 403, HTML, Defer, Reason.GATEWAY_REFUSED, SETUP, False),
+    (UPDATE, 407, HTML, Defer, Reason.GATEWAY_REFUSED, SETUP, False),
+    (UPDATE, 401, b'{"message":"Unauthorized"}', Defer, Reason.GATEWAY_REFUSED, SETUP, False),
     (UPDATE, 403, error("HTTP 403 Forbidden"), Defer, Reason.FORBIDDEN, SETUP, False),
     (UPDATE, 302, b"", Defer, Reason.REDIRECTED, SETUP, False),
     (FIND, 301, HTML, Defer, Reason.REDIRECTED, SETUP, False),
-    (CREATE, 200, HTML, Defer, Reason.UNEXPECTED_ANSWER, SETUP, True),
-    (UPDATE, 200, b"", Defer, Reason.UNEXPECTED_ANSWER, SETUP, True),
+    (CREATE, 200, HTML, Defer, Reason.NOT_KEYCLOAK, SETUP, True),
+    (CREATE, 200, b"{}", Defer, Reason.UNEXPECTED_SUCCESS, SETUP, True),
+    (CREATE, 204, b"", Defer, Reason.UNEXPECTED_SUCCESS, SETUP, True),
+    (UPDATE, 200, b"", Defer, Reason.UNEXPECTED_SUCCESS, SETUP, True),
+    (FIND, 204, b"", Defer, Reason.UNEXPECTED_SUCCESS, SETUP, False),
+    (UPDATE, 400, b'{"message":"no"}', Defer, Reason.NOT_KEYCLOAK, SETUP, False),
+    (UPDATE, 404, b'{"message":"no"}', Defer, Reason.NOT_KEYCLOAK, SETUP, False),
+    (UPDATE, 400, b'{"errorMess', Defer, Reason.GARBLED_ANSWER, KEYCLOAK, False),
     (UPDATE, 405, error("HTTP 405"), Defer, Reason.UNEXPECTED_ANSWER, SETUP, False),
     # Keycloak itself
     (UPDATE, 429, b"", Defer, Reason.THROTTLED, KEYCLOAK, False),
@@ -101,13 +115,26 @@ TABLE: list[tuple[Operation, int, bytes, type[NotDelivered], Reason, Blame, bool
     (UPDATE, 500, error("unknown_error"), Retry, Reason.SERVER_ERROR, KEYCLOAK, True),
     (DELETE, 500, error("unknown_error"), Retry, Reason.SERVER_ERROR, KEYCLOAK, True),
     (FIND, 500, error("unknown_error"), Retry, Reason.SERVER_ERROR, KEYCLOAK, False),
-    (UPDATE, 502, HTML, Retry, Reason.SERVER_ERROR, KEYCLOAK, True),
-    (UPDATE, 504, HTML, Retry, Reason.SERVER_ERROR, KEYCLOAK, True),
+    (UPDATE, 502, HTML, Retry, Reason.BAD_GATEWAY, KEYCLOAK, True),
+    (UPDATE, 504, HTML, Retry, Reason.BAD_GATEWAY, KEYCLOAK, True),
+    (UPDATE, 501, HTML, Retry, Reason.SERVER_ERROR, KEYCLOAK, True),
+    (CREATE, 400, error("unknown_error"), Retry, Reason.UNEXPLAINED_REFUSAL, USER, False),
+    (RESET, 400, error("No password provided"), DeadLetter, Reason.PASSWORD_POLICY, USER, False),
+    (UPDATE, 400, error("readOnlyUserMessage"), DeadLetter, Reason.USER_READ_ONLY, USER, False),
+    (UPDATE, 404, error("Realm does not exist"), Defer, Reason.REALM_MISSING, SETUP, False),
     (UPDATE, 408, HTML, Retry, Reason.TIMEOUT, KEYCLOAK, True),
     # The token endpoint never speaks about a user
     (TOKEN, 400, error("invalid_client"), Defer, Reason.CREDENTIALS_REFUSED, SETUP, False),
     (TOKEN, 401, error("unauthorized_client"), Defer, Reason.CREDENTIALS_REFUSED, SETUP, False),
     (TOKEN, 404, error("Realm does not exist"), Defer, Reason.REALM_MISSING, SETUP, False),
+    (TOKEN, 404, error(NO_SUCH_PATH), Defer, Reason.WRONG_PATH, SETUP, False),
+    (TOKEN, 404, error("User not found"), Defer, Reason.WRONG_PATH, SETUP, False),
+    (TOKEN, 403, REALM_OFF, Defer, Reason.REALM_DISABLED, SETUP, False),
+    (TOKEN, 409, error("User exists with same email"), Defer, Reason.NOT_KEYCLOAK, SETUP, False),
+    (TOKEN, 401, HTML, Defer, Reason.GATEWAY_REFUSED, SETUP, False),
+    (TOKEN, 429, error("slow down"), Defer, Reason.THROTTLED, KEYCLOAK, False),
+    (TOKEN, 408, HTML, Retry, Reason.TIMEOUT, KEYCLOAK, False),
+    (TOKEN, 201, b"{}", Defer, Reason.UNEXPECTED_SUCCESS, SETUP, False),
     (TOKEN, 400, HTML, Defer, Reason.NOT_KEYCLOAK, SETUP, False),
     (TOKEN, 500, error("unknown_error"), Retry, Reason.SERVER_ERROR, KEYCLOAK, False),
     (TOKEN, 503, b"", Defer, Reason.UNAVAILABLE, KEYCLOAK, False),
@@ -138,6 +165,11 @@ SILENCE: list[tuple[TransportCause, type[NotDelivered], Reason, Blame, bool]] = 
     (TransportCause.UNRESOLVED, Retry, Reason.CONNECTION_FAILED, KEYCLOAK, False),
     (TransportCause.CONNECT_TIMEOUT, Retry, Reason.CONNECTION_FAILED, KEYCLOAK, False),
     (TransportCause.TLS, Defer, Reason.TLS_FAILED, SETUP, False),
+    (TransportCause.NOT_TLS, Defer, Reason.TLS_FAILED, SETUP, False),
+    (TransportCause.CERTIFICATE_EXPIRED, Defer, Reason.CERTIFICATE_EXPIRED, SETUP, False),
+    (TransportCause.CERTIFICATE_UNTRUSTED, Defer, Reason.CERTIFICATE_UNTRUSTED, SETUP, False),
+    (TransportCause.CERTIFICATE_OF_ANOTHER, Defer, Reason.CERTIFICATE_OF_ANOTHER, SETUP, False),
+    (TransportCause.OURS_REFUSED, Defer, Reason.CLIENT_CERTIFICATE_REFUSED, SETUP, False),
     (TransportCause.LOST, Retry, Reason.CONNECTION_LOST, KEYCLOAK, True),
     (TransportCause.BROKEN, Retry, Reason.CONNECTION_LOST, KEYCLOAK, True),
     (TransportCause.TIMEOUT, Retry, Reason.TIMEOUT, KEYCLOAK, True),
@@ -191,9 +223,7 @@ class TestUnreadableAnswer:
         [
             pytest.param(b"<html>login</html>", "text/html", Reason.NOT_KEYCLOAK, SETUP, id="html"),
             pytest.param(b'[{"id":"0', "application/json", Reason.GARBLED_ANSWER, KEYCLOAK, id="broken off"),
-            pytest.param(
-                b'{"status":"ok"}', "application/json", Reason.UNEXPECTED_ANSWER, SETUP, id="other json"
-            ),
+            pytest.param(b'{"status":"ok"}', "application/json", Reason.NOT_KEYCLOAK, SETUP, id="other json"),
             pytest.param(b"", None, Reason.NOT_KEYCLOAK, SETUP, id="nothing"),
         ],
     )
@@ -229,6 +259,24 @@ class TestDetail:
         detail = judge(UPDATE, 502, b"<html>alice was here</html>").failure.detail
 
         assert detail == "user update: HTTP 502, 27 bytes of text/html"
+
+    @pytest.mark.parametrize(
+        ("location", "said"),
+        [
+            ("https://sso.example.org/admin/realms/shop?username=alice", "https://sso.example.org"),
+            ("https://login.example.org:8443/start?state=secret#x", "https://login.example.org:8443"),
+            ("//elsewhere.example.org/x", "http(s)://elsewhere.example.org"),
+            ("/login?next=%2Falice", "another path of the same server"),
+            ("https://[broken/alice", "an unreadable address"),
+            (None, "nowhere"),
+        ],
+    )
+    def test_says_where_a_redirect_leads_without_path_and_query(
+        self, location: str | None, said: str
+    ) -> None:
+        answer = Answer(status=302, body=b"", location=location)
+
+        assert classify_answer(FIND, answer, NOW).failure.detail == f"user search: HTTP 302 to {said}"
 
     def test_is_never_longer_than_its_column(self) -> None:
         detail = judge(UPDATE, 400, said("x" * 10_000)).failure.detail

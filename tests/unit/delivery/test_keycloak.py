@@ -17,7 +17,9 @@ if TYPE_CHECKING:
     from tests.unit.delivery.local_server import Request
 
 FIND = f"GET {USERS}"
+CREATE = f"POST {USERS}"
 TOKEN = f"POST {TOKEN_PATH}"
+NAMELESS = (CREATE, 400, {"errorMessage": "User name is missing"})
 ALICE = {"id": "0b5c", "username": "alice"}
 
 
@@ -95,7 +97,7 @@ class TestToken:
         async with scripted(script) as (keycloak, _):
             outcome = await failure_of(keycloak)
 
-        assert outcome.reason is Reason.CREDENTIALS_REFUSED
+        assert outcome.reason is Reason.TOKEN_REFUSED
         assert outcome.failure.blame is Blame.CONFIGURATION
         assert len(script.requests) == 2
 
@@ -106,7 +108,7 @@ class TestToken:
             (400, {"error": "invalid_client"}, Reason.CREDENTIALS_REFUSED, Blame.CONFIGURATION),
             (404, {"error": "Realm does not exist"}, Reason.REALM_MISSING, Blame.CONFIGURATION),
             (200, b"<html>welcome</html>", Reason.NOT_KEYCLOAK, Blame.CONFIGURATION),
-            (200, {"access_token": 7}, Reason.UNEXPECTED_ANSWER, Blame.CONFIGURATION),
+            (200, {"access_token": 7}, Reason.NOT_KEYCLOAK, Blame.CONFIGURATION),
             (302, None, Reason.REDIRECTED, Blame.CONFIGURATION),
             (503, None, Reason.UNAVAILABLE, Blame.KEYCLOAK),
             (500, {"error": "unknown_error"}, Reason.SERVER_ERROR, Blame.KEYCLOAK),
@@ -194,7 +196,7 @@ class TestSearch:
         ("body", "reason"),
         [
             (b"<html>login</html>", Reason.NOT_KEYCLOAK),
-            ({"users": []}, Reason.UNEXPECTED_ANSWER),
+            ({"users": []}, Reason.NOT_KEYCLOAK),
         ],
     )
     async def test_another_answer_than_a_list_is_not_an_absent_user(
@@ -229,7 +231,7 @@ class TestSearch:
 
 class TestControlCall:
     async def test_it_searches_for_nobody(self) -> None:
-        script = Script().on(FIND, 200, [])
+        script = Script().on(FIND, 200, []).on(*NAMELESS)
         ticks = iter([10.0, 12.5])
         async with scripted(script, clock=lambda: next(ticks)) as (keycloak, _):
             result = await keycloak.control_call("shop")
@@ -238,6 +240,31 @@ class TestControlCall:
         assert (result.realm, result.began, result.ended) == ("shop", 10.0, 12.5)
         query = parse_qs(urlsplit(script.requests[0].target).query)
         assert query["username"] == ["<kcsync control call>"]
+
+    async def test_it_asks_for_nobody_to_learn_whether_we_may_write(self) -> None:
+        script = Script().on(FIND, 200, []).on(*NAMELESS)
+        async with scripted(script) as (keycloak, _):
+            assert (await keycloak.control_call("shop")).ok
+
+        assert script.bodies(CREATE) == [{}]
+
+    @pytest.mark.parametrize(
+        ("status", "body", "reason"),
+        [
+            (403, {"error": "HTTP 403 Forbidden"}, Reason.FORBIDDEN),
+            (200, {"done": True}, Reason.UNEXPECTED_SUCCESS),
+            (201, None, Reason.UNEXPECTED_SUCCESS),
+            (400, b"<html>blocked</html>", Reason.NOT_KEYCLOAK),
+            (503, None, Reason.UNAVAILABLE),
+        ],
+    )
+    async def test_who_may_only_read_is_told(self, status: int, body: object, reason: Reason) -> None:
+        script = Script().on(FIND, 200, []).on(CREATE, status, body)
+        async with scripted(script) as (keycloak, _):
+            result = await keycloak.control_call("shop")
+
+        assert result.trouble is not None
+        assert result.trouble.reason is reason
 
     @pytest.mark.parametrize(
         ("status", "body", "reason"),
@@ -275,7 +302,7 @@ class TestControlCall:
                 await released.wait()
             await answering(200, [])(request, writer)
 
-        script = Script().does(FIND, slow)
+        script = Script().does(FIND, slow).on(*NAMELESS)
         async with scripted(script, max_calls=1) as (keycloak, _):
             delivery = asyncio.create_task(find(keycloak))
             await until(lambda: len(script.requests) == 1)

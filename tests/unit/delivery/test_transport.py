@@ -28,7 +28,6 @@ from tests.unit.delivery.local_server import (
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Iterator
-    from pathlib import Path
 
     from tests.unit.delivery.local_server import Respond
 
@@ -119,11 +118,6 @@ class TestNoAnswer:
                     await caller.put(server.url.replace("http:", "https:") + USER, content="{}")
 
             assert lost.value.cause is TransportCause.CONNECT_TIMEOUT
-
-    async def test_a_certificate_nobody_vouches_for_is_a_tls_failure(self, tmp_path: Path) -> None:
-        async with local_server(answering(204), tls=self_signed(tmp_path)) as server:
-            assert await cause_of_put(server.url) is TransportCause.TLS
-            assert server.requests == []
 
     @pytest.mark.parametrize(
         ("behaviour", "cause"),
@@ -322,36 +316,3 @@ class TestSpan:
                 await caller.put(server.url + USER)
 
         assert spans.get_finished_spans() == ()
-
-
-def self_signed(folder: Path) -> ssl.SSLContext:
-    from datetime import UTC, datetime, timedelta  # noqa: PLC0415 - only this test makes certificates.
-
-    from cryptography import x509  # noqa: PLC0415 - the same.
-    from cryptography.hazmat.primitives import hashes, serialization  # noqa: PLC0415 - the same.
-    from cryptography.hazmat.primitives.asymmetric import ec  # noqa: PLC0415 - the same.
-
-    key = ec.generate_private_key(ec.SECP256R1())
-    name = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, "127.0.0.1")])
-    now = datetime.now(UTC)
-    certificate = (
-        x509.CertificateBuilder()
-        .subject_name(name)
-        .issuer_name(name)
-        .public_key(key.public_key())
-        .serial_number(1)
-        .not_valid_before(now - timedelta(days=1))
-        .not_valid_after(now + timedelta(days=1))
-        .sign(key, hashes.SHA256())
-    )
-    (folder / "cert.pem").write_bytes(certificate.public_bytes(serialization.Encoding.PEM))
-    (folder / "key.pem").write_bytes(
-        key.private_bytes(
-            serialization.Encoding.PEM,
-            serialization.PrivateFormat.PKCS8,
-            serialization.NoEncryption(),
-        )
-    )
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    context.load_cert_chain(folder / "cert.pem", folder / "key.pem")
-    return context

@@ -82,6 +82,7 @@ TIMEOUT = Retry(reason=Reason.TIMEOUT, failure=failure(Blame.KEYCLOAK, ambiguous
 UNREACHABLE = Retry(reason=Reason.CONNECTION_FAILED, failure=failure(Blame.KEYCLOAK, status=None))
 UNAVAILABLE = Defer(reason=Reason.UNAVAILABLE, failure=failure(Blame.KEYCLOAK, status=503))
 FORBIDDEN = Defer(reason=Reason.FORBIDDEN, failure=failure(Blame.CONFIGURATION, status=403))
+NOT_KEYCLOAK = Defer(reason=Reason.NOT_KEYCLOAK, failure=failure(Blame.CONFIGURATION, status=200))
 NO_KEY = Defer(reason=Reason.UNKNOWN_SEALING_KEY, failure=failure(Blame.LOCAL, status=None))
 INVALID = DeadLetter(reason=Reason.INVALID_DATA, failure=failure(status=400))
 UNREADABLE = DeadLetter(reason=Reason.PASSWORD_UNREADABLE, failure=failure(Blame.LOCAL, status=None))

@@ -17,7 +17,16 @@ from consumer.outbox.fold import Credential, Fold
 from consumer.outbox.lane import lane_id
 from consumer.outbox.rows import EntryState
 from tests.unit.drain.bench_of_drainers import NOT_APPLIED, POLICY, Bench, settle_down, until
-from tests.unit.drain.heads import CONFLICT, FORBIDDEN, INVALID, TIMEOUT, UNAVAILABLE, UNREACHABLE, delivered
+from tests.unit.drain.heads import (
+    CONFLICT,
+    FORBIDDEN,
+    INVALID,
+    NOT_KEYCLOAK,
+    TIMEOUT,
+    UNAVAILABLE,
+    UNREACHABLE,
+    delivered,
+)
 from tests.unit.drain.outbox_in_memory import Entry
 
 PENDING, HELD, DELIVERED, DEAD_LETTER, _ = EntryState
@@ -955,6 +964,16 @@ class TestForbidden:
             await bench.done(entry)
 
         assert (entry.state, entry.reason, entry.attempts) == (DEAD_LETTER, "forbidden", 5)
+
+    async def test_in_words_that_are_not_keycloaks_is_charged_to_nobody(self, bench: Bench) -> None:
+        bench.instance()
+        entry = bench.database.add("alice")
+        bench.keycloak.plans[entry.event_id].extend([NOT_KEYCLOAK] * 8)
+
+        async with bench.running():
+            await bench.done(entry)
+
+        assert (entry.state, entry.attempts, len(bench.keycloak.calls)) == (DELIVERED, 0, 9)
 
     async def test_while_keycloak_is_away_is_charged_to_nobody(self, bench: Bench) -> None:
         one = bench.instance()
