@@ -20,6 +20,8 @@ MARIADB_VERSION = "11.4.5"
 # The oldest long-term release that the outbox supports.
 OLDER_MARIADB_VERSION = "10.11.5"
 KEYCLOAK_VERSION = "26.7.4"
+# The oldest that the conformance suite holds to what delivery builds on.
+OLDER_KEYCLOAK_VERSION = "26.4.5"
 ZIPKIN_VERSION = "3.4.4"
 _LOG4J_VERSION = "2.25.3"
 
@@ -51,11 +53,15 @@ _MARIADB = {
         (OLDER_MARIADB_VERSION, 142, "b9775a3256caa0d97698f7512587db43dbcec57b242cc3a70bf7bc6ddcc4a9f8"),
     )
 }
-_KEYCLOAK = Artifact(
-    f"Keycloak {KEYCLOAK_VERSION} (177 MB)",
-    f"org.keycloak:keycloak-quarkus-dist:{KEYCLOAK_VERSION}:zip",
-    "a286e98b4296d4e75ee88d8527c7cd463b307caa022f088c9f22cffccc741fa1",
-)
+_KEYCLOAK = {
+    version: Artifact(
+        f"Keycloak {version} ({size} MB)", f"org.keycloak:keycloak-quarkus-dist:{version}:zip", sha256
+    )
+    for version, size, sha256 in (
+        (KEYCLOAK_VERSION, 177, "a286e98b4296d4e75ee88d8527c7cd463b307caa022f088c9f22cffccc741fa1"),
+        (OLDER_KEYCLOAK_VERSION, 160, "72f73642a2c36de797d51b4b2b342d4a49f6e5832af10aa470cd123627bd80b3"),
+    )
+}
 _ZIPKIN = Artifact(
     f"Zipkin {ZIPKIN_VERSION} (87 MB)",
     f"io.zipkin:zipkin-server:{ZIPKIN_VERSION}:jar:exec",
@@ -107,12 +113,12 @@ class Artifacts:
 
         return self._cache.provide(f"mariadb-{version}", make)
 
-    def keycloak(self, java: str, progress: Progress) -> Path:
-        """Give Keycloak's home, built for the options it is run with."""
+    def keycloak(self, version: str, java: str, progress: Progress) -> Path:
+        """Give the home of one of the Keycloak versions above, built for the options it is run with."""
         options = hashlib.sha256(" ".join(KEYCLOAK_BUILD_OPTIONS).encode()).hexdigest()[:8]
 
         def make(folder: Path) -> None:
-            archive = self._downloader.artifact(_KEYCLOAK, folder, progress)
+            archive = self._downloader.artifact(_KEYCLOAK[version], folder, progress)
             with zipfile.ZipFile(archive) as content:
                 content.extractall(folder)
             archive.unlink()
@@ -130,7 +136,7 @@ class Artifacts:
                 progress,
             )
 
-        return self._cache.provide(f"keycloak-{KEYCLOAK_VERSION}-{options}", make)
+        return self._cache.provide(f"keycloak-{version}-{options}", make)
 
     def zipkin(self, progress: Progress) -> Path:
         """Give Zipkin's executable jar."""

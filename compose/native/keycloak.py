@@ -2,33 +2,49 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
+import shutil
 from typing import TYPE_CHECKING, ClassVar
+from uuid import uuid4
 
 import httpx
 
 from compose.native import process
-from compose.native.cache import link_tree
-from compose.native.ports import HOST
-from compose.native.server import Launch, Server
+from compose.native.artifacts import KEYCLOAK_VERSION, Artifacts
+from compose.native.cache import Cache, default_folder, link_tree
+from compose.native.mariadb import MariaDB
+from compose.native.ports import HOST, free_port
+from compose.native.progress import Progress, Say, silent
+from compose.native.server import SETUP, Launch, Server
+from compose.native.state import Instance
 from compose.native.tools import find_java
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
     from pathlib import Path
-
-    from compose.native.progress import Progress
 
 ADMIN = "stack-admin"
 OTLP_VARIABLE = "KCSYNC_STACK_OTLP_ENDPOINT"
 
 
 class Keycloak(Server):
-    """The identity server. It needs MariaDB to run."""
+    """The identity server. It needs MariaDB to run.
+
+    Args:
+        instance: whose it is.
+        artifacts: where its programs come from.
+        version: one that `artifacts` gives.
+    """
 
     name: ClassVar[str] = "keycloak"
     title: ClassVar[str] = "Keycloak"
     ports: ClassVar[tuple[str, ...]] = ("keycloak", "keycloak_management")
     patience: ClassVar[float] = 180.0
+
+    def __init__(self, instance: Instance, artifacts: Artifacts, version: str = KEYCLOAK_VERSION) -> None:
+        super().__init__(instance, artifacts)
+        self._version = version
 
     @property
     def url(self) -> str:
@@ -42,7 +58,7 @@ class Keycloak(Server):
 
     def install(self, progress: Progress) -> Path:
         """Give this instance a home of its own, because Keycloak writes below it."""
-        built = self.artifacts.keycloak(find_java(), progress)
+        built = self.artifacts.keycloak(self._version, find_java(), progress)
         home = self.directory / built.name
         link_tree(built, home)
         return home
@@ -84,6 +100,36 @@ class Keycloak(Server):
             return httpx.get(f"{self.management_url}/health/ready", timeout=5).is_success
         except httpx.TransportError:
             return False
+
+
+@contextlib.contextmanager
+def lone_keycloak(version: str, say: Say = silent) -> Iterator[Keycloak]:
+    """Have one Keycloak, with a MariaDB of its own, for a while; at the end both are stopped and their data removed.
+
+    Those that a killed process left behind are stopped by `down --all`.
+
+    Args:
+        version: one of `compose.native.artifacts`.
+        say: takes one line at a time.
+
+    Raises:
+        StackError: it cannot be had; the sentence says what to do.
+    """
+    instance = Instance(f"keycloak-{uuid4().hex[:8]}")
+    artifacts = Artifacts(Cache(default_folder()), process.mark(instance.directory, SETUP))
+    mariadb, keycloak = MariaDB(instance, artifacts), Keycloak(instance, artifacts, version)
+    try:
+        with instance.locked(say):
+            instance.create()
+            for name in (*mariadb.ports, *keycloak.ports):
+                instance.state.ports[name] = free_port()
+            instance.save()
+            mariadb.start(Progress(say))
+            keycloak.start(Progress(say))
+        yield keycloak
+    finally:
+        process.kill(process.members(str(instance.directory), whole_instance=True))
+        shutil.rmtree(instance.directory, ignore_errors=True)
 
 
 def _tracing(endpoint: str | None) -> tuple[str, ...]:

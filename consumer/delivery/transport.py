@@ -22,6 +22,10 @@ What aiohttp 3.14 reports, tried against local servers (tests/unit/delivery/test
   body shorter than announced          ClientPayloadError                                BROKEN           unknown
   answer too slow, or dripping         (our own limit)                                   TIMEOUT          unknown
 
+python-keycloak wraps whatever is raised here in a `KeycloakConnectionError` without a status, our own exceptions too; the
+cause stands in its `__cause__`, and users.py takes it out again. Its other exceptions never come: answers are read below
+it. A token request carries the trace of the call that waits for it.
+
 aiohttp sends GET, PUT and DELETE a second time, silently, when the connection is lost before an answer came. A
 password reset sent twice answers 400 under a history policy. `_sent_once` turns that off: its exception is not among
 those that aiohttp repeats for.

@@ -1,8 +1,8 @@
 """Keycloak's Admin API for users, as a state machine: a request in, an answer out, nothing else.
 
-Bodies and rules were measured on Keycloak 26.7.4 (tests/integration/delivery, and the research on the Admin API, 3.1
-to 3.5, docs/decisions/0025). It knows no network, no time but what it is told, and no simulation, so that one suite can hold it to the
-real server. The user profile is Keycloak's default, with unmanaged attributes allowed.
+It knows no network, no time but what it is told, and no simulation, so that one suite holds it to the real server, bodies
+included (tests/conformance); groups and roles are as docs/decisions/0025 and tests/integration/delivery saw them. The user
+profile is Keycloak's default, with unmanaged attributes allowed.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ import zlib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
-from urllib.parse import unquote
+from urllib.parse import quote, unquote
 
 __all__ = ["FakeKeycloak", "Reply", "Request", "User"]
 
@@ -33,6 +33,7 @@ _ACTIONS = frozenset(
 """The aliases that are kept; others are dropped without a word."""
 _KNOWN_FIELDS = frozenset(
     {
+        "id",
         "username",
         "email",
         "emailVerified",
@@ -81,6 +82,7 @@ class User:
     password: str | None = field(default=None, repr=False)
     password_set_at: int = 0
     former_passwords: list[str] = field(default_factory=list, repr=False)
+    former_dates: list[int] = field(default_factory=list)
     groups: set[str] = field(default_factory=set)
     realm_roles: set[str] = field(default_factory=set)
     sessions: list[int] = field(default_factory=list)
@@ -112,6 +114,7 @@ class FakeKeycloak:
     Args:
         realms: Their names.
         password_history: How many former passwords, the present one included, are refused; 0 for no such policy.
+        password_length: The fewest characters of a password; 0 for no such policy.
         groups: Paths of the groups of each realm, with their parents.
         realm_roles: Names of the realm roles of each realm.
         rights: Which groups have a role of realm-management, and which roles are composite.
@@ -122,6 +125,7 @@ class FakeKeycloak:
         realms: frozenset[str],
         *,
         password_history: int = 0,
+        password_length: int = 0,
         groups: frozenset[str] = frozenset(),
         realm_roles: frozenset[str] = frozenset(),
         rights: frozenset[str] = frozenset(),
@@ -131,6 +135,7 @@ class FakeKeycloak:
         self._rights = rights
         self.users: dict[str, dict[str, User]] = {realm: {} for realm in realms}
         self._password_history = password_history
+        self._password_length = password_length
         self._made = 0
 
     def find(self, realm: str, username: str) -> User | None:
@@ -156,13 +161,19 @@ class FakeKeycloak:
         if route["id"] is None:
             if request.method == "GET":
                 return self._search(users, request.query)
-            return self._create(users, json.loads(request.body), now_ms)
+            return self._create_from(unquote(route["realm"]), users, request.body, now_ms)
         user = users.get(unquote(route["id"]))
         if user is None:
             return _error(404, "User not found")
         if route["group"] is not None:
             return self._move(user, unquote(route["group"]), joins=request.method == "PUT")
         return self._of_user(request, route["part"], users, user, now_ms)
+
+    def _create_from(self, realm: str, users: dict[str, User], body: str, now_ms: int) -> Reply:
+        try:
+            return self._create(realm, users, json.loads(body), now_ms)
+        except json.JSONDecodeError:
+            return _error(400, "invalid_request", "Cannot parse the JSON")
 
     def _of_user(
         self, request: Request, part: str | None, users: dict[str, User], user: User, now_ms: int
@@ -176,7 +187,7 @@ class FakeKeycloak:
                 del users[user.id]
                 return Reply(204)
             case "GET", "credentials":
-                return _json(200, _credentials(user))
+                return _json(200, self._credentials(user))
             case "PUT", "reset-password":
                 return self._reset(user, json.loads(request.body), now_ms)
             case "GET", "sessions":
@@ -251,7 +262,7 @@ class FakeKeycloak:
         ]
         return _json(200, found[: int(query.get("max", "100"))])
 
-    def _create(self, users: dict[str, User], asked: Mapping[str, Any], now_ms: int) -> Reply:
+    def _create(self, realm: str, users: dict[str, User], asked: Mapping[str, Any], now_ms: int) -> Reply:
         username = str(asked.get("username", "")).lower()
         if (unknown := _unknown_field(asked)) is not None:
             return unknown
@@ -264,6 +275,9 @@ class FakeKeycloak:
             return _complaint(409, "User exists with same username")
         if (invalid := _invalid(asked, username)) is not None:
             return invalid
+        for credential in asked.get("credentials") or ():
+            if (weak := self._weak(credential["value"])) is not None:
+                return weak
         self._made += 1
         user = User(id=f"00000000-0000-4000-8000-{self._made:012x}", username=username)
         self._write(user, {"enabled": False, **asked})
@@ -273,13 +287,15 @@ class FakeKeycloak:
             self._set_password(user, credential["value"], now_ms, temporary=False)
             user.required_actions = sorted(actions)
         users[user.id] = user
-        return Reply(201, headers={"Location": f"http://keycloak/users/{user.id}"})
+        return Reply(
+            201, headers={"Location": f"http://keycloak/admin/realms/{quote(realm)}/users/{user.id}"}
+        )
 
     def _update(self, users: Mapping[str, User], user: User, asked: Mapping[str, Any]) -> Reply:
         if (unknown := _unknown_field(asked)) is not None:
             return unknown
         if str(asked.get("username", user.username)).lower() != user.username:
-            return _complaint(400, "error-user-attribute-read-only", "username")
+            return _json(400, _problem("username", "error-user-attribute-read-only"))
         if (conflict := _email_conflict(users, asked.get("email"), user)) is not None:
             return conflict
         if (invalid := _invalid(asked, user.username)) is not None:
@@ -315,6 +331,8 @@ class FakeKeycloak:
             return _error(400, "No password provided")
         if not str(password).strip():
             return _error(400, "Empty password not allowed")
+        if (weak := self._weak(password)) is not None:
+            return weak
         refused = [user.password, *reversed(user.former_passwords)][: self._password_history]
         if password in refused:
             return _error(
@@ -325,10 +343,30 @@ class FakeKeycloak:
         self._set_password(user, password, now_ms, temporary=asked.get("temporary", False))
         return Reply(204)
 
+    def _weak(self, password: str) -> Reply | None:
+        if len(password) >= self._password_length:
+            return None
+        description = f"Invalid password: minimum length {self._password_length}."
+        return _error(400, "invalidPasswordMinLengthMessage", description)
+
+    def _credentials(self, user: User) -> list[dict[str, Any]]:
+        if user.password is None:
+            return []
+        kept = max(0, self._password_history - 1)
+        former = user.former_dates[-kept:] if kept else []
+        return [
+            {"id": f"{user.id}-p", "type": "password", "createdDate": user.password_set_at},
+            *(
+                {"id": f"{user.id}-{date}", "type": "password-history", "createdDate": date}
+                for date in former
+            ),
+        ]
+
     @staticmethod
     def _set_password(user: User, password: str, now_ms: int, *, temporary: bool) -> None:
         if user.password is not None:
             user.former_passwords.append(user.password)
+            user.former_dates.append(user.password_set_at)
         user.password, user.password_set_at = password, now_ms
         others = [action for action in user.required_actions if action != "UPDATE_PASSWORD"]
         user.required_actions = [*others, "UPDATE_PASSWORD"] if temporary else others
@@ -338,12 +376,6 @@ def _id(name: str) -> str:
     return f"00000000-0000-4000-9000-{zlib.crc32(name.encode()):012x}"
 
 
-def _credentials(user: User) -> list[dict[str, Any]]:
-    if user.password is None:
-        return []
-    return [{"id": f"{user.id}-p", "type": "password", "createdDate": user.password_set_at}]
-
-
 def _email_conflict(users: Mapping[str, User], email: str | None, but: User | None) -> Reply | None:
     if email and any(user.email == email.lower() for user in users.values() if user is not but):
         return _complaint(409, "User exists with same email")
@@ -351,22 +383,34 @@ def _email_conflict(users: Mapping[str, User], email: str | None, but: User | No
 
 
 def _invalid(asked: Mapping[str, Any], username: str) -> Reply | None:
+    wrong = []
     if not 3 <= len(username) <= 255:
-        return _complaint(400, "error-invalid-length", "username")
+        wrong.append(_problem("username", "error-invalid-length", 3, 255))
     if _FORBIDDEN_IN_NAMES.search(username):
-        return _complaint(400, "error-username-invalid-character", "username")
+        wrong.append(_problem("username", "error-username-invalid-character"))
     if asked.get("email") and not _EMAIL.fullmatch(asked["email"]):
-        return _complaint(400, "error-invalid-email", "email")
-    return None
+        wrong.append(_problem("email", "error-invalid-email", asked["email"]))
+    if not wrong:
+        return None
+    return _json(400, wrong[0] if len(wrong) == 1 else {"errors": wrong})
+
+
+def _problem(field_name: str, message: str, *params: object) -> dict[str, Any]:
+    return {"field": field_name, "errorMessage": message, "params": [field_name, *params]}
 
 
 def _unknown_field(asked: Mapping[str, Any]) -> Reply | None:
     unknown = sorted(asked.keys() - _KNOWN_FIELDS)
-    return _error(400, f'Unrecognized field "{unknown[0]}"') if unknown else None
+    if not unknown:
+        return None
+    said = f'Invalid json representation for UserRepresentation. Unrecognized field "{unknown[0]}" at line 1.'
+    return _error(400, said)
 
 
 def _json(status: int, body: Any) -> Reply:
-    return Reply(status, json.dumps(body).encode(), {"Content-Type": "application/json"})
+    return Reply(
+        status, json.dumps(body, separators=(",", ":")).encode(), {"Content-Type": "application/json"}
+    )
 
 
 def _error(status: int, error: str, description: str | None = None) -> Reply:
@@ -374,8 +418,5 @@ def _error(status: int, error: str, description: str | None = None) -> Reply:
     return _json(status, body)
 
 
-def _complaint(status: int, message: str, about: str | None = None) -> Reply:
-    body: dict[str, Any] = {"errorMessage": message}
-    if about is not None:
-        body |= {"field": about, "params": [about]}
-    return _json(status, body)
+def _complaint(status: int, message: str) -> Reply:
+    return _json(status, {"errorMessage": message})

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import asyncio
 from datetime import UTC, datetime, timedelta
+from email.utils import format_datetime
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -483,14 +484,22 @@ class TestEveryKind:
 
         assert script.calls == []
 
-    async def test_a_pause_that_keycloak_asks_for_is_handed_on(self, keys: KeyRing) -> None:
-        script = Script().on(UPDATE, 429, headers={"Retry-After": "12"})
+    @pytest.mark.parametrize("call", [UPDATE, f"POST {TOKEN_PATH}"], ids=["update", "token"])
+    @pytest.mark.parametrize("status", [429, 503])
+    @pytest.mark.parametrize("form", ["seconds", "date"])
+    async def test_a_pause_that_keycloak_asks_for_is_handed_on(
+        self, keys: KeyRing, call: str, status: int, form: str
+    ) -> None:
+        until = format_datetime(datetime.now(UTC) + timedelta(seconds=300), usegmt=True)
+        header = "300" if form == "seconds" else until
+        script = Script().on(call, status, headers={"retry-after": header})
 
         outcome = await deliver(script, keys, change("user_update", {"enabled": True}, user_id="0b5c"))
 
         assert isinstance(outcome, Defer)
-        assert outcome.not_before_seconds == 12.0
+        assert outcome.not_before_seconds == pytest.approx(300.0, abs=0 if form == "seconds" else 60)
         assert outcome.failure.blame is Blame.KEYCLOAK
+        assert not outcome.failure.ambiguous
 
     async def test_a_lost_token_is_no_doubt_about_the_write(self, keys: KeyRing) -> None:
         script = Script().on(f"POST {TOKEN_PATH}", 502)

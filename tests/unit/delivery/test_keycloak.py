@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING
 from urllib.parse import parse_qs, urlsplit
 
 import pytest
+from opentelemetry import trace
 
 from consumer.delivery.errors import CallFailed, LeaseTooShort
 from consumer.delivery.outcome import Blame, Defer, Reason
@@ -59,6 +60,18 @@ class TestToken:
             "client_secret": ["shh-secret"],
         }
         assert request.headers["content-type"] == "application/x-www-form-urlencoded"
+
+    async def test_is_asked_for_in_the_trace_of_the_call_that_waits_for_it(self) -> None:
+        script = Script().on(FIND, 200, [])
+        call = trace.NonRecordingSpan(
+            trace.SpanContext(0xAB, 0xCD, is_remote=False, trace_flags=trace.TraceFlags(1))
+        )
+        async with scripted(script) as (keycloak, server):
+            with trace.use_span(call):
+                await find(keycloak)
+
+        traces = [request.headers["traceparent"].split("-")[1] for request in server.requests]
+        assert traces == [trace.format_trace_id(0xAB)] * 2
 
     async def test_is_renewed_before_it_expires(self) -> None:
         script = Script(token_lifetime=1).on(FIND, 200, [])  # 90 % of a second, cut to whole ones: at once.
