@@ -81,8 +81,7 @@ class User:
     required_actions: list[str] = field(default_factory=list)
     password: str | None = field(default=None, repr=False)
     password_set_at: int = 0
-    former_passwords: list[str] = field(default_factory=list, repr=False)
-    former_dates: list[int] = field(default_factory=list)
+    former_passwords: list[tuple[str, int]] = field(default_factory=list, repr=False)
     groups: set[str] = field(default_factory=set)
     realm_roles: set[str] = field(default_factory=set)
     sessions: list[int] = field(default_factory=list)
@@ -333,7 +332,8 @@ class FakeKeycloak:
             return _error(400, "Empty password not allowed")
         if (weak := self._weak(password)) is not None:
             return weak
-        refused = [user.password, *reversed(user.former_passwords)][: self._password_history]
+        former = (old for old, _ in reversed(user.former_passwords))
+        refused = [user.password, *former][: self._password_history]
         if password in refused:
             return _error(
                 400,
@@ -353,20 +353,19 @@ class FakeKeycloak:
         if user.password is None:
             return []
         kept = max(0, self._password_history - 1)
-        former = user.former_dates[-kept:] if kept else []
+        former = user.former_passwords[-kept:] if kept else []
         return [
             {"id": f"{user.id}-p", "type": "password", "createdDate": user.password_set_at},
             *(
                 {"id": f"{user.id}-{date}", "type": "password-history", "createdDate": date}
-                for date in former
+                for _, date in former
             ),
         ]
 
     @staticmethod
     def _set_password(user: User, password: str, now_ms: int, *, temporary: bool) -> None:
         if user.password is not None:
-            user.former_passwords.append(user.password)
-            user.former_dates.append(user.password_set_at)
+            user.former_passwords.append((user.password, user.password_set_at))
         user.password, user.password_set_at = password, now_ms
         others = [action for action in user.required_actions if action != "UPDATE_PASSWORD"]
         user.required_actions = [*others, "UPDATE_PASSWORD"] if temporary else others
