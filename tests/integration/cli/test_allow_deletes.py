@@ -40,7 +40,7 @@ async def test_a_flood_of_deletes_waits_for_somebody(bench: Bench) -> None:
     assert status["drain"]["held"][0]["reason"] == "deletion_guard"
     assert (some.code, some.out) == (0, "Let through 2\n")
     assert unasked.code == 1
-    assert (rest.code, rest.out) == (0, "Dropped 3\n")
+    assert (rest.code, rest.out) == (0, "Dropped 3\n"), rest.err
     assert wrong.code == 2
     assert bench.value("SELECT COUNT(*) FROM entries WHERE state_reason = 'deleted'") == 5
     assert bench.value("SELECT COUNT(*) FROM entries WHERE state_reason = 'dropped'") == 3

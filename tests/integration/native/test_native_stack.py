@@ -77,7 +77,7 @@ class TestASecondUp:
         stack.up(said.append)
 
         assert time.monotonic() - begun < 3
-        assert said == ["The stack 'test' is up already."]
+        assert said == [f"The stack '{stack.name}' is up already."]
         assert pids(stack) == before
         assert len(before) >= 4
 

@@ -18,8 +18,8 @@ def older_mariadb() -> Iterator[MariaDB]:
         yield server
 
 
-@pytest.fixture(params=["11.4", "10.11"])
+@pytest.fixture(params=["11.4", pytest.param("10.11", marks=pytest.mark.long)])
 def mariadb(stack: Stack, request: pytest.FixtureRequest) -> MariaDB:
-    """Each in turn."""
+    """Each in turn; the older one in `make test-all`. The plans are looked at on both in `make test` too."""
     server: MariaDB = stack.mariadb if request.param == "11.4" else request.getfixturevalue("older_mariadb")
     return server
