@@ -7,6 +7,7 @@ What the second process says is shown when the first has ended. Arguments are ha
 from __future__ import annotations
 
 import os
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -18,6 +19,8 @@ BESIDE = ("circuit", "cli", "crash", "ingest", "native", "producer")
 
 def main(arguments: list[str]) -> int:
     """Run both; the worse of their exit codes."""
+    # A shell that runs us in the background has interrupts ignored, and every process of the tests would inherit that.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     beside = [str(ROOT / "integration" / room) for room in BESIDE]
     log = ROOT.parent / "build" / "test-beside.log"
     log.parent.mkdir(exist_ok=True)
