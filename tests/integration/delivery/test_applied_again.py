@@ -26,6 +26,9 @@ LATER = "third password 3"
 MOST_CALLS = 12
 
 
+pytestmark = pytest.mark.long
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Case:
     """A change, what it meets, and what it should leave.

@@ -281,7 +281,7 @@ class TestALauncherThatDies:
         assert of(name) == []
         assert pids(stack) == others
 
-    @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+    @pytest.mark.parametrize("number", [signal.SIGINT, pytest.param(signal.SIGTERM, marks=pytest.mark.long)])
     def test_by_a_polite_signal_takes_its_servers_with_it(
         self, stack: Stack, name: str, tmp_path: Path, number: signal.Signals
     ) -> None:
