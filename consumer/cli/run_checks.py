@@ -11,7 +11,7 @@ from consumer.cli.session import kinds_of
 from consumer.delivery.advice import explained
 from consumer.delivery.errors import KeyFolderError
 from consumer.delivery.keycloak import Keycloak
-from consumer.delivery.outcome import Blame, Reason
+from consumer.delivery.outcome import Blame, NotDelivered, Reason
 from consumer.delivery.passwords import KeyRing
 from consumer.from_settings import kafka_address, open_keycloak
 from consumer.ingest.kafka import KafkaUnavailable, end_offsets
@@ -101,33 +101,31 @@ async def _realm(keycloak: Keycloak, realm: str, url: str) -> Check:
 
 async def roles_check(keycloak: Keycloak, realm: str) -> Check:
     """Look whether holders of roles can be known in a realm, as protecting them needs."""
-    label = f"Roles readable ({realm})"
-    trouble = await keycloak.roles_trouble(realm)
-    if trouble is None:
-        return Check(label, "True")
-    found = f"False: {trouble.reason.value}"
-    if trouble.failure.blame is Blame.KEYCLOAK:
-        return Check(label, found, ExitCode.UNREACHABLE, explained(trouble))
-    hint = (
+    return _right(
+        f"Roles readable ({realm})",
+        await keycloak.roles_trouble(realm),
         "give the client the role view-clients of realm-management, or set KCSYNC_PROTECT_ROLE_HOLDERS=off; until then "
-        "deletes, disabling, passwords and e-mail addresses wait (roles_unreadable)"
+        "deletes, disabling, passwords and e-mail addresses wait (roles_unreadable)",
     )
-    return Check(label, found, ExitCode.DEGRADED, hint)
 
 
 async def bulk_check(keycloak: Keycloak, realm: str) -> Check:
     """Look whether it can be known what a realm gives to new users, as creating many in one call needs."""
-    label = f"Bulk creates possible ({realm})"
-    trouble = await keycloak.bulk_trouble(realm)
+    return _right(
+        f"Bulk creates possible ({realm})",
+        await keycloak.bulk_trouble(realm),
+        "give the client the role manage-realm of realm-management for the time of the load, or set "
+        "KCSYNC_BULK_CREATES=off; until then users are created one by one",
+    )
+
+
+def _right(label: str, trouble: NotDelivered | None, hint: str) -> Check:
+    """Whether we have a right that a setting needs; `hint` says what to do if we have not."""
     if trouble is None:
         return Check(label, "True")
     found = f"False: {trouble.reason.value}"
     if trouble.failure.blame is Blame.KEYCLOAK:
         return Check(label, found, ExitCode.UNREACHABLE, explained(trouble))
-    hint = (
-        "give the client the role manage-realm of realm-management for the time of the load, or set "
-        "KCSYNC_BULK_CREATES=off; until then users are created one by one"
-    )
     return Check(label, found, ExitCode.DEGRADED, hint)
 
 
