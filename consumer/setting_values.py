@@ -48,26 +48,22 @@ def _duration(value: object) -> object:
 
 def _retention(value: object) -> object:
     """Read how long something stays; the bounds stand here because `never` has none."""
-    if value == NEVER:
-        return value
-    duration = parse_duration(value) if isinstance(value, str) else value
-    if isinstance(duration, timedelta):
-        if duration < _SHORTEST_RETENTION:
-            raise ValueError("it is too small")
-        if duration > _LONGEST_RETENTION:
-            raise ValueError("it is too large")
-    return duration
+    return value if value == NEVER else _within(value, _SHORTEST_RETENTION, _LONGEST_RETENTION)
 
 
 def _credential_retention(value: object) -> object:
     """Read how long the last password stays; the bounds stand here because the words have none."""
-    if value in {NO_PASSWORDS, LAST_PASSWORD}:
-        return value
-    duration = parse_duration(value) if isinstance(value, str) else value
+    return (
+        value if value in {NO_PASSWORDS, LAST_PASSWORD} else _within(value, _SHORTEST_GRACE, _LONGEST_GRACE)
+    )
+
+
+def _within(value: object, shortest: timedelta, longest: timedelta) -> object:
+    duration = _duration(value)
     if isinstance(duration, timedelta):
-        if duration < _SHORTEST_GRACE:
+        if duration < shortest:
             raise ValueError("it is too small")
-        if duration > _LONGEST_GRACE:
+        if duration > longest:
             raise ValueError("it is too large")
     return duration
 
