@@ -56,6 +56,7 @@ _SPOILT = frozenset({400, 409, 500})
 @dataclass(slots=True)
 class _Row:
     user: Mapping[str, Any] = field(repr=False)
+    importer: Importer
     scope: CallScope
     context: Context
     result: asyncio.Future[str | None]
@@ -64,7 +65,6 @@ class _Row:
 @dataclass(slots=True)
 class _Round:
     undecided: int
-    importer: Importer | None = None
     rows: list[_Row] = field(default_factory=list)
     emails: set[str] = field(default_factory=set)
     leaving: asyncio.Task[None] | None = None
@@ -89,8 +89,6 @@ class _Round:
         if len(rows) < WORTH_IT:
             _give(rows, {})
             return
-        if self.importer is None:
-            raise AssertionError("the first row brings one")
         first = rows[0].scope
 
         def check() -> None:
@@ -99,7 +97,7 @@ class _Round:
 
         try:
             with calls_within(CallScope(check, first.timeout_seconds, first.slots, first.watch)):
-                made = await self.importer.import_users([row.user for row in rows])
+                made = await rows[0].importer.import_users([row.user for row in rows])
         except CallFailed as failed:
             if not _is_spoilt(failed):
                 _tell(rows, failed)
@@ -154,12 +152,12 @@ class Seat:
             round_.decided()
             return None
         round_.emails.add(email)
-        round_.importer = importer
-        row = _Row(user, current_scope(), copy_context(), asyncio.get_running_loop().create_future())
+        result: asyncio.Future[str | None] = asyncio.get_running_loop().create_future()
+        row = _Row(user, importer, current_scope(), copy_context(), result)
         round_.rows.append(row)
         round_.decided()
         try:
-            return await row.result
+            return await result
         finally:
             get_current_span().set_attribute("kcsync.users_in_call", len(round_.rows))
 
