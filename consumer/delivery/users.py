@@ -72,7 +72,7 @@ class RealmUsers:
 
     async def find(self, username_key: str, *, operation: Operation = Operation.FIND) -> str | None:
         """Return the id of the user of exactly this username, or None if there is none."""
-        response = await self._expect(
+        response = await expected(
             operation,
             200,
             self._connection.a_raw_get(
@@ -90,7 +90,7 @@ class RealmUsers:
 
     async def holder_of(self, email: str) -> str | None:
         """Return the username of a user who has exactly this e-mail address, or None if nobody has it."""
-        response = await self._expect(
+        response = await expected(
             Operation.FIND,
             200,
             self._connection.a_raw_get(
@@ -112,7 +112,7 @@ class RealmUsers:
         Raises:
             CallFailed: We may not, or Keycloak did not say.
         """
-        response = await self._expect(
+        response = await expected(
             Operation.CONTROL,
             400,
             self._connection.a_raw_post(self._path(URL_ADMIN_USERS), data="{}"),
@@ -122,7 +122,7 @@ class RealmUsers:
 
     async def read(self, user_id: str) -> dict[str, Any]:
         """Return the user's whole representation."""
-        response = await self._expect(
+        response = await expected(
             Operation.READ, 200, self._connection.a_raw_get(self._path(URL_ADMIN_USER, user_id))
         )
         user = parse_json(response.content)
@@ -139,7 +139,7 @@ class RealmUsers:
                 # Written by the one call of all, in the scope of whichever delivery was first.
                 current_scope().wrote = True
                 return user_id
-        response = await self._expect(
+        response = await expected(
             Operation.CREATE,
             201,
             self._connection.a_raw_post(self._path(URL_ADMIN_USERS), data=json.dumps(representation)),
@@ -154,13 +154,13 @@ class RealmUsers:
         """
         paths = (URL_ADMIN_REALM, URL_ADMIN_REALM_USER_PROFILE, URL_ADMIN_REQUIRED_ACTIONS)
         answers = [
-            await self._expect(Operation.NEW_USER_RULES, 200, self._connection.a_raw_get(self._path(pattern)))
+            await expected(Operation.NEW_USER_RULES, 200, self._connection.a_raw_get(self._path(pattern)))
             for pattern in paths
         ]
         return NewUserRules.read(*(parse_json(answer.content) for answer in answers))
 
     async def _import_users(self, representations: Sequence[Mapping[str, Any]]) -> dict[str, str]:
-        response = await self._expect(
+        response = await expected(
             Operation.IMPORT,
             200,
             self._connection.a_raw_post(
@@ -181,7 +181,7 @@ class RealmUsers:
         """Write the given fields of a user. With `attributes` among them, the rest of the profile is replaced."""
         if self._roles is not None and needs_look(representation):
             await self._roles.check(user_id)
-        await self._expect(
+        await expected(
             Operation.UPDATE,
             204,
             self._connection.a_raw_put(self._path(URL_ADMIN_USER, user_id), data=json.dumps(representation)),
@@ -191,7 +191,7 @@ class RealmUsers:
         """Give a user a password. `temporary` makes them choose another at the next login."""
         if self._roles is not None:
             await self._roles.check(user_id)
-        await self._expect(
+        await expected(
             Operation.SET_PASSWORD,
             204,
             self._connection.a_raw_put(
@@ -202,7 +202,7 @@ class RealmUsers:
 
     async def password_date(self, user_id: str) -> datetime | None:
         """Return when the user's newest password was set, by Keycloak's clock (UTC), or None if there is none."""
-        response = await self._expect(
+        response = await expected(
             Operation.CREDENTIALS,
             200,
             self._connection.a_raw_get(self._path(URL_ADMIN_USER_CREDENTIALS, user_id)),
@@ -216,7 +216,7 @@ class RealmUsers:
         """Delete a user."""
         if self._roles is not None:
             await self._roles.check(user_id)
-        await self._expect(
+        await expected(
             Operation.DELETE, 204, self._connection.a_raw_delete(self._path(URL_ADMIN_USER, user_id))
         )
 
@@ -225,12 +225,12 @@ class RealmUsers:
         if self._roles is not None:
             await self._roles.check(user_id)
         call = self._connection.a_raw_post(f"{self._path(URL_ADMIN_USER, user_id)}/logout", data="{}")
-        await self._expect(Operation.END_SESSIONS, 204, call)
+        await expected(Operation.END_SESSIONS, 204, call)
 
     async def sessions_since(self, user_id: str) -> datetime | None:
         """Return when the oldest of the user's sessions began, by Keycloak's clock (UTC), or None if there is none."""
         call = self._connection.a_raw_get(f"{self._path(URL_ADMIN_USER, user_id)}/sessions")
-        response = await self._expect(Operation.SESSIONS, 200, call)
+        response = await expected(Operation.SESSIONS, 200, call)
         match parse_json(response.content):
             case list(sessions):
                 return min((date for each in sessions for date in _begin_of(each)), default=None)
@@ -242,7 +242,7 @@ class RealmUsers:
         That is `ENABLED`, `ADMIN_EDIT` or `ADMIN_VIEW`. Reading it needs no more than `manage-users` (seen with 26.7.4).
         """
         call = self._connection.a_raw_get(self._path(URL_ADMIN_REALM_USER_PROFILE))
-        response = await self._expect(Operation.PROFILE, 200, call)
+        response = await expected(Operation.PROFILE, 200, call)
         match parse_json(response.content):
             case {"attributes": list()} as profile:
                 policy = profile.get("unmanagedAttributePolicy")
@@ -265,7 +265,7 @@ class RealmUsers:
         """
         if self._management is None:
             self._management = await self._management_client()
-        response = await self._expect(
+        response = await expected(
             Operation.ROLES,
             200,
             self._connection.a_raw_get(
@@ -280,7 +280,7 @@ class RealmUsers:
     async def _management_client(self) -> str:
         # In the realm master, each realm's management client is named after that realm.
         name = "master-realm" if self._realm == "master" else "realm-management"
-        response = await self._expect(
+        response = await expected(
             Operation.ROLES, 200, self._connection.a_raw_get(self._path(URL_ADMIN_CLIENTS), clientId=name)
         )
         match parse_json(response.content):
@@ -295,8 +295,6 @@ class RealmUsers:
 
     def _path(self, pattern: str, user_id: str = "") -> str:
         return pattern.format(**{"realm-name": quote(self._realm, safe=""), "id": quote(user_id, safe="")})
-
-    _expect = staticmethod(expected)
 
 
 def _is_user(user: Any, username_key: str) -> bool:
