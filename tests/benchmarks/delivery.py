@@ -15,12 +15,11 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from typing import Any, Self
 
-import aiohttp
 from opentelemetry import trace
 from opentelemetry.sdk.trace import TracerProvider
 from opentelemetry.sdk.trace.export import BatchSpanProcessor, SpanExporter, SpanExportResult
 
-from compose.native.stack import Endpoints, Stack
+from compose.native.stack import Stack
 from consumer.circuit.calls import CallLimit
 from consumer.circuit.limiter import LimitPolicy
 from consumer.database_address import DatabaseAddress
@@ -40,6 +39,7 @@ from producer_lib import (
 )
 from producer_lib._changes import as_event
 from producer_lib._passwords import as_password
+from tests.benchmarks.bare import BareKeycloak
 from tests.benchmarks.drain import draining
 from tests.benchmarks.result import Result, ratio_result
 from tests.integration.support.batches import Writer
@@ -110,27 +110,12 @@ async def _best_concurrency(kind: Kind, bare: Bare) -> int:
 
 
 @dataclass(slots=True)
-class Bare:
-    """aiohttp and nothing else: a token, as many connections as callers."""
+class Bare(BareKeycloak):
+    """A loop of bare calls, and the users it has made."""
 
-    endpoints: Endpoints
-    http: aiohttp.ClientSession
     run: str = field(default_factory=lambda: uuid.uuid4().hex[:6])
     users: dict[str, str] = field(default_factory=dict)
     made: int = 0
-
-    @classmethod
-    @asynccontextmanager
-    async def connected(cls, endpoints: Endpoints) -> AsyncIterator[Self]:
-        async with aiohttp.ClientSession(connector=aiohttp.TCPConnector(limit=0)) as http:
-            bare = cls(endpoints, http)
-            yield bare
-
-    async def token(self, client: str, secret: str) -> str:
-        url = f"{self.endpoints.keycloak_url}/realms/{self.endpoints.realm}/protocol/openid-connect/token"
-        form = {"grant_type": "client_credentials", "client_id": client, "client_secret": secret}
-        async with self.http.post(url, data=form) as answer:
-            return f"Bearer {(await answer.json())['access_token']}"
 
     async def quiet_realm(self) -> None:
         """No admin events: Keycloak's default, and what costs the calls themselves."""
@@ -139,10 +124,6 @@ class Bare:
         settings = {"adminEventsEnabled": False, "adminEventsDetailsEnabled": False}
         async with self.http.put(url, json=settings, headers={"Authorization": token}) as answer:
             assert answer.status == 204, await answer.text()
-
-    @property
-    def url(self) -> str:
-        return f"{self.endpoints.keycloak_url}/admin/realms/{self.endpoints.realm}/users"
 
     async def rate(self, kind: Kind, concurrency: int) -> float:
         """Calls a second, for events' worth of calls: the loop knows nothing of merging."""
@@ -153,9 +134,7 @@ class Bare:
         else:
             await self._have_users(users)
             names = list(self.users)[:users] * kind.a_user
-        self.http.headers["Authorization"] = await self.token(
-            self.endpoints.client_id, self.endpoints.client_secret
-        )
+        await self.sign_in()
         left = iter(enumerate(names))
 
         async def work() -> None:
@@ -167,9 +146,7 @@ class Bare:
         return count / (time.perf_counter() - began)
 
     async def _have_users(self, count: int) -> None:
-        self.http.headers["Authorization"] = await self.token(
-            self.endpoints.client_id, self.endpoints.client_secret
-        )
+        await self.sign_in()
         while len(self.users) < count:
             names = self._new_names(min(16, count - len(self.users)))
             await asyncio.gather(*(create(self, name, 0) for name in names))
@@ -177,12 +154,6 @@ class Bare:
     def _new_names(self, count: int) -> list[str]:
         first, self.made = self.made, self.made + count
         return [f"raw-{self.run}-{number}" for number in range(first, first + count)]
-
-    async def send(self, method: str, path: str, body: Any, expected: int) -> aiohttp.ClientResponse:
-        async with self.http.request(method, f"{self.url}{path}", json=body) as answer:
-            await answer.read()
-            assert answer.status == expected, await answer.text()
-            return answer
 
 
 async def create(bare: Bare, name: str, number: int) -> None:

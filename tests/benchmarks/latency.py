@@ -13,12 +13,11 @@ import time
 import uuid
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, Self
+from typing import Any
 
-import aiohttp
-
-from compose.native.stack import Endpoints, Stack
+from compose.native.stack import Stack
 from producer_lib import UserCreate, UserUpdate
+from tests.benchmarks.bare import BareKeycloak
 from tests.benchmarks.result import Result
 from tests.integration.support.bench import Bench
 from tests.integration.support.waiting import until
@@ -58,17 +57,17 @@ async def scenario(stack: Stack) -> list[Result]:
 async def _measure(bench: Bench) -> tuple[list[float], list[float]]:
     user = f"{bench.name}-ada"
     ours, bare = [], []
-    async with bench.producer() as producer, _KeycloakBare(bench.endpoints) as keycloak:
+    async with bench.producer() as producer, BareKeycloak.connected(bench.endpoints) as keycloak:
         await producer.publish(UserCreate(username=user, email=f"{user}@example.org"))
         await until(lambda: bench.settled(1), what="the user")
-        url = await keycloak.url_of(user)
+        path = await _path_of(keycloak, user)
         for number in range(CHANGES + WARM_UP):
             published = datetime.now(UTC).replace(tzinfo=None)
             change = UserUpdate(username=user, last_name=f"Name {number}")
             event_id = (await producer.publish(change)).event_id
             while not (ended := _applied(bench, event_id)):
                 await asyncio.sleep(0.02)
-            seconds = await keycloak.update(url, {"lastName": f"Bare {number}"})
+            seconds = await _update(keycloak, path, {"lastName": f"Bare {number}"})
             if number >= WARM_UP:
                 ours.append((ended - published).total_seconds())
                 bare.append(seconds)
@@ -82,37 +81,15 @@ def _applied(bench: Bench, event_id: str) -> datetime | None:
     return found[0]["ended_at"] if found else None
 
 
-class _KeycloakBare:
-    """aiohttp and nothing else."""
+async def _path_of(keycloak: BareKeycloak, username: str) -> str:
+    query = {"username": username, "exact": "true"}
+    async with keycloak.http.get(keycloak.users_url, params=query) as answer:
+        (user,) = await answer.json()
+    return f"/{user['id']}"
 
-    def __init__(self, endpoints: Endpoints) -> None:
-        self._endpoints = endpoints
-        self._users = f"{endpoints.keycloak_url}/admin/realms/{endpoints.realm}/users"
 
-    async def __aenter__(self) -> Self:
-        self._http = aiohttp.ClientSession()
-        form = {
-            "grant_type": "client_credentials",
-            "client_id": self._endpoints.client_id,
-            "client_secret": self._endpoints.client_secret,
-        }
-        token = f"{self._endpoints.keycloak_url}/realms/{self._endpoints.realm}/protocol/openid-connect/token"
-        async with self._http.post(token, data=form) as answer:
-            self._http.headers["Authorization"] = f"Bearer {(await answer.json())['access_token']}"
-        return self
-
-    async def __aexit__(self, *_: object) -> None:
-        await self._http.close()
-
-    async def url_of(self, username: str) -> str:
-        async with self._http.get(self._users, params={"username": username, "exact": "true"}) as answer:
-            (user,) = await answer.json()
-        return f"{self._users}/{user['id']}"
-
-    async def update(self, url: str, body: dict[str, Any]) -> float:
-        """Seconds until the answer has been read."""
-        began = time.perf_counter()
-        async with self._http.put(url, json=body) as answer:
-            await answer.read()
-            assert answer.status == 204
-        return time.perf_counter() - began
+async def _update(keycloak: BareKeycloak, path: str, body: dict[str, Any]) -> float:
+    """Seconds until the answer has been read."""
+    began = time.perf_counter()
+    await keycloak.send("PUT", path, body, 204)
+    return time.perf_counter() - began
