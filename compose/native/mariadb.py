@@ -91,7 +91,7 @@ class MariaDB(Server):
     def install(self, progress: Progress) -> Path:
         """Provide the programs, and make the data folder once."""
         base = self.artifacts.mariadb(self._version, progress)
-        self.directory.mkdir(exist_ok=True)
+        self._temporary.mkdir(parents=True, exist_ok=True)
         if self._data.is_dir():
             return base
         # Made aside and renamed: a half-made data folder must not count as one.
@@ -108,7 +108,7 @@ class MariaDB(Server):
                 "--skip-name-resolve",
                 *_as_root(),
             ),
-            _environment(base),
+            self._environment(base),
             self.instance.logs / "mariadb-install.log",
             self.setup_marked,
             progress,
@@ -136,7 +136,7 @@ class MariaDB(Server):
             "--max-connections=400",
             *_as_root(),
         )
-        return Launch(command, _environment(program))
+        return Launch(command, self._environment(program))
 
     def answers(self) -> bool:
         """Run a query as the consumer's user."""
@@ -158,6 +158,10 @@ class MariaDB(Server):
         return self.directory / "data"
 
     @property
+    def _temporary(self) -> Path:
+        return self.directory / "tmp"
+
+    @property
     def _setup(self) -> Path:
         return self.directory / "setup.sql"
 
@@ -167,6 +171,10 @@ class MariaDB(Server):
             return near
         digest = hashlib.sha256(os.fsencode(near)).hexdigest()[:16]
         return Path(tempfile.gettempdir()) / f"kcsync-{digest}.sock"
+
+    def _environment(self, base: Path) -> dict[str, str]:
+        # A server that starts removes every temporary table it finds, also those of one that runs beside it.
+        return process.bare_environment(LD_LIBRARY_PATH=str(base / "libs"), TMPDIR=str(self._temporary))
 
     def _empty(self, database: str, owner: str) -> None:
         # An underscore would stand for any character in a grant.
@@ -245,10 +253,6 @@ def lone_mariadb(
     finally:
         process.kill(process.members(str(instance.directory), whole_instance=True))
         shutil.rmtree(instance.directory, ignore_errors=True)
-
-
-def _environment(base: Path) -> dict[str, str]:
-    return process.bare_environment(LD_LIBRARY_PATH=str(base / "libs"))
 
 
 def _as_root() -> tuple[str, ...]:

@@ -29,6 +29,7 @@ if TYPE_CHECKING:
 _MARK = "KCSYNC_STACK_PROCESS"
 _INHERITED = ("HOME", "LANG", "LC_ALL", "PATH", "TMPDIR", "TZ")
 _TAIL_LINES = 15
+_ERROR_LINES = 5
 _KILL_GRACE = 10.0
 
 
@@ -133,12 +134,14 @@ def stop(processes: Sequence[psutil.Process], grace: float) -> None:
 
 
 def tail(log: Path) -> str:
-    """Give the last lines of a log, indented."""
+    """Give the last lines of a log, indented; before them what speaks of an error further up."""
     try:
         lines = log.read_text(encoding="utf-8", errors="replace").splitlines()
     except FileNotFoundError:
         lines = []
-    return "\n".join(f"    {line[:300]}" for line in lines[-_TAIL_LINES:]) or "    (it is empty)"
+    errors = [line for line in lines[:-_TAIL_LINES] if "ERROR" in line][-_ERROR_LINES:]
+    shown = [*errors, *(["..."] if errors else []), *lines[-_TAIL_LINES:]]
+    return "\n".join(f"    {line[:300]}" for line in shown) or "    (it is empty)"
 
 
 def _carries(process: psutil.Process, marked: str, *, whole_instance: bool = False) -> bool:

@@ -14,8 +14,9 @@ def test_a_lone_mariadb_is_of_its_version_and_leaves_nothing_behind() -> None:
     with lone_mariadb(OLDER_MARIADB_VERSION) as server:
         folder = server.instance.directory
         with server.administrator() as cursor:
-            cursor.execute("SELECT VERSION()")
-            assert cursor.fetchone() == (f"{OLDER_MARIADB_VERSION}-MariaDB",)
+            cursor.execute("SELECT VERSION(), @@tmpdir")
+            # A folder of its own for what is temporary: a server that starts removes the tables it finds there.
+            assert cursor.fetchone() == (f"{OLDER_MARIADB_VERSION}-MariaDB", str(folder / "mariadb" / "tmp"))
         assert folder.is_dir()
         assert folder.parent == ROOT
         assert process.members(str(folder), whole_instance=True)

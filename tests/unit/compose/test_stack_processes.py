@@ -153,6 +153,12 @@ class TestTheTailOfALog:
 
         assert process.tail(log) == "\n".join(f"    line {number}" for number in range(25, 40))
 
+    def test_shows_first_what_an_error_said_further_up(self, log: Path) -> None:
+        advice = "".join(f"advice {number}\n" for number in range(20))
+        log.write_text(f"starting\n[ERROR] no such table\n{advice}", encoding="utf-8")
+
+        assert process.tail(log).splitlines()[:3] == ["    [ERROR] no such table", "    ...", "    advice 5"]
+
     def test_of_a_log_that_is_not_there_says_so(self, log: Path) -> None:
         assert process.tail(log) == "    (it is empty)"
 
