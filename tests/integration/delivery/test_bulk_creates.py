@@ -196,12 +196,19 @@ async def test_the_same_new_email_twice_is_one_users(load: Load) -> None:
     people = [load.person() for _ in range(5)]
     email = people[0].email
 
+    rivals = [person.change("user_create", {"email": email}) for person in people[:2]]
     outcomes = await load.deliver(
-        [person.change("user_create", {"email": email}) for person in people[:2]]
-        + [person.change("user_create", {"email": person.email}) for person in people[2:]]
+        [*rivals, *(person.change("user_create", {"email": person.email}) for person in people[2:])]
     )
+    judged = outcomes[:2]
+    # Two in the very same moment fail each other in Keycloak's database, and it does not say of what.
+    async with asyncio.timeout(60):
+        while any(outcome.reason is Reason.CONFLICT for outcome in judged):
+            judged = await load.deliver(rivals)
 
-    assert sorted(outcome.reason for outcome in outcomes[:2]) == [Reason.CREATED, Reason.EMAIL_IN_USE]
+    assert [outcome.reason for outcome in judged].count(Reason.EMAIL_IN_USE) == 1
+    assert [isinstance(outcome, Delivered) for outcome in judged].count(True) == 1
+    assert sorted([await person.seen() is not None for person in people[:2]]) == [False, True]
     assert [outcome.reason for outcome in outcomes[2:]] == [Reason.CREATED] * 3
 
 

@@ -120,7 +120,9 @@ class TestAHeldHead:
 
         async with draining(database, keycloak, sweep=0.2):
             await until(lambda: bench.value("SELECT state FROM lanes") == "HELD", what="a held lane")
-            bench.change("UPDATE entries SET state = 'PENDING', state_reason = NULL WHERE state = 'HELD'")
+            await bench.change_beside(
+                "UPDATE entries SET state = 'PENDING', state_reason = NULL WHERE state = 'HELD'"
+            )
             await settled(bench, 2)
 
         assert keycloak.applied == ["later", "behind"]
@@ -144,9 +146,11 @@ async def test_who_asks_for_the_email_of_another_waits_for_that_users_changes(
         assert bench.rows(
             "SELECT attempts, state_reason, email_holder FROM entries WHERE event_id = 'asks'"
         ) == [{"attempts": 0, "state_reason": "email_in_use", "email_holder": "bob"}]
-        bench.change("UPDATE entries SET state = 'SUPERSEDED', ended_at = NOW(6) WHERE event_id = 'gives up'")
-        bench.change("UPDATE entries SET next_attempt_at = NULL WHERE event_id = 'asks'")
-        bench.change("UPDATE lanes SET due_at = NOW(6)")
+        await bench.change_beside(
+            "UPDATE entries SET state = 'SUPERSEDED', ended_at = NOW(6) WHERE event_id = 'gives up'"
+        )
+        await bench.change_beside("UPDATE entries SET next_attempt_at = NULL WHERE event_id = 'asks'")
+        await bench.change_beside("UPDATE lanes SET due_at = NOW(6)")
         await until(
             lambda: bench.value("SELECT COUNT(*) FROM attempts WHERE outcome = 'RETRY'"),
             what="an attempt that counts",
@@ -186,7 +190,7 @@ class TestALostLease:
         await (await Writer.take(database)).persist(events(2, users=1))
         async with draining(database, old, instance="old", renewing=False) as first:
             await asyncio.wait_for(reached.wait(), 10)
-            bench.change("UPDATE leases SET deadline = NOW(6) - INTERVAL 1 SECOND")
+            await bench.change_beside("UPDATE leases SET deadline = NOW(6) - INTERVAL 1 SECOND")
             async with draining(database, new, instance="new"):
                 await settled(bench, 2)
                 go_on.set()
@@ -221,7 +225,7 @@ class TestALostLease:
                 lambda: bench.value("SELECT COUNT(*) FROM entries WHERE claimed_at IS NOT NULL") == 2,
                 what="the next entry claimed",
             )
-            bench.change("UPDATE leases SET deadline = NOW(6) - INTERVAL 1 SECOND")
+            await bench.change_beside("UPDATE leases SET deadline = NOW(6) - INTERVAL 1 SECOND")
             await first.leases.turn()
             tokens = {row["token"] for row in bench.rows("SELECT token FROM leases")}
             assert tokens == {2}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Mapping
 from typing import Any
 
@@ -11,6 +12,8 @@ from consumer.ingest.decode import Poison, Record, decode
 from consumer.outbox.rows import NewEntry, Position
 
 REALMS = frozenset({"shop"})
+# Now: ingest takes care of records that Kafka's retention is about to remove.
+RECORDED = int(time.time() * 1000)
 CIPHERTEXT = "A" * 66
 SEALED = {"sealed": {"kid": "k1", "alg": "HPKE-X25519-SHA256-AES256GCM", "ciphertext": CIPHERTEXT}}
 
@@ -40,7 +43,7 @@ def record(
 ) -> Record:
     return Record(
         position=Position(1, partition, offset),
-        timestamp=1_795_300_000_000,
+        timestamp=RECORDED,
         key=key,
         value=orjson.dumps(value) if isinstance(value, dict) else value,
         headers=headers or {},
