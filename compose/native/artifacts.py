@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from compose.native import process
 from compose.native.download import Artifact, Downloader, Libraries
+from compose.native.tools import QUICK_START
 
 if TYPE_CHECKING:
     from compose.native.cache import Cache
@@ -130,7 +131,7 @@ class Artifacts:
             process.run(
                 "Keycloak's build",
                 (str(folder / "bin" / "kc.sh"), "build", *KEYCLOAK_BUILD_OPTIONS),
-                process.bare_environment(JAVA=java),
+                process.bare_environment(JAVA=java, JAVA_OPTS_APPEND=" ".join(QUICK_START)),
                 self._cache.folder / "keycloak-build.log",
                 self._marked,
                 progress,

@@ -17,14 +17,16 @@ from compose.native import process
 from compose.native.errors import StackError
 from compose.native.ports import HOST
 from compose.native.server import Launch, Server
-from compose.native.tools import find_java
+from compose.native.tools import QUICK_START, find_java
 
 if TYPE_CHECKING:
-    from collections.abc import Coroutine
+    from collections.abc import Coroutine, Sequence
     from pathlib import Path
     from typing import TypeVar
 
+    from compose.native.artifacts import Artifacts
     from compose.native.progress import Progress
+    from compose.native.state import Instance
 
     Result = TypeVar("Result")
 
@@ -49,6 +51,12 @@ class Kafka(Server):
     title: ClassVar[str] = "Kafka"
     ports: ClassVar[tuple[str, ...]] = ("kafka", "kafka_controller")
 
+    def __init__(
+        self, instance: Instance, artifacts: Artifacts, java_options: Sequence[str] = QUICK_START
+    ) -> None:
+        super().__init__(instance, artifacts)
+        self._java_options = java_options
+
     @property
     def bootstrap(self) -> str:
         """Host and port for KCSYNC_KAFKA_BOOTSTRAP."""
@@ -69,7 +77,7 @@ class Kafka(Server):
             process.run(
                 "Formatting Kafka's data folder",
                 (
-                    *self._java(jars),
+                    *self._java(jars, *QUICK_START),
                     "kafka.tools.StorageTool",
                     "format",
                     "--ignore-formatted",
@@ -88,7 +96,11 @@ class Kafka(Server):
     def launch(self, program: Path) -> Launch:
         """Start `kafka.Kafka` with the configuration of now."""
         self._configure()
-        command = (*self._java(program, *_HEAP), "kafka.Kafka", str(self.directory / "server.properties"))
+        command = (
+            *self._java(program, *_HEAP, *self._java_options),
+            "kafka.Kafka",
+            str(self.directory / "server.properties"),
+        )
         return Launch(command, process.bare_environment())
 
     def answers(self) -> bool:

@@ -18,10 +18,10 @@ from compose.native.ports import HOST, free_port
 from compose.native.progress import Progress, Say, silent
 from compose.native.server import SETUP, Launch, Server
 from compose.native.state import Instance
-from compose.native.tools import find_java
+from compose.native.tools import QUICK_START, find_java
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Sequence
     from pathlib import Path
 
 ADMIN = "stack-admin"
@@ -42,9 +42,16 @@ class Keycloak(Server):
     ports: ClassVar[tuple[str, ...]] = ("keycloak", "keycloak_management")
     patience: ClassVar[float] = 180.0
 
-    def __init__(self, instance: Instance, artifacts: Artifacts, version: str = KEYCLOAK_VERSION) -> None:
+    def __init__(
+        self,
+        instance: Instance,
+        artifacts: Artifacts,
+        version: str = KEYCLOAK_VERSION,
+        java_options: Sequence[str] = QUICK_START,
+    ) -> None:
         super().__init__(instance, artifacts)
         self._version = version
+        self._java_options = java_options
 
     @property
     def url(self) -> str:
@@ -69,6 +76,7 @@ class Keycloak(Server):
         environment = process.bare_environment(
             JAVA=find_java(),
             JAVA_OPTS_KC_HEAP="-Xms128m -Xmx768m",
+            JAVA_OPTS_APPEND=" ".join(self._java_options),
             KC_DB_URL=f"jdbc:mariadb://{HOST}:{self.port_of('mariadb')}/keycloak",
             KC_DB_USERNAME="keycloak",
             KC_DB_PASSWORD=secrets["mariadb_keycloak_password"],

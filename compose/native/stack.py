@@ -21,7 +21,7 @@ from compose.native.progress import Progress, Say, silent
 from compose.native.realm import LOGIN_CLIENT, OBSERVER_CLIENT, REALM, SERVICE_CLIENT, Provisioner
 from compose.native.server import SETUP
 from compose.native.state import ROOT, Instance
-from compose.native.tools import find_java
+from compose.native.tools import QUICK_START, find_java
 from compose.native.zipkin import Zipkin
 from consumer.delivery.passwords import KeyRing, generate_key
 
@@ -90,6 +90,8 @@ class Stack:
         name: lower-case letters, digits and hyphens.
         root: the folder of all stacks.
         cache: the folder of downloads; the default is that of `compose.native.cache.default_folder`.
+        at_full_speed: start servers that are slow at first and fast in the end, to measure them, and not the other way
+            round.
 
     Attributes:
         kafka: the broker.
@@ -101,14 +103,17 @@ class Stack:
         StackError: the name is not allowed, or the state file is damaged.
     """
 
-    def __init__(self, name: str, root: Path = ROOT, cache: Path | None = None) -> None:
+    def __init__(
+        self, name: str, root: Path = ROOT, cache: Path | None = None, *, at_full_speed: bool = False
+    ) -> None:
         self.name = name
         self._instance = Instance(name, root)
         self._setup = process.mark(self._instance.directory, SETUP)
         self._artifacts = Artifacts(Cache(cache or default_folder()), self._setup)
-        self.kafka = Kafka(self._instance, self._artifacts)
+        java_options = () if at_full_speed else QUICK_START
+        self.kafka = Kafka(self._instance, self._artifacts, java_options)
         self.mariadb = MariaDB(self._instance, self._artifacts)
-        self.keycloak = Keycloak(self._instance, self._artifacts)
+        self.keycloak = Keycloak(self._instance, self._artifacts, java_options=java_options)
         self.zipkin = Zipkin(self._instance, self._artifacts)
 
     @property

@@ -11,6 +11,9 @@ from pathlib import Path
 
 from compose.native.errors import ToolMissing
 
+QUICK_START = ("-XX:TieredStopAtLevel=1",)
+"""Options of a JVM that does without its second compiler: a server is up in half the processor time, and slower later."""
+
 _OLDEST_JAVA = 17
 _VERSION = re.compile(r'version "(?:1\.)?(\d+)')
 _GET_JAVA = (

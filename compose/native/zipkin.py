@@ -9,15 +9,14 @@ import httpx
 from compose.native import process
 from compose.native.ports import HOST
 from compose.native.server import Launch, Server
-from compose.native.tools import find_java
+from compose.native.tools import QUICK_START, find_java
 
 if TYPE_CHECKING:
     from pathlib import Path
 
     from compose.native.progress import Progress
 
-# Without the second compiler it is up in half the processor time, which Keycloak needs in those seconds.
-_JVM = ("-Xms64m", "-Xmx256m", "-XX:TieredStopAtLevel=1", "-XX:+UseSerialGC")
+_JVM = ("-Xms64m", "-Xmx256m", *QUICK_START, "-XX:+UseSerialGC")
 
 
 class Zipkin(Server):

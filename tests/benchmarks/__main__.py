@@ -28,7 +28,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--only", choices=sorted(SCENARIOS))
     only = parser.parse_args().only
-    with Stack("bench").session(print) as stack:
+    with Stack("bench", at_full_speed=True).session(print) as stack:
         results = [
             result
             for name, scenario in SCENARIOS.items()

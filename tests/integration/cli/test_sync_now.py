@@ -70,9 +70,9 @@ async def test_a_follower_that_is_interrupted_leaves_the_work_to_the_instances(b
     await until(lambda: bench.value("SELECT COUNT(*) FROM watermarks") == 3, what="partitions taken")
     async with bench.producer() as producer:
         await producer.publish_many(
-            UserCreate(username=f"{bench.name}-{n}", password=f"pw {n}") for n in range(300)
+            UserCreate(username=f"{bench.name}-{n}", password=f"pw {n}") for n in range(150)
         )
-    await until(lambda: bench.value("SELECT COUNT(*) FROM entries") == 300, what="all ingested")
+    await until(lambda: bench.value("SELECT COUNT(*) FROM entries") == 150, what="all ingested")
     follower = await asyncio.create_subprocess_exec(
         KCSYNC,
         "sync-now",
@@ -89,4 +89,4 @@ async def test_a_follower_that_is_interrupted_leaves_the_work_to_the_instances(b
     assert b"the instances go on" in out
     assert b"Traceback" not in err
     assert follower.returncode == 130
-    await until(lambda: bench.settled(300), what="all delivered", within=120)
+    await until(lambda: bench.settled(150), what="all delivered", within=120)
