@@ -273,27 +273,31 @@ class Mutation:
         seen_as: the invariants that notice it.
         parts: the variant.
         bias: makes frequent what shows it, where that is rare.
+        first: the seed that is tried first: one that showed it, where few do.
     """
 
     name: str
     seen_as: tuple[str, ...]
     parts: Parts
     bias: Callable[[Weather, Story], None] | None = None
+    first: int = 0
 
 
 MUTATIONS = [
     Mutation("the fence of write-backs", ("I4", "defect"), Parts(drain_store=_NoFence)),
     Mutation("the head rule: held blocks", ("I2",), Parts(drain_store=_LeapsOverHeld)),
-    Mutation("the head rule: waiting blocks", ("I2",), Parts(drain_store=_LeapsOverWaiting)),
-    Mutation("the watermark's compare-and-set", ("I1",), Parts(ingest_store=_ComparesNothing)),
-    Mutation("the writer token", ("I1",), Parts(ingest_store=_ComparesNoToken)),
+    Mutation("the head rule: waiting blocks", ("I2",), Parts(drain_store=_LeapsOverWaiting), first=4),
+    Mutation("the watermark's compare-and-set", ("I1",), Parts(ingest_store=_ComparesNothing), first=5),
+    Mutation("the writer token", ("I1",), Parts(ingest_store=_ComparesNoToken), first=7),
     Mutation("late commits: lanes are locked", ("I2",), Parts(ingest_store=_LocksNoLanes), _two_partitioners),
     Mutation("late commits: the tail and the sweep", ("I6",), Parts(drain_store=_BelievesHints)),
     Mutation("the wait for the write-back's COMMIT", ("I2", "defect"), Parts(drainer=_WaitsForNoCommit)),
-    Mutation("the lease check before a call", ("I2",), Parts(caller=_ChecksNoLease), _strikes),
-    Mutation("the charging rule", ("I4",), Parts(judge=_ChargesEverything), _struggles),
-    Mutation("the heal", ("I3",), Parts(healer=_HealsNothing), _late_effects),
-    Mutation("the password while in doubt", ("I3",), Parts(drain_store=_ForgetsInDoubt), _late_effects),
+    Mutation("the lease check before a call", ("I2",), Parts(caller=_ChecksNoLease), _strikes, first=7),
+    Mutation("the charging rule", ("I4",), Parts(judge=_ChargesEverything), _struggles, first=4),
+    Mutation("the heal", ("I3",), Parts(healer=_HealsNothing), _late_effects, first=31),
+    Mutation(
+        "the password while in doubt", ("I3",), Parts(drain_store=_ForgetsInDoubt), _late_effects, first=42
+    ),
     Mutation("the second look before a command is done", ("I4",), Parts(executor=_ObeysBlindly)),
     Mutation(
         "the second look before a command is answered",
@@ -301,7 +305,7 @@ MUTATIONS = [
         Parts(command_store=_AnswersAgain),
         _lost_answers,
     ),
-    Mutation("the maintenance of a realm", ("maintenance",), Parts(realms=_CallsStoppedRealms)),
+    Mutation("the maintenance of a realm", ("maintenance",), Parts(realms=_CallsStoppedRealms), first=13),
     Mutation("the maintenance of everything", ("maintenance",), Parts(circuit=_CallsUnderMaintenance)),
     Mutation("the end of maintenance", ("I6",), Parts(maintenance=_StopsForEver)),
     Mutation("the release of what is known now", ("I6",), Parts(releaser=_ReleasesNothing)),

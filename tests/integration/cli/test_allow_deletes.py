@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import json
 
+import pytest
+
 from producer_lib import UserCreate, UserDelete, UserUpdate
 from tests.integration.support.bench import Bench
 from tests.integration.support.waiting import until
 
 
+@pytest.mark.long
 async def test_a_flood_of_deletes_waits_for_somebody(bench: Bench) -> None:
     users = [f"{bench.name}-{n}" for n in range(8)]
     settings = {"KCSYNC_DELETION_LIMIT": "3"}

@@ -94,6 +94,7 @@ async def used(bench: Bench, database: Database) -> None:
     )
 
 
+@pytest.mark.long
 async def test_what_uses_a_key_is_counted_and_keeps_it(
     bench: Bench, database: Database, folder: Path
 ) -> None:

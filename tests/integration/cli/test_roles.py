@@ -72,6 +72,7 @@ async def test_one_reads_and_one_delivers_and_each_goes_on_without_the_other(ben
     assert "Traceback" not in reads.said + drains.said
 
 
+@pytest.mark.long
 async def test_shards_are_shared_among_those_that_drain_only(bench: Bench) -> None:
     for name, role in (("a", "drain"), ("b", "ingest"), ("c", "all"), ("d", "ingest")):
         await bench.started("--role", role, KCSYNC_INSTANCE=name)

@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 import signal
 
+import pytest
+
 from consumer.outbox.database import Database
 from producer_lib import UserCreate, UserUpdate
 from tests.integration.support.bench import Bench
@@ -65,6 +67,7 @@ async def test_ignores_backoff_when_asked_to_and_says_what_died_of_what(
     assert hurried.code == 4
 
 
+@pytest.mark.long
 async def test_a_follower_that_is_interrupted_leaves_the_work_to_the_instances(bench: Bench) -> None:
     await bench.started(KCSYNC_KEYCLOAK_CALLS="1")
     await until(lambda: bench.value("SELECT COUNT(*) FROM watermarks") == 3, what="partitions taken")

@@ -174,6 +174,7 @@ def untouched(bench: Bench, *, but: str = "") -> list[dict[str, Any]]:
 
 
 class TestARealm:
+    @pytest.mark.long
     async def test_that_is_not_reached_says_why_and_the_others_go_on(
         self, bench: Bench, database: Database
     ) -> None:

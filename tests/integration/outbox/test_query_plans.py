@@ -574,7 +574,7 @@ def filled_outbox(server: MariaDB, name: str) -> Iterator[Filled]:
             cursor.execute(f"DROP DATABASE `{address.database}`")
 
 
-@pytest.fixture(scope="module", params=["11.4", "10.11"])
+@pytest.fixture(scope="module", params=["11.4", pytest.param("10.11", marks=pytest.mark.long)])
 def filled(stack: Stack, request: pytest.FixtureRequest) -> Iterator[Filled]:
     server = stack.mariadb if request.param == "11.4" else request.getfixturevalue("older_mariadb")
     with filled_outbox(server, f"t_plans_{uuid4().hex[:8]}") as outbox:
