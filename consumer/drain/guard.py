@@ -23,6 +23,8 @@ __all__ = ["HELD_BY_GUARD", "DeletionGuard", "GuardPolicy", "limit_of"]
 
 _log = structlog.get_logger(__name__)
 _COUNT_EVERY: Final = 60.0
+_COUNT_AGAIN_AFTER: Final = 1.0
+"""A count older than this refuses nobody: a realm that is being filled knows many more users than a minute ago."""
 
 HELD_BY_GUARD: Final = "deletion_guard"
 """The reason of deletes that were held back."""
@@ -94,8 +96,13 @@ class DeletionGuard:
                 waiting[head.lane.realm].append(head.entry_id)
         refused: set[int] = set()
         for realm, entries in waiting.items():
-            limit = limit_of(self.policy, await self._users_of(realm))
+            limit = limit_of(self.policy, await self._users_of(realm, no_older_than=_COUNT_EVERY))
             held = set(entries) - await self.store.reserve(realm, sorted(entries), limit=limit)
+            if held and limit < self.policy.deletes:
+                now = limit_of(self.policy, await self._users_of(realm, no_older_than=_COUNT_AGAIN_AFTER))
+                if now > limit:
+                    limit = now
+                    held -= await self.store.reserve(realm, sorted(held), limit=limit)
             if held and self._trouble[realm].is_news():
                 _log.error(
                     "deletion guard: deletes are held until somebody allows them",
@@ -106,10 +113,10 @@ class DeletionGuard:
             refused |= held
         return dict.fromkeys(refused, HELD_BY_GUARD)
 
-    async def _users_of(self, realm: str) -> int:
-        """Users of a realm, asked for once a minute at most."""
+    async def _users_of(self, realm: str, *, no_older_than: float) -> int:
+        """Users of a realm, counted within so many seconds."""
         counted_at, users = self._users.get(realm, (-math.inf, 0))
-        if self.clock() - counted_at >= _COUNT_EVERY:
+        if self.clock() - counted_at >= no_older_than:
             upto = self.policy.enough_users
             # Whoever was deleted within the hour is no user any more, and was one when the hour began.
             users = await self.store.users(realm, upto=upto) + await self.store.used(realm)

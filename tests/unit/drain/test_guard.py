@@ -120,6 +120,21 @@ class TestPlaces:
         assert places.counted == 2
 
 
+    async def test_are_refused_by_no_count_of_users_that_is_old(self) -> None:
+        """A realm that is being filled: ten users a minute ago are fifty by now."""
+        places, clock = Places(known=10), Clock()
+        ours = guard(places, clock, deletes=100)
+        assert await ours.refused([delete(number) for number in range(10)]) == {}
+        places.known = 50
+        clock.advance(2)
+
+        assert len(await ours.refused([delete(number) for number in range(10, 20)])) == 8
+        assert len(places.taken) == 12
+        # They are held for good now: another count within a second would change nothing.
+        assert await ours.refused([delete(20)]) == {20: HELD_BY_GUARD}
+        assert places.counted == 2
+
+
 class TestInTheDrain:
     async def test_a_delete_without_a_place_is_held_and_nobody_else_waits(self) -> None:
         bench, places = Bench(), Places()
