@@ -13,8 +13,8 @@ import sys
 from pathlib import Path
 
 ROOT = Path(__file__).parent
-BESIDE = ("circuit", "cli", "crash", "ingest", "native", "producer")
-"""Rooms of the integration tests that start processes or kill servers; everything else goes first."""
+BESIDE = ("circuit", "cli", "crash", "ingest", "native", "outbox", "producer")
+"""Rooms of the integration tests that start processes or kill servers, and as many others as make both equally long."""
 
 
 def main(arguments: list[str]) -> int:
