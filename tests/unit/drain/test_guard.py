@@ -119,7 +119,6 @@ class TestPlaces:
 
         assert places.counted == 2
 
-
     async def test_are_refused_by_no_count_of_users_that_is_old(self) -> None:
         """A realm that is being filled: ten users a minute ago are fifty by now."""
         places, clock = Places(known=10), Clock()
