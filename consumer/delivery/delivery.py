@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from consumer.delivery.email_conflict import with_holder
+from consumer.delivery.email_conflict import naming_holder
 from consumer.delivery.errors import CallFailed, LeaseTooShort, PasswordUnreadable, UnknownSealingKey
 from consumer.delivery.handlers.converge import converge
 from consumer.delivery.handlers.create import CreateHandler
@@ -101,10 +101,10 @@ class Delivery:
 
         async def apply() -> Outcome:
             users = self._keycloak.users(change.realm)
-            try:
+            # A lost user is created from what is known, before what the change names.
+            known = {} if change.known is None else change.known.data
+            async with naming_holder(users, change.username_key, change.data, known):
                 return await handler(change, users)
-            except CallFailed as failed:
-                raise CallFailed(await with_holder(failed.outcome, change, users)) from None
 
         return await self._outcome(apply, before_call, _texts_of(change))
 
@@ -153,7 +153,9 @@ class Delivery:
             return refused_by_name()
 
         async def make_equal() -> Outcome:
-            return await converge(known, self._keycloak.users(known.realm), self._keys)
+            users = self._keycloak.users(known.realm)
+            async with naming_holder(users, known.username_key, known.data):
+                return await converge(known, users, self._keys)
 
         outcome = await self._outcome(make_equal, before_call, (known.username_key, *strings_in(known.data)))
         if isinstance(outcome, DeadLetter) and outcome.reason is Reason.PASSWORD_HISTORY:

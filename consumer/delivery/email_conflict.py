@@ -2,28 +2,43 @@
 
 from __future__ import annotations
 
+from contextlib import asynccontextmanager
 from dataclasses import replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from consumer.delivery.outcome import NotDelivered, Reason
+from consumer.delivery.errors import CallFailed
+from consumer.delivery.outcome import Reason
 
 if TYPE_CHECKING:
-    from consumer.delivery.change import Change
+    from collections.abc import AsyncIterator, Mapping
+
     from consumer.delivery.users import RealmUsers
 
 
-async def with_holder(outcome: NotDelivered, change: Change, users: RealmUsers) -> NotDelivered:
-    """Add to a refused e-mail address who has it; any other outcome stays as it is.
+@asynccontextmanager
+async def naming_holder(
+    users: RealmUsers, username_key: str, *written: Mapping[str, Any]
+) -> AsyncIterator[None]:
+    """Add to a refused e-mail address who has it; any other failure stays as it is.
+
+    Args:
+        users: The realm's users.
+        username_key: Whose delivery it is.
+        written: What it may write, as the data of events names it.
 
     Raises:
-        CallFailed: Keycloak did not say.
+        CallFailed: What the delivery came to, or that Keycloak did not say whose the address is.
     """
-    if outcome.reason is not Reason.EMAIL_IN_USE:
-        return outcome
-    # A lost user was created from what is known, before what the change names.
-    for data in (change.data, {} if change.known is None else change.known.data):
-        holder = await users.holder_of(data["email"]) if data.get("email") else None
-        if holder is not None and holder != change.username_key:
-            return replace(outcome, failure=replace(outcome.failure, holder=holder))
-    # Freed in the meantime.
-    return outcome
+    try:
+        yield
+    except CallFailed as failed:
+        outcome = failed.outcome
+        if outcome.reason is not Reason.EMAIL_IN_USE:
+            raise
+        for data in written:
+            holder = await users.holder_of(data["email"]) if data.get("email") else None
+            if holder is not None and holder != username_key:
+                failure = replace(outcome.failure, holder=holder)
+                raise CallFailed(replace(outcome, failure=failure)) from None
+        # Freed in the meantime.
+        raise

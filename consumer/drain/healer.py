@@ -4,16 +4,19 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from datetime import datetime
+from typing import TypeGuard
 
 import structlog
 
 from consumer.circuit.keeper import CircuitKeeper
-from consumer.delivery.outcome import DeadLetter, Defer, Retry
+from consumer.delivery.outcome import DeadLetter, Defer, Delivered, Outcome, Reason, Retry
 from consumer.drain.caller import Caller
 from consumer.drain.judge import Judge
 from consumer.drain.realms import RealmWatch
 from consumer.outbox.drain_store import DrainStore, ReadyLane, WriteBack
+from consumer.outbox.errors import OutboxError
 from consumer.outbox.fold import Fold
+from consumer.outbox.lane import lane_id
 
 __all__ = ["Healer", "Suspect"]
 
@@ -42,7 +45,7 @@ class Healer:
         realms: say which rest.
         instance: our name.
         healed: lanes healed since the start.
-        refused: lanes whose heal Keycloak refused.
+        refused: lanes whose heal Keycloak refused, as a whole or but for the e-mail address.
     """
 
     store: DrainStore
@@ -71,9 +74,17 @@ class Healer:
         fenced = await self.store.settle([mark], instance=self.instance)
         if fenced or self.circuit.allowed_calls == 0 or self.realms.resting(lane.realm) > 0:
             return None
-        begun = self.judge.begin()
-        outcome = await self.caller.heal(lane, fold, token)
-        self.judge.learn_of(lane.lane_id, outcome, begun)
+        outcome = await self._ask(suspect, fold)
+        if _is_taken(outcome) and outcome.failure.holder is None:
+            # Given up while we looked whose it is.
+            outcome = await self._ask(suspect, fold)
+        refused: Reason | None = None
+        if _is_taken(outcome):
+            if await self._may_be_given_up(lane, outcome.failure.holder):
+                return None
+            # Somebody else's for good, as far as we know: everything but the address is made equal.
+            refused = outcome.reason
+            outcome = await self._ask(suspect, fold.without_email())
         certain = replace(fold, suspect_since=None, suspect_kind=None, heal_refused=None)
         if not self.caller.policy.keep_passwords:
             certain = certain.without_password()
@@ -82,10 +93,34 @@ class Healer:
                 return None
             case DeadLetter():
                 # Keycloak will not take what it once took: nothing to be done about it by asking again.
-                _log.error("heal refused", reason=outcome.reason.value, detail=outcome.failure.detail)
-                self.refused += 1
-                certain = replace(certain, heal_refused=outcome.reason.value)
-            case _:
-                self.healed += 1
+                refused = outcome.reason
+            case Delivered():
                 certain = replace(certain, user_id=outcome.user_id)
+        if refused is None:
+            self.healed += 1
+        else:
+            detail = "" if isinstance(outcome, Delivered) else outcome.failure.detail
+            _log.error("heal refused", reason=refused.value, detail=detail)
+            self.refused += 1
+            certain = replace(certain, heal_refused=refused.value)
         return WriteBack(lane=lane, token=token, fold=certain)
+
+    async def _ask(self, suspect: Suspect, fold: Fold) -> Outcome:
+        begun = self.judge.begin()
+        outcome = await self.caller.heal(suspect.lane, fold, suspect.token)
+        self.judge.learn_of(suspect.lane.lane_id, outcome, begun)
+        return outcome
+
+    async def _may_be_given_up(self, lane: ReadyLane, holder: str | None) -> bool:
+        """Whether a change of the user who has our address may still free it."""
+        if holder is None:
+            return False
+        try:
+            return await self.store.unfinished(lane_id(lane.realm, holder), asker=lane.username_key)
+        except OutboxError:
+            # Nothing has been changed: all of it is tried again.
+            return True
+
+
+def _is_taken(outcome: Outcome) -> TypeGuard[Retry]:
+    return isinstance(outcome, Retry) and outcome.reason is Reason.EMAIL_IN_USE

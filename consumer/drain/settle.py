@@ -7,7 +7,16 @@ from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from typing import Any, Final
 
-from consumer.delivery.outcome import Blame, DeadLetter, Defer, Delivered, NotDelivered, Outcome, Retry
+from consumer.delivery.outcome import (
+    Blame,
+    DeadLetter,
+    Defer,
+    Delivered,
+    NotDelivered,
+    Outcome,
+    Reason,
+    Retry,
+)
 from consumer.delivery.representation import split_name, written_out
 from consumer.drain.policy import DrainPolicy
 from consumer.outbox.drain_store import Attempt, Head, Settlement, WriteBack
@@ -250,7 +259,17 @@ def fold_after(head: Head, outcome: Delivered) -> Fold:
             user_id=outcome.user_id,
             credential_date=credential_date,
         )
-    return head.fold.join(applied)
+    after = head.fold.join(applied)
+    return after if after.heal_refused is None else _refused_still(head.fold, after)
+
+
+def _refused_still(before: Fold, after: Fold) -> Fold:
+    """Forget that a heal was refused once Keycloak has taken another value of what it refused."""
+    if before.heal_refused == Reason.EMAIL_IN_USE:
+        same = after.fields.get("email") is before.fields.get("email")
+    else:
+        same = after.credential is before.credential
+    return after if same else replace(after, heal_refused=None)
 
 
 def _with_password_as_kept(fold: Fold, before: Fold, call: Call, policy: DrainPolicy) -> Fold:

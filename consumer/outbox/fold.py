@@ -48,6 +48,8 @@ _NOT_PLAIN: Final = frozenset(
 )
 """What of an event's data is no field of the user, or several."""
 
+_EMAIL: Final = frozenset({"email", "email_verified"})
+
 
 @dataclass(frozen=True, slots=True)
 class Value:
@@ -91,7 +93,7 @@ class Fold:
     """The sum of a lane.
 
     `exists` is None while nothing is known; `held_by_entry` is the dead letter that holds the lane; `heal_refused` is why
-    Keycloak refused the last heal, until a later password is delivered or a heal succeeds.
+    Keycloak refused the last heal, until what it refused is delivered anew or a heal succeeds.
     """
 
     exists: bool | None = None
@@ -151,7 +153,7 @@ class Fold:
             credential_date=applied.credential_date or credential_date,
             suspect_since=self.suspect_since,
             suspect_kind=self.suspect_kind,
-            heal_refused=self.heal_refused if credential is self.credential else None,
+            heal_refused=self.heal_refused,
         )
 
     def without_password(self) -> Fold:
@@ -159,6 +161,12 @@ class Fold:
         if self.credential is None or self.credential.sealed is None:
             return self
         return replace(self, credential=replace(self.credential, sealed=None, delivered_at=None))
+
+    def without_email(self) -> Fold:
+        """The same, with the e-mail address not known, nor whether it is verified."""
+        return replace(
+            self, fields={name: known for name, known in self.fields.items() if name not in _EMAIL}
+        )
 
     def dump_fields(self) -> bytes:
         """The fields as JSON: {name: [value, topic_id, partition, offset]}."""

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from consumer.delivery.known_user import KnownUser
-from consumer.delivery.outcome import DeadLetter, Delivered, Outcome, Reason
+from consumer.delivery.outcome import DeadLetter, Delivered, Outcome, Reason, Retry
 
 if TYPE_CHECKING:
     from tests.integration.delivery.conftest import Person
@@ -83,6 +83,21 @@ class TestHealing:
         assert isinstance(outcome, Delivered)
         assert outcome.reason is Reason.ALREADY_ABSENT
         assert await person.seen() is None
+
+    @pytest.mark.parametrize("lost", [True, False])
+    async def test_names_the_user_who_has_the_address_by_now(self, person: Person, *, lost: bool) -> None:
+        other = person.workbench.person()
+        await other.apply("user_create", {"email": person.email})
+        if not lost:
+            await person.apply("user_create", {"first_name": "Old"})
+
+        outcome = await heal(person, known(person, PROFILE))
+
+        assert isinstance(outcome, Retry)
+        assert outcome.reason is Reason.EMAIL_IN_USE
+        assert outcome.failure.holder == other.username.lower()
+        user = await person.seen()
+        assert (None if user is None else user["firstName"]) == (None if lost else "Old")
 
     async def test_names_a_password_history_as_the_reason(self, strict_person: Person) -> None:
         await strict_person.apply("user_create", PROFILE, password=NEW)

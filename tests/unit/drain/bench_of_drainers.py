@@ -87,7 +87,7 @@ class Keycloak:
         self.read: list[str] = []
         self.found: dict[str, Outcome] = {}
         self.healed: list[KnownUser] = []
-        self.heals: Outcome | None = None
+        self.heals: Outcome | Callable[[KnownUser], Outcome | None] | None = None
         self.before_request: Callable[[Change], Awaitable[None]] | None = None
 
     def hold(self, lane: str) -> asyncio.Event:
@@ -142,7 +142,9 @@ class FakeDelivery:
         before_call()
         self.keycloak.healed.append(known)
         await asyncio.sleep(0)
-        return self.keycloak.heals or Delivered(reason=Reason.HEALED, user_id="0b5c", existed=True)
+        heals = self.keycloak.heals
+        outcome = heals(known) if callable(heals) else heals
+        return outcome or Delivered(reason=Reason.HEALED, user_id="0b5c", existed=True)
 
 
 class FakeCircuit:

@@ -7,6 +7,7 @@ import structlog
 
 from consumer.delivery.outcome import Blame, Failure, Reason, Retry
 from consumer.outbox.errors import DatabaseUnavailable
+from consumer.outbox.fold import Fold, Value
 from consumer.outbox.rows import EntryState
 from tests.unit.drain.bench_of_drainers import Bench, until
 from tests.unit.drain.heads import UNAVAILABLE
@@ -105,3 +106,81 @@ async def test_with_the_outbox_away_it_gets_the_benefit_of_the_doubt(bench: Benc
         await bench.done(entry)
 
     assert (entry.state, entry.attempts) == (DELIVERED, 0)
+
+
+class TestHealing:
+    """A user in doubt, whose address somebody else has by now."""
+
+    @staticmethod
+    def in_doubt(bench: Bench) -> bytes:
+        entry = bench.database.add("alice", data={"email_verified": True})
+        known = {"email": "a@example.org", "first_name": "Alice"}
+        bench.database.folds[entry.lane_id] = Fold(
+            exists=True,
+            fields={name: Value(value, None) for name, value in known.items()},
+            suspect_since=bench.database.now(),
+            suspect_kind="timeout",
+        )
+        return entry.lane_id
+
+    @staticmethod
+    def refuse(bench: Bench, holder: str | None, *, times: int = 1_000_000) -> None:
+        left = [taken_by(holder)] * times
+        bench.keycloak.heals = lambda known: left.pop() if "email" in known.data and left else None
+
+    async def test_waits_while_they_may_give_it_up(self, bench: Bench) -> None:
+        bench.database.add("bob", state=HELD)
+        lane = self.in_doubt(bench)
+        self.refuse(bench, "bob")
+
+        async with bench.running():
+            for _ in range(20):
+                await bench.advance(20.0)
+            await until(lambda: len(bench.keycloak.healed) > 3)
+
+        assert all("email" in known.data for known in bench.keycloak.healed)
+        assert bench.database.folds[lane].suspect_since is not None
+
+    async def test_makes_everything_else_equal_when_they_keep_it(self, bench: Bench) -> None:
+        lane = self.in_doubt(bench)
+        self.refuse(bench, "the-other-user")
+
+        with structlog.testing.capture_logs() as lines:
+            async with bench.running():
+                for _ in range(4):
+                    await bench.advance(20.0)
+                await until(lambda: bench.database.folds[lane].suspect_since is None)
+
+        whole, rest = (known.data for known in bench.keycloak.healed)
+        assert set(whole) - set(rest) == {"email", "email_verified"}
+        assert rest == {"first_name": "Alice"}
+        fold = bench.database.folds[lane]
+        assert (fold.heal_refused, fold.user_id) == ("email_in_use", "0b5c")
+        # What was delivered stays known: a later heal asks for it again.
+        assert fold.fields["email"].value == whole["email"]
+        assert "the-other-user" not in str(lines)
+
+    async def test_asks_again_for_an_address_that_nobody_has_any_more(self, bench: Bench) -> None:
+        lane = self.in_doubt(bench)
+        self.refuse(bench, None, times=1)
+
+        async with bench.running():
+            for _ in range(4):
+                await bench.advance(20.0)
+            await until(lambda: bench.database.folds[lane].suspect_since is None)
+
+        assert len(bench.keycloak.healed) == 2
+        assert bench.database.folds[lane].heal_refused is None
+
+    async def test_with_the_outbox_away_is_put_off(self, bench: Bench) -> None:
+        lane = self.in_doubt(bench)
+        self.refuse(bench, "bob")
+        bench.database.faults["unfinished"].append(DatabaseUnavailable())
+
+        async with bench.running():
+            for _ in range(8):
+                await bench.advance(20.0)
+            await until(lambda: bench.database.folds[lane].suspect_since is None)
+
+        assert len(bench.keycloak.healed) == 3
+        assert bench.database.folds[lane].heal_refused == "email_in_use"

@@ -375,6 +375,14 @@ class TestTheFoldAfterADelivery:
         of = head("password_change", credential=SEALED, fold=before)
         assert fold_after(of, delivered()).heal_refused is None
 
+    def test_of_an_email_address_forgets_that_a_heal_was_refused_for_it(self) -> None:
+        before = Fold(heal_refused="email_in_use")
+
+        of = head("password_change", credential=SEALED, fold=before)
+        assert fold_after(of, delivered()).heal_refused == "email_in_use"
+        of = head("user_update", data={"email": "a@example.org"}, fold=before)
+        assert fold_after(of, delivered()).heal_refused is None
+
     def test_of_a_password_says_whether_it_is_temporary(self) -> None:
         temporary = head("password_change", credential=SEALED, data={"temporary": True})
         fold = fold_after(temporary, delivered(Reason.PASSWORD_SET))
