@@ -6,7 +6,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from consumer.delivery.email_conflict import naming_holder
-from consumer.delivery.errors import CallFailed, LeaseTooShort, PasswordUnreadable, UnknownSealingKey
+from consumer.delivery.errors import CallFailed, NotCalled, PasswordUnreadable, UnknownSealingKey
 from consumer.delivery.handlers.converge import converge
 from consumer.delivery.handlers.create import CreateHandler
 from consumer.delivery.handlers.delete import DeleteHandler, DeleteMode
@@ -83,13 +83,13 @@ class Delivery:
         Args:
             change: The change.
             before_call: Called as the last statement before each request about the user leaves: after token and
-                free slot have been waited for. It raises `LeaseTooShort` to stop the request.
+                free slot have been waited for. It raises `NotCalled` to stop the request.
 
         Returns:
             What it came to. Every answer of Keycloak, and none, is an outcome.
 
         Raises:
-            LeaseTooShort: `before_call` stopped a request, and nothing has been changed.
+            NotCalled: A request was stopped, and nothing has been changed.
             asyncio.CancelledError: The caller was cancelled; a call under way may have taken effect.
             Exception: This is a defect.
         """
@@ -118,7 +118,7 @@ class Delivery:
             `Delivered` if it has, `DeadLetter` with the reason `not_applied` if not; otherwise why that cannot be said.
 
         Raises:
-            LeaseTooShort: `before_call` stopped a request.
+            NotCalled: A request was stopped.
             asyncio.CancelledError: The caller was cancelled.
             Exception: This is a defect.
         """
@@ -145,7 +145,7 @@ class Delivery:
             is, or was, the user's.
 
         Raises:
-            LeaseTooShort: `before_call` stopped a request, and nothing has been changed.
+            NotCalled: A request was stopped, and nothing has been changed.
             asyncio.CancelledError: The caller was cancelled; a call under way may have taken effect.
             Exception: This is a defect.
         """
@@ -188,10 +188,10 @@ async def _answered(
         outcome = failed.outcome
         detail = mask(outcome.failure.detail, theirs)
         return replace(outcome, failure=replace(outcome.failure, detail=detail, partial=scope.wrote))
-    except LeaseTooShort:
+    except NotCalled as stopped:
         if not scope.wrote:
             raise
-        detail = "the lease ended between two requests of one delivery"
+        detail = f"stopped between two requests of one delivery: {stopped.why}"
         failure = Failure(blame=Blame.LOCAL, partial=True, detail=detail)
         return Defer(reason=Reason.BROKEN_OFF, failure=failure)
 

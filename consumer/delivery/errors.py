@@ -1,7 +1,10 @@
 """What can go wrong in delivery.
 
 DeliveryError
-  LeaseTooShort        raised by the drain's `before_call`: the request did not leave
+  NotCalled            a request did not leave, so that it has changed nothing
+    LeaseTooShort      raised by the drain's `before_call`
+    CallsStopped       raised by the drain's `before_call`
+    GoesAlone          no call of many users has this one among them
   CallFailed           a call came to nothing; carries the outcome it means
   SealingError
     KeyFolderError     the folder of private keys cannot be used
@@ -11,7 +14,7 @@ DeliveryError
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, ClassVar
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -23,8 +26,32 @@ class DeliveryError(Exception):
     """Delivery could not do what was asked."""
 
 
-class LeaseTooShort(DeliveryError):
-    """The lease ends before the call's timeout would; the call was not made."""
+class NotCalled(DeliveryError):
+    """A request did not leave.
+
+    Attributes:
+        why: One word for traces.
+    """
+
+    why: ClassVar[str]
+
+
+class LeaseTooShort(NotCalled):
+    """The lease ends before the call's timeout would."""
+
+    why = "lease_too_short"
+
+
+class CallsStopped(NotCalled):
+    """No calls are allowed now: the circuit is open, or there is maintenance."""
+
+    why = "calls_stopped"
+
+
+class GoesAlone(NotCalled):
+    """The user of a create that shares a call is not among those whom that call created: it is to go by itself."""
+
+    why = "goes_alone"
 
 
 class CallFailed(DeliveryError):

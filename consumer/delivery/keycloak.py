@@ -13,6 +13,7 @@ from consumer.delivery.classify import classify_silence
 from consumer.delivery.connection import RealmConnection
 from consumer.delivery.errors import CallFailed
 from consumer.delivery.outcome import Blame, Defer, Failure, NotDelivered, Reason
+from consumer.delivery.together import current_seat
 from consumer.delivery.transport import CallScope, KeycloakSender, calls_within
 from consumer.delivery.users import RealmUsers
 
@@ -163,9 +164,11 @@ class Keycloak:
     ) -> AbstractContextManager[CallScope]:
         """Let the calls made inside the block share the slots, each checked by `before_call` as it leaves.
 
-        `watch` is told of each.
+        Those of deliveries that run together share their own. `watch` is told of each.
         """
-        return calls_within(CallScope(before_call, self._timeout_seconds, self._slots, watch))
+        seat = current_seat()
+        slots = self._slots if seat is None else seat.slots
+        return calls_within(CallScope(before_call, self._timeout_seconds, slots, watch))
 
     async def control_call(self, realm: str) -> ControlResult:
         """Ask the realm something cheap that needs everything: network, Keycloak, its database, token and role.

@@ -2,7 +2,9 @@
 
 Deliveries that run `together` have a seat each in a round. One that wants to create a user hands its row in and waits;
 one that ends without that gives its seat up. When every seat is decided, the rows leave in one `partialImport`, and each
-delivery learns its own result: Keycloak's id, or that it has to create its user by itself after all.
+delivery learns its own result: Keycloak's id, or that it has to go by itself after all.
+
+A round is one turn of the drain, so that beside that call one request of it is under way at a time.
 """
 
 from __future__ import annotations
@@ -16,7 +18,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from opentelemetry.trace import get_current_span
 
-from consumer.delivery.errors import CallFailed
+from consumer.delivery.errors import CallFailed, GoesAlone
 from consumer.delivery.outcome import Blame
 from consumer.delivery.transport import CallScope, calls_within, current_scope
 
@@ -59,7 +61,7 @@ class _Row:
     importer: Importer
     scope: CallScope
     context: Context
-    result: asyncio.Future[str | None]
+    result: asyncio.Future[str]
 
 
 @dataclass(slots=True)
@@ -68,6 +70,7 @@ class _Round:
     rows: list[_Row] = field(default_factory=list)
     emails: set[str] = field(default_factory=set)
     leaving: asyncio.Task[None] | None = None
+    slots: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(1))
 
     def decided(self) -> None:
         self.undecided -= 1
@@ -112,8 +115,12 @@ class _Round:
 
 def _give(rows: Sequence[_Row], made: Mapping[str, str]) -> None:
     for row in rows:
-        if not row.result.done():
-            row.result.set_result(made.get(row.user["username"]))
+        if row.result.done():
+            continue
+        if (user_id := made.get(row.user["username"])) is None:
+            row.result.set_exception(GoesAlone())
+        else:
+            row.result.set_result(user_id)
 
 
 def _tell(rows: Sequence[_Row], error: BaseException) -> None:
@@ -128,31 +135,34 @@ def _is_spoilt(failed: CallFailed) -> bool:
 
 
 class Seat:
-    """One delivery's place in a round."""
+    """One delivery's place in a round.
+
+    Attributes:
+        slots: where all deliveries of the round wait before each of their requests.
+    """
 
     def __init__(self, of_round: _Round) -> None:
         self._round: _Round | None = of_round
+        self.slots = of_round.slots
 
-    async def create(self, user: Mapping[str, Any], importer: Importer) -> str | None:
-        """Have a user created with the others.
-
-        Returns:
-            Keycloak's id; None if the user must be created singly: there is one of this name, or another row spoilt it.
+    async def create(self, user: Mapping[str, Any], importer: Importer) -> str:
+        """Have a user created with the others; returns Keycloak's id.
 
         Raises:
+            GoesAlone: There is a user of this name, or another row spoilt the call; this one was not created.
             CallFailed: The call came to nothing, for all.
             Exception: What a `before_call` of the round raised; nothing was sent.
         """
         round_, self._round = self._round, None
         email = str(user.get("email") or "").lower()
         if round_ is None:
-            return None
+            raise GoesAlone
         if email and email in round_.emails:
             # Keycloak refuses a call with the same new address twice.
             round_.decided()
-            return None
+            raise GoesAlone
         round_.emails.add(email)
-        result: asyncio.Future[str | None] = asyncio.get_running_loop().create_future()
+        result: asyncio.Future[str] = asyncio.get_running_loop().create_future()
         row = _Row(user, importer, current_scope(), copy_context(), result)
         round_.rows.append(row)
         round_.decided()
@@ -169,7 +179,7 @@ class Seat:
 
 
 def current_seat() -> Seat | None:
-    """The seat of the delivery that runs, if it has one that it has not used."""
+    """The seat of the delivery that runs, if it has one."""
     return _SEAT.get()
 
 

@@ -26,7 +26,7 @@ from keycloak.urls_patterns import (
 from consumer.delivery.answer import Operation, parse_json, parse_problem
 from consumer.delivery.classify import unreadable_answer
 from consumer.delivery.connection import RealmConnection, answer_of
-from consumer.delivery.errors import CallFailed
+from consumer.delivery.errors import CallFailed, GoesAlone
 from consumer.delivery.expected import expected
 from consumer.delivery.grants import RealmGrants
 from consumer.delivery.imports import RealmImports
@@ -131,14 +131,18 @@ class RealmUsers:
         raise CallFailed(unreadable_answer(Operation.READ, answer_of(response)))
 
     async def create(self, representation: Mapping[str, Any]) -> str | None:
-        """Create a user; returns Keycloak's id, or None if the answer does not name it."""
+        """Create a user; returns Keycloak's id, or None if the answer does not name it.
+
+        Raises:
+            GoesAlone: The delivery runs together with others, and this user cannot be created in one call with theirs.
+        """
         if self._imports is not None and (seat := current_seat()) is not None:
             if not await self._imports.admits(representation):
-                seat.give_up()
-            elif (user_id := await seat.create(representation, self._imports)) is not None:
-                # Written by the one call of all, in the scope of whichever delivery was first.
-                current_scope().wrote = True
-                return user_id
+                raise GoesAlone
+            user_id = await seat.create(representation, self._imports)
+            # Written by the one call of all, in the scope of whichever delivery was first.
+            current_scope().wrote = True
+            return user_id
         response = await expected(
             Operation.CREATE,
             201,

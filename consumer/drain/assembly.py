@@ -156,6 +156,7 @@ class Drain:
         caller = parts.caller(
             delivery=delivery,
             leases=self.leases,
+            circuit=self.circuit,
             policy=policy,
             tracer=tracer,
             topic=topic,

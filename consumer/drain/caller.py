@@ -11,9 +11,10 @@ import orjson
 import structlog
 from opentelemetry.trace import Span, Tracer
 
+from consumer.circuit.keeper import CircuitKeeper
 from consumer.delivery.change import Change
 from consumer.delivery.delivery import Delivery
-from consumer.delivery.errors import LeaseTooShort
+from consumer.delivery.errors import CallsStopped, LeaseTooShort, NotCalled
 from consumer.delivery.outcome import Blame, DeadLetter, Defer, Delivered, Failure, Outcome, Reason, Retry
 from consumer.drain.known import known_user
 from consumer.drain.leases import LeaseKeeper
@@ -37,6 +38,7 @@ class Caller:
     Attributes:
         delivery: applies changes to Keycloak.
         leases: ours; no call may outlive the lease it was claimed under.
+        circuit: says whether calls are allowed.
         policy: the drain's numbers.
         tracer: where spans come from.
         topic: shown in spans.
@@ -45,6 +47,7 @@ class Caller:
 
     delivery: Delivery
     leases: LeaseKeeper
+    circuit: CircuitKeeper
     policy: DrainPolicy
     tracer: Tracer
     topic: str
@@ -54,7 +57,7 @@ class Caller:
         """Apply one entry, or a merge group with one call; the outcome and the trace id of the first.
 
         Raises:
-            LeaseTooShort: The lease ends too soon for a call.
+            NotCalled: A request did not leave, and nothing has been changed.
         """
         change = self._change(group)
         with ExitStack() as stack:
@@ -62,7 +65,7 @@ class Caller:
             spans = [stack.enter_context(self._span(member)) for member in reversed(group)]
 
             async def call() -> Outcome:
-                return await self.delivery.deliver(change, lambda: self._check_lease(group[0].lane, token))
+                return await self.delivery.deliver(change, lambda: self._check(group[0].lane, token))
 
             outcome = await _outcome_of(call, spans, "delivery broke", event_id=change.event_id)
             return outcome, _trace_id(spans[-1])
@@ -71,13 +74,13 @@ class Caller:
         """Ask Keycloak whether an entry in doubt has taken effect.
 
         Raises:
-            LeaseTooShort: The lease ends too soon for a call.
+            NotCalled: A request did not leave, and nothing has been changed.
         """
         with self._span(head) as span:
 
             async def call() -> Outcome:
                 change = self._change((head,))
-                return await self.delivery.read_back(change, lambda: self._check_lease(head.lane, token))
+                return await self.delivery.read_back(change, lambda: self._check(head.lane, token))
 
             return await _outcome_of(call, (span,), "reading back broke", event_id=head.event_id)
 
@@ -85,13 +88,13 @@ class Caller:
         """Make Keycloak equal to the lane's fold.
 
         Raises:
-            LeaseTooShort: The lease ends too soon for a call.
+            NotCalled: A request did not leave, and nothing has been changed.
         """
         with heal_span(self.tracer, kind=fold.suspect_kind or "unknown") as span:
 
             async def call() -> Outcome:
                 known = known_user(lane, fold)
-                return await self.delivery.heal(known, lambda: self._check_lease(lane, token))
+                return await self.delivery.heal(known, lambda: self._check(lane, token))
 
             return await _outcome_of(call, (span,), "healing broke")
 
@@ -126,8 +129,15 @@ class Caller:
             attempt=head.calls + 1,
         )
 
+    def _check(self, lane: ReadyLane, token: int) -> None:
+        """The last statements before each request."""
+        self._check_lease(lane, token)
+        if self.circuit.allowed_calls == 0:
+            # Some were when the turn began; the turns of many creates that share a call take long.
+            raise CallsStopped
+
     def _check_lease(self, lane: ReadyLane, token: int) -> None:
-        """The last statement before each request: no call may outlive the lease it was claimed under.
+        """No call may outlive the lease it was claimed under.
 
         A process that was stopped for long finds fresh leases, with other tokens or of other shards, before it looks
         at what it had claimed: others may have gone on with those lanes meanwhile.
@@ -145,9 +155,9 @@ async def _outcome_of(
     """Make a call and note on its spans what it came to; `broken` and `handle` are logged if it is our defect."""
     try:
         outcome = await call()
-    except LeaseTooShort:
+    except NotCalled as stopped:
         for span in spans:
-            set_outcome(span, "not_called", "lease_too_short")
+            set_outcome(span, "not_called", stopped.why)
         raise
     except Exception as error:  # noqa: BLE001 - whatever it is, one event may not stop the drain.
         # A defect of ours that this event brings to light: it must not stop the drain, nor try for ever.

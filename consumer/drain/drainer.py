@@ -20,7 +20,7 @@ import structlog
 
 from consumer.circuit.calls import CallLimit
 from consumer.circuit.keeper import CircuitKeeper
-from consumer.delivery.errors import LeaseTooShort
+from consumer.delivery.errors import GoesAlone, NotCalled
 from consumer.delivery.together import together
 from consumer.drain.admission import Admission, held_back
 from consumer.drain.executor import CommandExecutor, hints_after
@@ -392,6 +392,13 @@ class Drainer:
     async def _take(self, claimed: Claimed) -> None:
         try:
             write_back = await self._turns.take(claimed)
+        except GoesAlone:
+            claimed.alone = True
+            if self._stopping:
+                await self._give_back([claimed])
+            else:
+                self._claimed.appendleft(claimed)
+            return
         except Exception as error:  # noqa: BLE001 - a defect of ours must not strand its lane.
             # The claim stays and says "maybe started": the next look takes it over, as from somebody who died.
             _log.exception("turn broke", event_id=claimed.head.event_id, error=type(error).__name__)
@@ -410,7 +417,7 @@ class Drainer:
         write_back = None
         try:
             write_back = await self._healer.heal(suspect)
-        except LeaseTooShort:
+        except NotCalled:
             pass
         except OutboxError as error:
             _log.warning("heal put off", reason=str(error))

@@ -29,7 +29,8 @@ def _is_new(work: Claimed) -> bool:
     """Whether this is the first call for a user whom no delivery of ours has touched."""
     head = work.head
     return (
-        head.kind == "user_create"
+        not work.alone
+        and head.kind == "user_create"
         and head.calls == 0
         and head.claimed_at is None
         and head.maybe_applied_since is None

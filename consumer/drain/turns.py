@@ -11,7 +11,7 @@ from typing import Protocol, TypeGuard
 
 from consumer.circuit.keeper import CircuitKeeper
 from consumer.delivery.classify import MAY_BE_THE_USERS
-from consumer.delivery.errors import LeaseTooShort
+from consumer.delivery.errors import CallsStopped, LeaseTooShort
 from consumer.delivery.outcome import Blame, DeadLetter, Defer, Delivered, NotDelivered, Outcome, Retry
 from consumer.drain.ages import Ages
 from consumer.drain.caller import Caller
@@ -48,12 +48,21 @@ class Unfinished(Protocol):
 
 @dataclass(slots=True)
 class Claimed:
-    """A claimed head, with the followers that share its call, that waits for that call."""
+    """A claimed head, with the followers that share its call, that waits for that call.
+
+    Attributes:
+        group: head and followers.
+        token: of the lease it was claimed under.
+        claimed_at: when, by the database's clock,
+        claimed_clock: and by ours.
+        alone: it has shared a call with other lanes, and was not served by it.
+    """
 
     group: tuple[Head, ...]
     token: int
     claimed_at: datetime
     claimed_clock: float
+    alone: bool = False
 
     @property
     def head(self) -> Head:
@@ -91,11 +100,14 @@ class Turns:
 
         Returns:
             What is to be written; None if no call may be made now, and the claim is to be handed back.
+
+        Raises:
+            GoesAlone: It shared a call and was not served by it; nothing has been changed.
         """
         reading = self.ages.reading(claimed.head.lane.realm)
         try:
             write_back = await self._step(claimed, reading)
-        except LeaseTooShort:
+        except (LeaseTooShort, CallsStopped):
             return None
         if write_back is None:
             return None

@@ -14,6 +14,7 @@ import pytest
 from consumer.delivery import together as rounds
 from consumer.delivery.change import Change
 from consumer.delivery.delivery import Delivery
+from consumer.delivery.errors import GoesAlone
 from consumer.delivery.keycloak import Keycloak
 from consumer.delivery.outcome import Delivered, Outcome, Reason
 from consumer.delivery.passwords import KeyRing
@@ -39,13 +40,19 @@ class Load:
         return await self.deliver(changes)
 
     async def deliver(self, changes: Sequence[Change]) -> list[Outcome]:
+        """As the drain does: those who cannot go with the others go by themselves afterwards."""
         outcomes: dict[str, Outcome] = {}
+        alone: list[Change] = []
 
         async def one(change: Change) -> None:
-            outcomes[change.event_id] = await self.bench.delivery.deliver(change, lambda: None)
+            try:
+                outcomes[change.event_id] = await self.bench.delivery.deliver(change, lambda: None)
+            except GoesAlone:
+                alone.append(change)
 
         async with asyncio.timeout(60):
             await together([partial(one, change) for change in changes])
+            await asyncio.gather(*map(one, alone))
         return [outcomes[change.event_id] for change in changes]
 
     def count(self, ending: str) -> int:

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from consumer.delivery.errors import CallFailed, LeaseTooShort
+from consumer.delivery.errors import CallFailed, GoesAlone, LeaseTooShort
 from consumer.delivery.outcome import Blame, Defer, Failure, Reason, Retry
 from consumer.delivery.together import WORTH_IT, current_seat, together
 from consumer.delivery.transport import CallScope, calls_within, current_scope
@@ -45,7 +45,7 @@ class Importer:
 
 
 class Round:
-    """Deliveries that run together; what each of them learned."""
+    """Deliveries that run together; what each of them learned: an id, an error, or None if it is to go alone."""
 
     def __init__(self, importer: Importer) -> None:
         self.importer = importer
@@ -58,6 +58,8 @@ class Round:
             user = {"username": name} if email is None else {"username": name, "email": email}
             try:
                 self.learned[name] = await seat.create(user, self.importer)
+            except GoesAlone:
+                self.learned[name] = None
             except (CallFailed, LeaseTooShort) as error:
                 self.learned[name] = error
 

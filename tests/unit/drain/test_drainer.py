@@ -236,6 +236,26 @@ class TestTheCircuit:
             "what was handed back was never started"
         )
 
+    async def test_that_opens_before_a_request_leaves_stops_it(self, bench: Bench) -> None:
+        """Within a turn: between two requests of one delivery, or while it waits for others that share its call."""
+        one = bench.instance()
+        entry = bench.database.add("alice")
+
+        async def opens(_: Change) -> None:
+            one.circuit.allowed_calls = 0
+
+        bench.keycloak.before_request = opens
+        async with bench.running():
+            await until(lambda: one.circuit.allowed_calls == 0)
+            await until(lambda: entry.claimed_at is None)
+            assert (bench.keycloak.calls, entry.calls) == ([], 0)
+
+            bench.keycloak.before_request = None
+            one.circuit.allowed_calls = 8
+            await bench.done(entry)
+
+        assert (entry.state, entry.attempts) == (DELIVERED, 0)
+
     async def test_that_opens_while_a_failure_is_judged_lets_no_call_through(self, bench: Bench) -> None:
         one = bench.instance()
         entry = bench.database.add("alice")
