@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import os
 from collections.abc import AsyncIterator, Coroutine, Mapping
 from contextlib import asynccontextmanager
@@ -11,6 +10,7 @@ from typing import Any, NoReturn
 
 import typer
 
+from consumer import event_loop
 from consumer.cli.exit_codes import ExitCode
 from consumer.delivery.errors import KeyFolderError
 from consumer.environment import SettingsError
@@ -63,7 +63,7 @@ def kinds_of(settings: Settings) -> Mapping[str, Kind]:
 def run(command: Coroutine[Any, Any, ExitCode]) -> NoReturn:
     """Run a command to its exit code; what a person can mend becomes one line instead of a traceback."""
     try:
-        code = asyncio.run(command)
+        code = event_loop.run(command)
     except* (
         SchemaMismatch,
         ServerUnsupported,

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import asyncio
 import os
 from collections.abc import Awaitable, Callable
 from pathlib import Path
@@ -11,6 +10,7 @@ from pathlib import Path
 import orjson
 
 from compose.native.stack import Stack
+from consumer import event_loop
 from tests.benchmarks import delivery, drain, holds, ingest, latency
 from tests.benchmarks.result import Result
 
@@ -33,7 +33,7 @@ def main() -> None:
             result
             for name, scenario in SCENARIOS.items()
             if only in {None, name}
-            for result in asyncio.run(_run(scenario, stack))
+            for result in event_loop.run(_run(scenario, stack))
         ]
     _print(results)
     target = Path("build/bench.json")

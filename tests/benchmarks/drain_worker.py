@@ -12,6 +12,7 @@ import time
 
 import structlog
 
+from consumer import event_loop
 from consumer.database_address import DatabaseAddress
 from consumer.outbox.database import Database
 from tests.benchmarks.drain import AtOnce, draining
@@ -36,5 +37,5 @@ async def work(name: str, calls: int, keycloak: float, seconds: float) -> dict[s
 if __name__ == "__main__":
     structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(logging.WARNING))
     _, given, calls_given, keycloak_given, seconds_given = sys.argv
-    report = asyncio.run(work(given, int(calls_given), float(keycloak_given), float(seconds_given)))
+    report = event_loop.run(work(given, int(calls_given), float(keycloak_given), float(seconds_given)))
     print(json.dumps(report))
