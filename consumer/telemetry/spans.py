@@ -7,15 +7,15 @@ Usernames stand in none of them (so no `messaging.kafka.message.key`); the event
 
 from __future__ import annotations
 
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from itertools import islice
 from typing import TYPE_CHECKING, Final
 
-from opentelemetry.context import Context
-from opentelemetry.trace import Link, SpanKind, StatusCode, get_current_span
+from opentelemetry.context import Context, attach, detach
+from opentelemetry.trace import Link, SpanKind, StatusCode, get_current_span, set_span_in_context
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Iterable, Iterator, Sequence
 
     from opentelemetry.trace import Span, SpanContext, Tracer
     from opentelemetry.util.types import AttributeValue
@@ -26,7 +26,6 @@ MOST_LINKS: Final = 128
 """The SDK's own limit; more would be dropped unseen."""
 
 
-@contextmanager
 def process_span(
     tracer: Tracer,
     *,
@@ -38,7 +37,7 @@ def process_span(
     event_id: str,
     kind: str,
     attempt: int,
-) -> Iterator[Span]:
+) -> AbstractContextManager[Span]:
     """Open the span of one delivery attempt, as a child of the producer's span: one trace from publish to Keycloak.
 
     A retry is a new span with a higher `kcsync.attempt`. The current span becomes this one; an HTTP call made inside
@@ -67,26 +66,22 @@ def process_span(
         "kcsync.kind": kind,
         "kcsync.attempt": attempt,
     }
-    with _open(tracer, f"process {topic}", parent.to_context(), attributes, ()) as span:
-        yield span
+    return _open(tracer, f"process {topic}", parent.to_context(), attributes)
 
 
-@contextmanager
-def heal_span(tracer: Tracer, *, kind: str) -> Iterator[Span]:
+def heal_span(tracer: Tracer, *, kind: str) -> AbstractContextManager[Span]:
     """Open the span of a heal: a lane's doubt is removed. It belongs to no event, and is the root of a trace.
 
     Args:
         tracer: Where spans come from.
         kind: The kind of doubt, `timeout` or `takeover` for example.
     """
-    with _open(tracer, "heal", Context(), {"kcsync.doubt": kind}, ()) as span:
-        yield span
+    return _open(tracer, "heal", Context(), {"kcsync.doubt": kind})
 
 
-@contextmanager
 def poll_span(
     tracer: Tracer, *, topic: str, group: str, count: int, creators: Iterable[TraceContext]
-) -> Iterator[Span]:
+) -> AbstractContextManager[Span]:
     """Open the span of one batch, from the poll to the commit of its transaction.
 
     It is the root of a trace of its own and links to the spans that created the records, each once and at most 128 of
@@ -108,8 +103,7 @@ def poll_span(
         "messaging.batch.message_count": count,
     }
     links = [Link(creator) for creator in islice(_distinct(creators), MOST_LINKS)]
-    with _open(tracer, f"poll {topic}", Context(), attributes, links) as span:
-        yield span
+    return _open(tracer, f"poll {topic}", Context(), attributes, links)
 
 
 def set_outcome(span: Span, outcome: str, reason: str | None = None) -> None:
@@ -120,9 +114,11 @@ def set_outcome(span: Span, outcome: str, reason: str | None = None) -> None:
         outcome: `delivered`, `retry`, `defer` or `dead_letter`.
         reason: The reason code, if there is one.
     """
-    span.set_attribute("kcsync.outcome", outcome)
-    if reason is not None:
-        span.set_attribute("kcsync.reason", reason)
+    span.set_attributes(
+        {"kcsync.outcome": outcome}
+        if reason is None
+        else {"kcsync.outcome": outcome, "kcsync.reason": reason}
+    )
     if outcome != "delivered":
         span.set_attribute("error.type", reason or outcome)
         span.set_status(StatusCode.ERROR)
@@ -136,23 +132,24 @@ def trace_id_of(span: Span) -> str | None:
 
 @contextmanager
 def _open(
-    tracer: Tracer, name: str, parent: Context, attributes: dict[str, AttributeValue], links: Iterable[Link]
+    tracer: Tracer,
+    name: str,
+    parent: Context,
+    attributes: dict[str, AttributeValue],
+    links: Sequence[Link] = (),
 ) -> Iterator[Span]:
-    with tracer.start_as_current_span(
-        name,
-        context=parent,
-        kind=SpanKind.CONSUMER,
-        attributes=attributes,
-        links=tuple(links),
-        record_exception=False,
-        set_status_on_exception=False,
-    ) as span:
-        try:
-            yield span
-        except BaseException as error:
-            span.set_attribute("error.type", type(error).__qualname__)
-            span.set_status(StatusCode.ERROR)
-            raise
+    # By hand: `start_as_current_span` is three context managers more for each span.
+    span = tracer.start_span(name, context=parent, kind=SpanKind.CONSUMER, attributes=attributes, links=links)
+    token = attach(set_span_in_context(span))
+    try:
+        yield span
+    except BaseException as error:
+        span.set_attribute("error.type", type(error).__qualname__)
+        span.set_status(StatusCode.ERROR)
+        raise
+    finally:
+        detach(token)
+        span.end()
 
 
 def _distinct(creators: Iterable[TraceContext]) -> Iterator[SpanContext]:
