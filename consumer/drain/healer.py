@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from datetime import datetime
-from typing import TypeGuard
+from typing import Final, TypeGuard
 
 import structlog
 
 from consumer.circuit.keeper import CircuitKeeper
-from consumer.delivery.outcome import DeadLetter, Defer, Delivered, Outcome, Reason, Retry
+from consumer.delivery.outcome import Blame, DeadLetter, Defer, Delivered, Failure, Outcome, Reason, Retry
 from consumer.drain.caller import Caller
 from consumer.drain.judge import Judge
 from consumer.drain.realms import RealmWatch
@@ -21,6 +21,9 @@ from consumer.outbox.lane import lane_id
 __all__ = ["Healer", "Suspect"]
 
 _log = structlog.get_logger(__name__)
+
+_HEALED_BEFORE: Final = "heal"
+"""The kind of doubt that a heal leaves which did not come to its end."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,41 +72,56 @@ class Healer:
         """
         lane, fold, token = suspect.lane, suspect.fold, suspect.token
         # The durable mark "maybe started": whoever takes the lane over waits for the server limit again.
-        marked = replace(fold, suspect_since=suspect.asked_at, suspect_kind="heal")
+        marked = replace(fold, suspect_since=suspect.asked_at, suspect_kind=_HEALED_BEFORE)
         mark = WriteBack(lane=lane, token=token, fold=marked)
         fenced = await self.store.settle([mark], instance=self.instance)
         if fenced or self.circuit.allowed_calls == 0 or self.realms.resting(lane.realm) > 0:
             return None
+        outcome, refused = await self._make_equal(suspect)
+        match outcome:
+            case Delivered():
+                pass
+            case DeadLetter():
+                # Keycloak will not take what it once took: nothing to be done about it by asking again.
+                refused = outcome.reason
+            case Retry(failure=Failure(blame=Blame.USER)) if fold.suspect_kind == _HEALED_BEFORE:
+                # A definite no, and the server limit ago it was none that went away by itself.
+                refused = outcome.reason
+            case Retry() | Defer():
+                return None
+        return WriteBack(lane=lane, token=token, fold=self._certain(fold, outcome, refused))
+
+    async def _make_equal(self, suspect: Suspect) -> tuple[Outcome, Reason | None]:
+        """What came of it, and of what kind the part is that had to be left out."""
+        fold = suspect.fold
         outcome = await self._ask(suspect, fold)
         if _is_taken(outcome) and outcome.failure.holder is None:
             # Given up while we looked whose it is.
             outcome = await self._ask(suspect, fold)
-        refused: Reason | None = None
-        if _is_taken(outcome):
-            if await self._may_be_given_up(lane, outcome.failure.holder):
-                return None
-            # Somebody else's for good, as far as we know: everything but the address is made equal.
-            refused = outcome.reason
-            outcome = await self._ask(suspect, fold.without_email())
-        certain = replace(fold, suspect_since=None, suspect_kind=None, heal_refused=None)
+        if not _is_taken(outcome):
+            return outcome, None
+        if await self._may_be_given_up(suspect.lane, outcome.failure.holder):
+            return Defer(reason=outcome.reason, failure=outcome.failure), None
+        # Somebody else's for good, as far as we know: everything but the address is made equal.
+        return await self._ask(suspect, fold.without_email()), outcome.reason
+
+    def _certain(self, fold: Fold, outcome: Outcome, refused: Reason | None) -> Fold:
+        """The fold of a lane that is in doubt no longer."""
+        certain = replace(
+            fold,
+            suspect_since=None,
+            suspect_kind=None,
+            heal_refused=None if refused is None else refused.value,
+        )
         if not self.caller.policy.keep_passwords:
             certain = certain.without_password()
-        match outcome:
-            case Retry() | Defer():
-                return None
-            case DeadLetter():
-                # Keycloak will not take what it once took: nothing to be done about it by asking again.
-                refused = outcome.reason
-            case Delivered():
-                certain = replace(certain, user_id=outcome.user_id)
         if refused is None:
             self.healed += 1
         else:
+            self.refused += 1
             detail = "" if isinstance(outcome, Delivered) else outcome.failure.detail
             _log.error("heal refused", reason=refused.value, detail=detail)
-            self.refused += 1
-            certain = replace(certain, heal_refused=refused.value)
-        return WriteBack(lane=lane, token=token, fold=certain)
+        return replace(certain, user_id=outcome.user_id) if isinstance(outcome, Delivered) else certain
 
     async def _ask(self, suspect: Suspect, fold: Fold) -> Outcome:
         begun = self.judge.begin()

@@ -638,6 +638,26 @@ class TestHealing:
         assert fold.suspect_since is None
         assert fold.heal_refused == "invalid_data"
 
+    async def test_that_keycloak_refuses_twice_ends_although_a_refusal_might_have_passed(
+        self, bench: Bench
+    ) -> None:
+        one = bench.instance()
+        entry = bench.database.add("alice")
+        bench.database.folds[entry.lane_id] = Fold(
+            exists=True, suspect_since=bench.database.now(), suspect_kind="timeout"
+        )
+        bench.keycloak.heals = CONFLICT
+        async with bench.running():
+            await bench.done(entry)
+            for _ in range(8):
+                await bench.advance(20)
+            await until(lambda: one.healer.refused)
+            await settle_down()
+
+        assert len(bench.keycloak.healed) == 2
+        fold = bench.database.folds[entry.lane_id]
+        assert (fold.suspect_since, fold.heal_refused) == (None, "conflict")
+
     @pytest.mark.parametrize("keep", [True, False])
     async def test_forgets_the_password_afterwards_where_none_is_kept(
         self,
