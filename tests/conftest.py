@@ -6,19 +6,12 @@ import os
 from typing import TYPE_CHECKING
 
 import pytest
-import uvloop
 
 from compose.native.errors import StackError
 from compose.native.stack import Stack
 
 if TYPE_CHECKING:
-    import asyncio
-    from collections.abc import Callable, Iterator, Mapping
-
-
-def pytest_asyncio_loop_factories() -> Mapping[str, Callable[[], asyncio.AbstractEventLoop]]:
-    """All tests run on the loop that the consumer runs on: what it raises is what transports and drivers must know."""
-    return {"uvloop": uvloop.new_event_loop}
+    from collections.abc import Iterator
 
 
 @pytest.fixture(scope="session")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 from collections.abc import AsyncIterator, Coroutine, Mapping
 from contextlib import asynccontextmanager
@@ -10,8 +11,8 @@ from typing import Any, NoReturn
 
 import typer
 
-from consumer import event_loop
 from consumer.cli.exit_codes import ExitCode
+from consumer.collector import collect_less
 from consumer.delivery.errors import KeyFolderError
 from consumer.environment import SettingsError
 from consumer.from_settings import open_database
@@ -62,8 +63,9 @@ def kinds_of(settings: Settings) -> Mapping[str, Kind]:
 
 def run(command: Coroutine[Any, Any, ExitCode]) -> NoReturn:
     """Run a command to its exit code; what a person can mend becomes one line instead of a traceback."""
+    collect_less()
     try:
-        code = event_loop.run(command)
+        code = asyncio.run(command)
     except* (
         SchemaMismatch,
         ServerUnsupported,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import asyncio
 import os
 from collections.abc import Awaitable, Callable
 from pathlib import Path
@@ -10,7 +11,7 @@ from pathlib import Path
 import orjson
 
 from compose.native.stack import Stack
-from consumer import event_loop
+from consumer.collector import collect_less
 from tests.benchmarks import delivery, drain, holds, ingest, latency
 from tests.benchmarks.result import Result
 
@@ -28,12 +29,13 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--only", choices=sorted(SCENARIOS))
     only = parser.parse_args().only
+    collect_less()
     with Stack("bench", at_full_speed=True).session(print) as stack:
         results = [
             result
             for name, scenario in SCENARIOS.items()
             if only in {None, name}
-            for result in event_loop.run(_run(scenario, stack))
+            for result in asyncio.run(_run(scenario, stack))
         ]
     _print(results)
     target = Path("build/bench.json")

@@ -12,7 +12,7 @@ import time
 
 import structlog
 
-from consumer import event_loop
+from consumer.collector import collect_less
 from consumer.database_address import DatabaseAddress
 from consumer.outbox.database import Database
 from tests.benchmarks.drain import AtOnce, draining
@@ -35,7 +35,8 @@ async def work(name: str, calls: int, keycloak: float, seconds: float) -> dict[s
 
 
 if __name__ == "__main__":
+    collect_less()
     structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(logging.WARNING))
     _, given, calls_given, keycloak_given, seconds_given = sys.argv
-    report = event_loop.run(work(given, int(calls_given), float(keycloak_given), float(seconds_given)))
+    report = asyncio.run(work(given, int(calls_given), float(keycloak_given), float(seconds_given)))
     print(json.dumps(report))

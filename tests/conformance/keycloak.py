@@ -16,7 +16,14 @@ from tests.simulation.fake_keycloak import FakeKeycloak, Request
 POLICY = "length(8) and passwordHistory(3)"
 """Of the realm's passwords."""
 
+GROUP, CHILD, MANAGERS = "/oncology", "/oncology/night shift", "/managers"
+"""Of the realm's groups; the last has a role of realm-management."""
+
+ROLE, COMPOSITE = "gold", "everything"
+"""Of its roles."""
+
 CLIENT, SECRET = "conformance", "conformance-secret"
+LOGIN = "login"
 POWERLESS = "powerless"
 
 
@@ -51,6 +58,9 @@ class Realm(Protocol):
     async def ask_elsewhere(self, path: str) -> Told:
         """Read a path below `/admin/realms`."""
 
+    async def logs_in(self, username: str, password: str) -> bool:
+        """Whether this password begins a session."""
+
 
 @dataclass(slots=True)
 class FakeRealm:
@@ -61,13 +71,24 @@ class FakeRealm:
     fake: FakeKeycloak = field(init=False)
 
     def __post_init__(self) -> None:
-        self.fake = FakeKeycloak(frozenset({self.name}), password_history=3, password_length=8)
+        self.fake = FakeKeycloak(
+            frozenset({self.name}),
+            password_history=3,
+            password_length=8,
+            groups=frozenset({GROUP, CHILD, MANAGERS}),
+            realm_roles=frozenset({ROLE, COMPOSITE}),
+            rights=frozenset({MANAGERS, COMPOSITE}),
+        )
 
     async def ask(self, method: str, path: str, body: Any = None, **query: str) -> Told:
         return self._ask(method, f"{self.name}{path}", body, query)
 
     async def ask_elsewhere(self, path: str) -> Told:
         return self._ask("GET", path.lstrip("/"), None, {})
+
+    async def logs_in(self, username: str, password: str) -> bool:
+        self.clock += 1000
+        return self.fake.begin_session(self.name, username, password, self.clock)
 
     def _ask(self, method: str, path: str, body: Any, query: dict[str, str]) -> Told:
         self.clock += 1000
@@ -92,6 +113,19 @@ class RealRealm:
 
     async def ask_elsewhere(self, path: str) -> Told:
         return await self._told("GET", path, None, {})
+
+    async def logs_in(self, username: str, password: str) -> bool:
+        answer = await self.http.post(
+            f"/realms/{self.name}/protocol/openid-connect/token",
+            data={
+                "grant_type": "password",
+                "client_id": LOGIN,
+                "username": username,
+                "password": password,
+            },
+        )
+        assert answer.status_code in {200, 400, 401}, answer.text
+        return answer.is_success
 
     async def ask_as(self, authorization: str | None) -> Told:
         """Search for a user with another `Authorization` header, or none."""
@@ -174,13 +208,28 @@ def _representation(name: str) -> dict[str, Any]:
                 "standardFlowEnabled": False,
             }
             for client in (CLIENT, POWERLESS)
+        ]
+        + [
+            {
+                "clientId": LOGIN,
+                "publicClient": True,
+                "standardFlowEnabled": False,
+                "directAccessGrantsEnabled": True,
+            }
         ],
+        "groups": [
+            {"name": GROUP.strip("/"), "subGroups": [{"name": CHILD.rpartition("/")[2]}]},
+            {"name": MANAGERS.strip("/"), "clientRoles": {"realm-management": ["manage-realm"]}},
+        ],
+        "roles": {
+            "realm": [{"name": ROLE}, {"name": COMPOSITE, "composite": True, "composites": {"realm": [ROLE]}}]
+        },
         "users": [
             {
                 "username": f"service-account-{CLIENT}",
                 "enabled": True,
                 "serviceAccountClientId": CLIENT,
-                "clientRoles": {"realm-management": ["manage-users"]},
+                "clientRoles": {"realm-management": ["manage-users", "view-realm"]},
             }
         ],
     }

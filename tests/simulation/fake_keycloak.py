@@ -10,10 +10,14 @@ from __future__ import annotations
 import json
 import re
 import zlib
+from base64 import b64decode
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 from urllib.parse import quote, unquote
+
+from cryptography.hazmat.primitives.kdf.argon2 import Argon2id
 
 __all__ = ["FakeKeycloak", "Reply", "Request", "User"]
 
@@ -66,6 +70,30 @@ class Reply:
     headers: Mapping[str, str] = field(default_factory=dict)
 
 
+class _Hash:
+    """A password that somebody else hashed by Argon2id, as its credential says."""
+
+    def __init__(self, credential: Mapping[str, Any]) -> None:
+        numbers, secret = json.loads(credential["credentialData"]), json.loads(credential["secretData"])
+        further = {name: values[0] for name, values in numbers["additionalParameters"].items()}
+        self._digest = b64decode(secret["value"])
+        self._hash = partial(
+            Argon2id,
+            salt=b64decode(secret["salt"]),
+            length=int(further["hashLength"]),
+            iterations=numbers["hashIterations"],
+            lanes=int(further["parallelism"]),
+            memory_cost=int(further["memory"]),
+        )
+
+    def opens(self, password: str) -> bool:
+        """Whether this is the password."""
+        return self._hash().derive(password.encode()) == self._digest
+
+
+Password = str | _Hash
+
+
 @dataclass(slots=True, kw_only=True)
 class User:
     """One user. `password` is in clear: nobody is protected by a fake."""
@@ -79,9 +107,9 @@ class User:
     enabled: bool = False
     attributes: dict[str, list[str]] = field(default_factory=dict)
     required_actions: list[str] = field(default_factory=list)
-    password: str | None = field(default=None, repr=False)
+    password: Password | None = field(default=None, repr=False)
     password_set_at: int = 0
-    former_passwords: list[tuple[str, int]] = field(default_factory=list, repr=False)
+    former_passwords: list[tuple[Password, int]] = field(default_factory=list, repr=False)
     groups: set[str] = field(default_factory=set)
     realm_roles: set[str] = field(default_factory=set)
     sessions: list[int] = field(default_factory=list)
@@ -144,7 +172,20 @@ class FakeKeycloak:
     def logs_in(self, realm: str, username: str, password: str) -> bool:
         """Whether this password opens the door."""
         user = self.find(realm, username)
-        return user is not None and user.enabled and user.password == password
+        return (
+            user is not None
+            and user.enabled
+            and user.password is not None
+            and _opens(user.password, password)
+        )
+
+    def begin_session(self, realm: str, username: str, password: str, now_ms: int) -> bool:
+        """Log in; whether that was let through. Nobody of whom something is required is."""
+        user = self.find(realm, username)
+        if user is None or user.required_actions or not self.logs_in(realm, username, password):
+            return False
+        user.sessions.append(now_ms)
+        return True
 
     def answer(self, request: Request, now_ms: int) -> Reply:
         """Answer one request at a moment of Keycloak's clock, in milliseconds since 1970."""
@@ -181,7 +222,7 @@ class FakeKeycloak:
             case "GET", None:
                 return _json(200, user.whole())
             case "PUT", None:
-                return self._update(users, user, json.loads(request.body))
+                return self._update(users, user, json.loads(request.body), now_ms)
             case "DELETE", None:
                 del users[user.id]
                 return Reply(204)
@@ -275,22 +316,19 @@ class FakeKeycloak:
         if (invalid := _invalid(asked, username)) is not None:
             return invalid
         for credential in asked.get("credentials") or ():
-            if (weak := self._weak(credential["value"])) is not None:
+            if "value" in credential and (weak := self._weak(credential["value"])) is not None:
                 return weak
         self._made += 1
         user = User(id=f"00000000-0000-4000-8000-{self._made:012x}", username=username)
         self._write(user, {"enabled": False, **asked})
         for credential in asked.get("credentials") or ():
-            # What is asked of the user besides stays asked, a new password too.
-            actions = {*user.required_actions, *(["UPDATE_PASSWORD"] if credential.get("temporary") else [])}
-            self._set_password(user, credential["value"], now_ms, temporary=False)
-            user.required_actions = sorted(actions)
+            self._take_along(user, credential, now_ms)
         users[user.id] = user
         return Reply(
             201, headers={"Location": f"http://keycloak/admin/realms/{quote(realm)}/users/{user.id}"}
         )
 
-    def _update(self, users: Mapping[str, User], user: User, asked: Mapping[str, Any]) -> Reply:
+    def _update(self, users: Mapping[str, User], user: User, asked: Mapping[str, Any], now_ms: int) -> Reply:
         if (unknown := _unknown_field(asked)) is not None:
             return unknown
         if str(asked.get("username", user.username)).lower() != user.username:
@@ -304,7 +342,19 @@ class FakeKeycloak:
             user.email = user.first_name = user.last_name = None
             user.attributes = {}
         self._write(user, asked)
+        for credential in asked.get("credentials") or ():
+            self._take_along(user, credential, now_ms)
         return Reply(204)
+
+    def _take_along(self, user: User, credential: Mapping[str, Any], now_ms: int) -> None:
+        """A password among the fields of a user: what is required of the user besides stays so, a new password too."""
+        actions = {*user.required_actions, *(["UPDATE_PASSWORD"] if credential.get("temporary") else [])}
+        if "secretData" in credential:
+            # In the place of the one before, as if that had never been.
+            user.password, user.password_set_at = _Hash(credential), now_ms
+        else:
+            self._set_password(user, credential["value"], now_ms, temporary=False)
+        user.required_actions = sorted(actions)
 
     @staticmethod
     def _write(user: User, asked: Mapping[str, Any]) -> None:
@@ -333,8 +383,8 @@ class FakeKeycloak:
         if (weak := self._weak(password)) is not None:
             return weak
         former = (old for old, _ in reversed(user.former_passwords))
-        refused = [user.password, *former][: self._password_history]
-        if password in refused:
+        refused = [*([] if user.password is None else [user.password]), *former][: self._password_history]
+        if any(_opens(kept, password) for kept in refused):
             return _error(
                 400,
                 "invalidPasswordHistoryMessage",
@@ -369,6 +419,10 @@ class FakeKeycloak:
         user.password, user.password_set_at = password, now_ms
         others = [action for action in user.required_actions if action != "UPDATE_PASSWORD"]
         user.required_actions = [*others, "UPDATE_PASSWORD"] if temporary else others
+
+
+def _opens(kept: Password, password: str) -> bool:
+    return kept == password if isinstance(kept, str) else kept.opens(password)
 
 
 def _id(name: str) -> str:

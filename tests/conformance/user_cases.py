@@ -5,13 +5,11 @@ Each holds for the real server in every version tested, and for the fake one of 
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
 from typing import Any
 from uuid import uuid4
 
+from tests.conformance.case import DONE, Case, a_name, a_password, made, seen
 from tests.conformance.keycloak import Realm, Told
-
-Case = Callable[[Realm], Awaitable[None]]
 
 CASES: list[Case] = []
 
@@ -24,43 +22,12 @@ OF_THE_HISTORY = (
 )
 
 NOT_FOUND = (404, b'{"error":"User not found"}')
-DONE = (204, b"")
 UNRECOGNISED = 'Invalid json representation for UserRepresentation. Unrecognized field "name" at line '
 
 
 def case(function: Case) -> Case:
     CASES.append(function)
     return function
-
-
-def a_name() -> str:
-    return f"case-{uuid4().hex[:12]}"
-
-
-async def made(realm: Realm, **fields: Any) -> str:
-    """Create a user; give the path to them."""
-    answer = await realm.ask("POST", "/users", {"username": a_name(), "enabled": True, **fields})
-    assert answer.status == 201, answer
-    assert answer.location is not None
-    return "/users/" + answer.location.rpartition("/")[2]
-
-
-async def seen(realm: Realm, user: str) -> dict[str, Any]:
-    """What of a user is looked at."""
-    answer = await realm.ask("GET", user)
-    assert answer.status == 200, answer
-    shown = answer.json()
-    names = (
-        "username",
-        "email",
-        "emailVerified",
-        "firstName",
-        "lastName",
-        "enabled",
-        "attributes",
-        "requiredActions",
-    )
-    return {name: shown[name] for name in names if name in shown}
 
 
 async def refused(realm: Realm, fields: dict[str, Any], status: int, body: bytes) -> None:
@@ -471,24 +438,6 @@ async def update_drops_required_actions_that_there_are_not(realm: Realm) -> None
 
 
 @case
-async def groups_and_roles_that_there_are_not_are_said_in_different_words(realm: Realm) -> None:
-    user = await made(realm)
-    wrong = [{"id": str(uuid4()), "name": "none"}]
-
-    answers = [
-        await realm.ask("PUT", f"{user}/groups/{uuid4()}"),
-        await realm.ask("POST", f"{user}/role-mappings/realm", wrong),
-    ]
-
-    assert [answer.short for answer in answers] == [
-        (404, b'{"error":"Group not found"}'),
-        (404, b'{"error":"Role not found"}'),
-    ]
-    assert (await realm.ask("GET", f"{user}/groups")).short == (200, b"[]")
-    assert (await realm.ask("GET", f"{user}/role-mappings/realm")).status == 200
-
-
-@case
 async def update_replaces_required_actions(realm: Realm) -> None:
     user = await made(realm, requiredActions=["VERIFY_EMAIL"])
 
@@ -500,10 +449,6 @@ async def update_replaces_required_actions(realm: Realm) -> None:
 
 
 # Passwords
-
-
-def a_password(value: str | None, *, temporary: bool = False) -> dict[str, Any]:
-    return {"type": "password", "temporary": temporary} | ({} if value is None else {"value": value})
 
 
 @case
