@@ -349,11 +349,8 @@ class FakeKeycloak:
     def _take_along(self, user: User, credential: Mapping[str, Any], now_ms: int) -> None:
         """A password among the fields of a user: what is required of the user besides stays so, a new password too."""
         actions = {*user.required_actions, *(["UPDATE_PASSWORD"] if credential.get("temporary") else [])}
-        if "secretData" in credential:
-            # In the place of the one before, as if that had never been.
-            user.password, user.password_set_at = _Hash(credential), now_ms
-        else:
-            self._set_password(user, credential["value"], now_ms, temporary=False)
+        password = _Hash(credential) if "secretData" in credential else credential["value"]
+        self._set_password(user, password, now_ms, temporary=False)
         user.required_actions = sorted(actions)
 
     @staticmethod
@@ -413,7 +410,7 @@ class FakeKeycloak:
         ]
 
     @staticmethod
-    def _set_password(user: User, password: str, now_ms: int, *, temporary: bool) -> None:
+    def _set_password(user: User, password: Password, now_ms: int, *, temporary: bool) -> None:
         if user.password is not None:
             user.former_passwords.append((user.password, user.password_set_at))
         user.password, user.password_set_at = password, now_ms
