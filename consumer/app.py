@@ -114,7 +114,8 @@ class Consumer:
         )
         circuits = CircuitStore(database, keycloak=settings.keycloak_url)
         calls = CallLimit(
-            LimitPolicy(ceiling=settings.keycloak_calls), per_second=settings.max_calls_per_second
+            LimitPolicy(ceiling=settings.keycloak_calls, floor=settings.keycloak_calls_floor),
+            per_second=settings.max_calls_per_second,
         )
         self.drain = Drain(
             Stores(

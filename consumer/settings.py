@@ -204,7 +204,16 @@ class Settings(BaseModel):
         ge=1,
         le=256,
         description="The most calls one instance has under way at once. How many it really has follows what Keycloak "
-        "can take, between 2 and this; `status` shows it. With many instances make it smaller rather than larger.",
+        "can take, between KCSYNC_KEYCLOAK_CALLS_FLOOR and this; `status` shows it. With many instances make it smaller "
+        "rather than larger.",
+    )
+    keycloak_calls_floor: int = Field(
+        default=2,
+        ge=1,
+        le=256,
+        description="The fewest calls one instance lets itself have under way at once, however much others wait for "
+        "Keycloak. The same as KCSYNC_KEYCLOAK_CALLS fixes the number: some tenths faster for a first load while nobody "
+        "logs in, and nothing then backs off but the circuit.",
     )
     max_calls_per_second: int | None = Field(
         default=None,
@@ -692,6 +701,19 @@ class Settings(BaseModel):
         return _alone(database_cert_file=self.database_cert_file, database_key_file=self.database_key_file)
 
     def _contradictions_of_keycloak(self) -> list[tuple[str, str, str]]:
+        found = []
+        # The default is no claim: who allows one call means one.
+        if self.keycloak_calls_floor > max(self.keycloak_calls, 2):
+            found.append(
+                (
+                    "keycloak_calls_floor",
+                    f"it is above KCSYNC_KEYCLOAK_CALLS={self.keycloak_calls}",
+                    f"at most {self.keycloak_calls}",
+                )
+            )
+        return [*found, *self._contradictions_of_keycloak_files()]
+
+    def _contradictions_of_keycloak_files(self) -> list[tuple[str, str, str]]:
         files = {
             "keycloak_cert_file": self.keycloak_cert_file,
             "keycloak_key_file": self.keycloak_key_file,

@@ -51,7 +51,9 @@ class Result:
         return asdict(self)
 
 
-def ratio_result(name: str, unit: str, ours: Sequence[float], raw: Sequence[float], target: float) -> Result:
+def ratio_result(
+    name: str, unit: str, ours: Sequence[float], raw: Sequence[float], target: float | None
+) -> Result:
     """Compare rounds that ran in turn, pair by pair: the machine's speed drifts, a pair's does not."""
     ratios = [mine / bare for mine, bare in zip(ours, raw, strict=True)]
     ratio = statistics.median(ratios)
@@ -63,5 +65,5 @@ def ratio_result(name: str, unit: str, ours: Sequence[float], raw: Sequence[floa
         ratio=ratio,
         spread=(min(ratios), max(ratios)),
         target=target,
-        holds=ratio >= target,
+        holds=None if target is None else ratio >= target,
     )

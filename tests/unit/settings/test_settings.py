@@ -306,6 +306,7 @@ class TestContradictions:
             ({"KCSYNC_LEASE": "22s"}, "KCSYNC_LEASE", "more than 22s"),  # 2 * 10 s + 2 s
             ({"KCSYNC_KEYCLOAK_TIMEOUT": "14s"}, "KCSYNC_LEASE", "more than 30s"),  # 2 * 14 s + 2 s
             ({"KCSYNC_BACKOFF_CAP": "100ms"}, "KCSYNC_BACKOFF_CAP", "at least 1s"),
+            ({"KCSYNC_KEYCLOAK_CALLS_FLOOR": "17"}, "KCSYNC_KEYCLOAK_CALLS_FLOOR", "at most 16"),
             ({"KCSYNC_GRACE_PERIOD": "2m", "KCSYNC_COOLDOWN": "3m"}, "KCSYNC_GRACE_PERIOD", "at least 3m"),
             ({"KCSYNC_KAFKA_SASL_USERNAME": "svc"}, "KCSYNC_KAFKA_SASL_USERNAME", "no value"),
             ({"KCSYNC_KAFKA_CA_FILE": "/ca.pem"}, "KCSYNC_KAFKA_CA_FILE", "no value"),
