@@ -59,7 +59,7 @@ class DrainPolicy:
     server_limit: float = 60.0
     merge_limit: int = MERGE_LIMIT
     bulk_creates: bool = False
-    gather: float = 0.02
+    gather: float = 0.05
     realm_pause: float = 30.0
     holding: frozenset[str] = frozenset({"user_create"})
     pending_max_age: float | None = 604_800.0
