@@ -33,6 +33,7 @@ from consumer.circuit.limiter import LimitPolicy
 from consumer.database_address import DatabaseAddress
 from consumer.delivery.delivery import Delivery
 from consumer.delivery.keycloak import Keycloak
+from consumer.delivery.opened import Hashed, credential_of
 from consumer.delivery.passwords import KeyRing
 from consumer.outbox.database import Database
 from consumer.outbox.migrate import migrate
@@ -222,6 +223,11 @@ async def set_password(bare: Loop, name: str, number: int) -> None:
     await bare.send("PUT", f"/{bare.users[name]}/reset-password", body, 204)
 
 
+async def set_hash(bare: Loop, name: str, _: int) -> None:
+    body = {"credentials": [credential_of(Hashed(HASH), temporary=False)]}
+    await bare.send("PUT", f"/{bare.users[name]}", body, 204)
+
+
 async def delete(bare: Loop, name: str, _: int) -> None:
     await bare.send("DELETE", f"/{bare.users.pop(name)}", None, 204)
 
@@ -243,6 +249,14 @@ UPDATES = Kind(
     0.8,
     USERS,
     lambda name, number: UserUpdate(username=name, first_name="Ada", last_name=f"U {number}"),
+)
+
+PREHASHED = Kind(
+    "password changes, prehashed",
+    12.0,
+    USERS,
+    # As many hashes as users would take a minute, and say nothing about the consumer.
+    lambda name, _: PasswordChange(username=name, password=HASH),
 )
 
 COMPARED: tuple[tuple[Bare, tuple[Kind, ...]], ...] = (
@@ -271,14 +285,12 @@ COMPARED: tuple[tuple[Bare, tuple[Kind, ...]], ...] = (
                 PASSWORDS,
                 lambda name, number: PasswordChange(username=name, password=f"correct horse {number}"),
             ),
-            Kind(
-                "password changes, prehashed",
-                12.0,
-                USERS,
-                # As many hashes as users would take a minute, and say nothing about the consumer.
-                lambda name, _: PasswordChange(username=name, password=HASH),
-            ),
+            PREHASHED,
         ),
+    ),
+    (
+        Bare("hashes", set_hash, USERS),
+        (replace(PREHASHED, name="password changes, prehashed on both sides", target=None),),
     ),
     (
         Bare("deletes", delete, DELETES),
