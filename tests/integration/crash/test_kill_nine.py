@@ -98,6 +98,7 @@ async def test_three_consumers_killed_stopped_and_rolled_many_times_end_as_if_no
             case ["sleep"]:
                 await sleep_through(consumers[which], chance.uniform(1.0, 12.0))
             case _:
+                await bench.has_started(consumers[which])
                 assert await consumers[which].stop() == 0
                 consumers[which] = bench.start()
     await load

@@ -111,8 +111,12 @@ class Bench:
     async def started(self, *arguments: str, **changes: str) -> Running:
         """Start a consumer and wait until it has said how things stand: then the schema is there."""
         consumer = self.start(*arguments, **changes)
-        await until(lambda: "Current Status:" in consumer.said, what="a consumer that has started", within=60)
+        await self.has_started(consumer)
         return consumer
+
+    async def has_started(self, consumer: Running) -> None:
+        """Wait until it has said how things stand. Before, it may not know signals yet, and end by them."""
+        await until(lambda: "Current Status:" in consumer.said, what="a consumer that has started", within=60)
 
     async def kcsync(self, *arguments: str, **changes: str) -> Finished:
         return await kcsync(self.environment(**changes), *arguments)
