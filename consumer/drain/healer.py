@@ -22,8 +22,8 @@ __all__ = ["Healer", "Suspect"]
 
 _log = structlog.get_logger(__name__)
 
-_HEALED_BEFORE: Final = "heal"
-"""The kind of doubt that a heal leaves which did not come to its end."""
+_REFUSED_BEFORE: Final = "heal_refused"
+"""The kind of doubt that a heal leaves which was refused, but perhaps not for good."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,15 +64,15 @@ class Healer:
         """Make Keycloak equal to the lane's fold.
 
         Returns:
-            What is to be written; None if the lane stays in doubt, and is healed when the server limit has passed
-            again.
+            What is to be written; None if the lane stays in doubt as it is, and is healed when the server limit has
+            passed again.
 
         Raises:
             OutboxError: The doubt could not be marked; nothing was asked of Keycloak.
         """
         lane, fold, token = suspect.lane, suspect.fold, suspect.token
         # The durable mark "maybe started": whoever takes the lane over waits for the server limit again.
-        marked = replace(fold, suspect_since=suspect.asked_at, suspect_kind=_HEALED_BEFORE)
+        marked = replace(fold, suspect_since=suspect.asked_at, suspect_kind="heal")
         mark = WriteBack(lane=lane, token=token, fold=marked)
         fenced = await self.store.settle([mark], instance=self.instance)
         if fenced or self.circuit.allowed_calls == 0 or self.realms.resting(lane.realm) > 0:
@@ -84,9 +84,11 @@ class Healer:
             case DeadLetter():
                 # Keycloak will not take what it once took: nothing to be done about it by asking again.
                 refused = outcome.reason
-            case Retry(failure=Failure(blame=Blame.USER)) if fold.suspect_kind == _HEALED_BEFORE:
-                # A definite no, and the server limit ago it was none that went away by itself.
+            case Retry(failure=Failure(blame=Blame.USER)) if fold.suspect_kind == _REFUSED_BEFORE:
+                # A definite no, as it was the server limit ago.
                 refused = outcome.reason
+            case Retry(failure=Failure(blame=Blame.USER)):
+                return WriteBack(lane=lane, token=token, fold=replace(marked, suspect_kind=_REFUSED_BEFORE))
             case Retry() | Defer():
                 return None
         return WriteBack(lane=lane, token=token, fold=self._certain(fold, outcome, refused))
