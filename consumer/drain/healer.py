@@ -10,13 +10,12 @@ import structlog
 
 from consumer.circuit.keeper import CircuitKeeper
 from consumer.delivery.outcome import Blame, DeadLetter, Defer, Delivered, Failure, Outcome, Reason, Retry
+from consumer.drain.addresses import may_be_given_up
 from consumer.drain.caller import Caller
 from consumer.drain.judge import Judge
 from consumer.drain.realms import RealmWatch
 from consumer.outbox.drain_store import DrainStore, ReadyLane, WriteBack
-from consumer.outbox.errors import OutboxError
 from consumer.outbox.fold import Fold
-from consumer.outbox.lane import lane_id
 
 __all__ = ["Healer", "Suspect"]
 
@@ -102,7 +101,8 @@ class Healer:
             outcome = await self._ask(suspect, fold)
         if not _is_taken(outcome):
             return outcome, None
-        if await self._may_be_given_up(suspect.lane, outcome.failure.holder):
+        holder = outcome.failure.holder
+        if holder is not None and await may_be_given_up(self.store.unfinished, suspect.lane, holder):
             return Defer(reason=outcome.reason, failure=outcome.failure), None
         # Somebody else's for good, as far as we know: everything but the address is made equal.
         return await self._ask(suspect, fold.without_email()), outcome.reason
@@ -130,16 +130,6 @@ class Healer:
         outcome = await self.caller.heal(suspect.lane, fold, suspect.token)
         self.judge.learn_of(suspect.lane.lane_id, outcome, begun)
         return outcome
-
-    async def _may_be_given_up(self, lane: ReadyLane, holder: str | None) -> bool:
-        """Whether a change of the user who has our address may still free it."""
-        if holder is None:
-            return False
-        try:
-            return await self.store.unfinished(lane_id(lane.realm, holder), asker=lane.username_key)
-        except OutboxError:
-            # Nothing has been changed: all of it is tried again.
-            return True
 
 
 def _is_taken(outcome: Outcome) -> TypeGuard[Retry]:

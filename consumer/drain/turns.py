@@ -7,12 +7,13 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from functools import partial
-from typing import Protocol, TypeGuard
+from typing import TypeGuard
 
 from consumer.circuit.keeper import CircuitKeeper
 from consumer.delivery.classify import MAY_BE_THE_USERS
 from consumer.delivery.errors import CallsStopped, LeaseTooShort
 from consumer.delivery.outcome import Blame, DeadLetter, Defer, Delivered, NotDelivered, Outcome, Retry
+from consumer.drain.addresses import Unfinished, may_be_given_up
 from consumer.drain.ages import Ages
 from consumer.drain.caller import Caller
 from consumer.drain.holds import hold_after
@@ -29,21 +30,12 @@ from consumer.drain.settle import (
     wait_for_read_back,
 )
 from consumer.outbox.drain_store import Head, WriteBack
-from consumer.outbox.errors import OutboxError
-from consumer.outbox.lane import lane_id
 from consumer.outbox.rows import EntryState
 from consumer.retry import retry_delay
 
 __all__ = ["Claimed", "Turns"]
 
 _MOST_SPLIT = 100_000
-
-
-class Unfinished(Protocol):
-    """How the drain asks about the lane of another user."""
-
-    async def __call__(self, lane: bytes, *, asker: str) -> bool:
-        """As `DrainStore.unfinished`."""
 
 
 @dataclass(slots=True)
@@ -240,12 +232,7 @@ class Turns:
         holder = None if isinstance(outcome, Delivered) else outcome.failure.holder
         if not isinstance(outcome, Retry) or holder is None:
             return outcome
-        lane = lane_id(head.lane.realm, holder)
-        try:
-            waits = await self.unfinished(lane, asker=head.lane.username_key)
-        except OutboxError:
-            # The call was made, and what it came to must be recorded: the next one asks again.
-            waits = True
+        waits = await may_be_given_up(self.unfinished, head.lane, holder)
         return Defer(reason=outcome.reason, failure=outcome.failure) if waits else outcome
 
     def _delay(self, kind: str, failures: int) -> float:
