@@ -14,6 +14,8 @@ from collections.abc import Hashable, Iterable
 from dataclasses import dataclass, field
 from enum import Enum
 
+from consumer.frozen import quick_dataclass
+
 __all__ = ["Call", "Ending", "LimitPolicy", "Limiter", "Why"]
 
 _FEWEST = 8
@@ -87,7 +89,7 @@ class LimitPolicy:
         return min(self.floor, self.ceiling)
 
 
-@dataclass(frozen=True, slots=True)
+@quick_dataclass(frozen=True, slots=True)
 class Call:
     """A call under way.
 

@@ -9,6 +9,8 @@ from email.utils import parsedate_to_datetime
 from enum import StrEnum
 from typing import Any
 
+from consumer.frozen import quick_dataclass
+
 LONGEST_PAUSE_SECONDS = 3600.0
 """A `Retry-After` beyond this is taken as this: a proxy's typing error must not stop a lane for a year."""
 
@@ -79,7 +81,7 @@ class TransportCause(StrEnum):
     BROKEN = "answer broken off"
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@quick_dataclass(frozen=True, slots=True, kw_only=True)
 class Answer:
     """An HTTP answer, as far as we look at it."""
 

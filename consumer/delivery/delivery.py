@@ -101,12 +101,14 @@ class Delivery:
 
         async def apply() -> Outcome:
             users = self._keycloak.users(change.realm)
-            # A lost user is created from what is known, before what the change names.
-            known = {} if change.known is None else change.known.data
-            async with naming_holder(users, change.username_key, change.data, known):
+            try:
                 return await handler(change, users)
+            except CallFailed as failed:
+                # A lost user is created from what is known, before what the change names.
+                known = {} if change.known is None else change.known.data
+                raise await naming_holder(failed, users, change.username_key, change.data, known) from None
 
-        return await self._outcome(apply, before_call, _texts_of(change))
+        return await self._outcome(apply, before_call, lambda: _texts_of(change))
 
     async def read_back(self, change: Change, before_call: Callable[[], None]) -> Outcome:
         """Say whether a change whose answer was lost has taken effect; nothing is written.
@@ -135,7 +137,7 @@ class Delivery:
         async def look() -> Outcome:
             return await read_back(change, self._keycloak.users(change.realm), deletes=deletes)
 
-        return await self._outcome(look, before_call, _texts_of(change))
+        return await self._outcome(look, before_call, lambda: _texts_of(change))
 
     async def heal(self, known: KnownUser, before_call: Callable[[], None]) -> Outcome:
         """Make Keycloak equal to what our own deliveries left.
@@ -154,10 +156,14 @@ class Delivery:
 
         async def make_equal() -> Outcome:
             users = self._keycloak.users(known.realm)
-            async with naming_holder(users, known.username_key, known.data):
+            try:
                 return await converge(known, users, self._keys)
+            except CallFailed as failed:
+                raise await naming_holder(failed, users, known.username_key, known.data) from None
 
-        outcome = await self._outcome(make_equal, before_call, (known.username_key, *strings_in(known.data)))
+        outcome = await self._outcome(
+            make_equal, before_call, lambda: (known.username_key, *strings_in(known.data))
+        )
         if isinstance(outcome, DeadLetter) and outcome.reason is Reason.PASSWORD_HISTORY:
             return replace(outcome, reason=Reason.HEAL_REFUSED_BY_HISTORY)
         return outcome
@@ -166,7 +172,7 @@ class Delivery:
         self,
         work: Callable[[], Awaitable[Outcome]],
         before_call: Callable[[], None],
-        theirs: tuple[str, ...],
+        theirs: Callable[[], tuple[str, ...]],
     ) -> Outcome:
         try:
             with self._keycloak.calls(before_call, self._watch) as scope:
@@ -179,14 +185,14 @@ class Delivery:
 
 
 async def _answered(
-    work: Callable[[], Awaitable[Outcome]], scope: CallScope, theirs: tuple[str, ...]
+    work: Callable[[], Awaitable[Outcome]], scope: CallScope, theirs: Callable[[], tuple[str, ...]]
 ) -> Outcome:
     """Run the requests of a delivery; what stops it after a first change leaves that change behind."""
     try:
         return await work()
     except CallFailed as failed:
         outcome = failed.outcome
-        detail = mask(outcome.failure.detail, theirs)
+        detail = mask(outcome.failure.detail, theirs())
         return replace(outcome, failure=replace(outcome.failure, detail=detail, partial=scope.wrote))
     except NotCalled as stopped:
         if not scope.wrote:

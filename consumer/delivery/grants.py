@@ -61,6 +61,9 @@ class Grants:
         return bool(self.leave or self.join or self.revoke or self.grant)
 
 
+_NONE = Grants()
+
+
 @dataclass(slots=True)
 class _Ids:
     """Ids of what was looked at lately, by name; the one looked at first is forgotten first."""
@@ -119,6 +122,8 @@ class RealmGrants:
                 worth another try), gives rights over the realm (`grant_refused`), or cannot be looked at.
         """
         groups, roles = data.get("groups") or {}, data.get("realm_roles") or {}
+        if not (groups or roles or data.get("required_actions")):
+            return _NONE
         if not lenient:
             for place, alias in enumerate(data.get("required_actions") or ()):
                 if alias not in _EVERYWHERE:

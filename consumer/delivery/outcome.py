@@ -16,6 +16,8 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import TYPE_CHECKING, Any
 
+from consumer.frozen import quick_dataclass
+
 if TYPE_CHECKING:
     from collections.abc import Mapping
     from datetime import datetime
@@ -135,7 +137,7 @@ class Failure:
             object.__setattr__(self, "detail", self.detail[: DETAIL_LIMIT - 1] + "…")
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@quick_dataclass(frozen=True, slots=True, kw_only=True)
 class Delivered:
     """Keycloak is as the change wants it.
 

@@ -50,6 +50,7 @@ from yarl import URL
 
 from consumer.delivery.answer import Operation, TransportCause
 from consumer.delivery.errors import DeliveryError
+from consumer.frozen import quick_dataclass
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
@@ -186,7 +187,7 @@ class Response(Protocol):
         """The headers; their names in any case."""
 
 
-@dataclass(frozen=True, slots=True)
+@quick_dataclass(frozen=True, slots=True)
 class _Received:
     status_code: int
     content: bytes = field(repr=False)

@@ -355,7 +355,8 @@ class Drainer:
                     self._in_hand.pop(lane.lane_id, None)
 
     def _dispatch(self) -> None:
-        while self._claimed and len(self._running) < self._at_once and not self._stopping:
+        at_once = self._at_once
+        while self._claimed and len(self._running) < at_once and not self._stopping:
             if (wait := self._calls.wait()) > 0:
                 # Before the turn begins: in the middle of it the lease would go by.
                 if self._next_call is None:

@@ -10,6 +10,7 @@ from consumer.circuit.keeper import CircuitKeeper
 from consumer.delivery.outcome import Blame, Defer, Delivered, Outcome, Reason, Retry
 from consumer.drain.charging import Evidence, Unjudged, is_charged
 from consumer.drain.policy import DrainPolicy
+from consumer.frozen import quick_dataclass
 from consumer.outbox.drain_store import Head
 
 __all__ = ["Begun", "Judge"]
@@ -17,7 +18,7 @@ __all__ = ["Begun", "Judge"]
 _MOST_UNJUDGED = 100_000
 
 
-@dataclass(frozen=True, slots=True)
+@quick_dataclass(frozen=True, slots=True)
 class Begun:
     """The beginning of a call.
 

@@ -8,11 +8,12 @@ them says so. Everything else is a barrier, a delete above all.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import Any, Final
 
 from consumer.delivery.representation import split_name
 from consumer.drain.settle import data_of
+from consumer.frozen import quick_dataclass
 from consumer.outbox.drain_store import Head
 from consumer.outbox.rows import EntryState
 
@@ -25,7 +26,7 @@ _TAKES_IN: Final[Mapping[str, frozenset[str]]] = {
 }
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@quick_dataclass(frozen=True, slots=True, kw_only=True)
 class Merged:
     """What one call applies for a group.
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from datetime import datetime, timedelta
 from typing import Any, Final
 
@@ -19,6 +19,7 @@ from consumer.delivery.outcome import (
 )
 from consumer.delivery.representation import split_name, written_out
 from consumer.drain.policy import DrainPolicy
+from consumer.frozen import quick_dataclass
 from consumer.outbox.drain_store import Attempt, Head, Settlement, WriteBack
 from consumer.outbox.fold import Applied, Credential, Fold, fields_of
 from consumer.outbox.rows import EntryState
@@ -47,7 +48,7 @@ DELETED_BY: Final = "deleted_by"
 """A field of the fold alone: set while a user is disabled because a delete event asked for that."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@quick_dataclass(frozen=True, slots=True, kw_only=True)
 class Call:
     """One call that has ended.
 
@@ -88,10 +89,11 @@ def settle(
     head = group[0]
     if isinstance(outcome, Delivered):
         fold = _with_password_as_kept(fold_after_all(group, outcome), head.fold, call, policy)
+        attempt = _attempt(outcome, call)
         return WriteBack(
             lane=head.lane,
             token=call.token,
-            settlements=tuple(_delivered(member, outcome, call) for member in group),
+            settlements=tuple(_delivered(member, outcome, call, attempt) for member in group),
             fold=fold,
         )
     failed = _failed(head, outcome, call, policy, delay)
@@ -145,7 +147,7 @@ def dead(head: Head, *, token: int, reason: str, judged: bool | None) -> WriteBa
     return WriteBack(lane=head.lane, token=token, settlements=(settlement,))
 
 
-def _delivered(head: Head, outcome: Delivered, call: Call) -> Settlement:
+def _delivered(head: Head, outcome: Delivered, call: Call, attempt: Attempt) -> Settlement:
     return Settlement(
         head=head,
         state=EntryState.DELIVERED,
@@ -153,7 +155,7 @@ def _delivered(head: Head, outcome: Delivered, call: Call) -> Settlement:
         attempts=head.attempts,
         charged=call.judged is True,
         judged=call.judged,
-        attempt=_attempt(outcome, call),
+        attempt=attempt,
     )
 
 
@@ -218,49 +220,55 @@ def data_of(head: Head) -> Mapping[str, Any]:
 def fold_after_all(group: Sequence[Head], outcome: Delivered) -> Fold:
     """The lane's sum with a delivery in it that was made for all of a group."""
     fold = fold_after(group[0], outcome)
-    # What a new user is beside what the events say, the first alone has made.
-    later = replace(outcome, existed=True)
-    for member in group[1:]:
-        fold = fold_after(replace(member, fold=fold), later)
+    if len(group) > 1:
+        # What a new user is beside what the events say, the first alone has made.
+        later = replace(outcome, existed=True)
+        for member in group[1:]:
+            fold = _sum(fold, member, later)
     return fold
 
 
 def fold_after(head: Head, outcome: Delivered) -> Fold:
     """The lane's sum with this delivery in it."""
+    return _sum(head.fold, head, outcome)
+
+
+def _sum(fold: Fold, entry: Head, outcome: Delivered) -> Fold:
+    """What is known of the lane, `fold`, with the delivery of one of its entries in it."""
     date = outcome.credential_date
     credential_date = None if date is None else date.replace(tzinfo=None)
-    if head.kind not in kinds():
+    if entry.kind not in kinds():
         # Of a custom kind only its handler knows what it wrote.
         if not outcome.wrote:
-            return replace(head.fold, user_id=outcome.user_id or head.fold.user_id)
+            return replace(fold, user_id=outcome.user_id or fold.user_id)
         applied = Applied(
-            position=head.position,
+            position=entry.position,
             exists=True,
             fields=_fields(written_out(outcome.wrote)),
             user_id=outcome.user_id,
         )
-    elif head.kind == "user_delete":
+    elif entry.kind == "user_delete":
         gone = outcome.user_id is None
         applied = Applied(
-            position=head.position,
+            position=entry.position,
             exists=not gone,
             fields={} if gone else {"enabled": False, DELETED_BY: "disable"},
             user_id=outcome.user_id,
         )
     else:
         credential = None
-        if head.credential is not None:
-            credential = Credential(head.credential, head.event_id, head.position)
+        if entry.credential is not None:
+            credential = Credential(entry.credential, entry.event_id, entry.position)
         applied = Applied(
-            position=head.position,
+            position=entry.position,
             exists=True,
-            fields=_written(head, outcome),
+            fields=_written(entry, outcome),
             credential=credential,
             user_id=outcome.user_id,
             credential_date=credential_date,
         )
-    after = head.fold.join(applied)
-    return after if after.heal_refused is None else _refused_still(head.fold, after)
+    after = fold.join(applied)
+    return after if after.heal_refused is None else _refused_still(fold, after)
 
 
 def _refused_still(before: Fold, after: Fold) -> Fold:

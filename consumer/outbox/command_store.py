@@ -9,6 +9,7 @@ from enum import StrEnum
 
 import orjson
 
+from consumer.outbox.bulk import multi_row_statements
 from consumer.outbox.database import Database, Transaction
 from consumer.outbox.drain_store import ReadyLane, lane_of
 from consumer.outbox.lane import shard_of
@@ -151,7 +152,7 @@ class CommandStore:
 
         async def work(tx: Transaction) -> None:
             await tx.execute(_SQL["forget_answered"])
-            await tx.insert_rows(_SQL["queue"], rows)
+            await tx.execute_all(multi_row_statements(_SQL["queue"], rows))
 
         await self._database.transact(work)
         return request
@@ -261,9 +262,11 @@ class CommandStore:
             await tx.execute(_SQL["mark_dead"], {"entries": dead})
         if lanes := tuple(c.lane.lane_id for c, change in changes if change.ends_hold):
             await tx.execute(_SQL["end_holds"], {"lanes": lanes})
-        await tx.insert_rows(
-            _SQL["allow_deletes"],
-            [(c.entry_id, c.lane.realm, c.actor) for c, change in changes if change.allows_delete],
+        await tx.execute_all(
+            multi_row_statements(
+                _SQL["allow_deletes"],
+                [(c.entry_id, c.lane.realm, c.actor) for c, change in changes if change.allows_delete],
+            )
         )
         verdicts = [
             {"command_id": each.command.command_id, "answer": each.verdict.value, "detail": each.detail}
@@ -271,7 +274,7 @@ class CommandStore:
         ]
         parameters = {"rows": orjson.dumps(verdicts).decode(), "owner": self._owner}
         await tx.execute(_SQL["answer"], parameters)
-        await tx.insert_rows(_SQL["audit"], [_audit_row(each) for each in answers])
+        await tx.execute_all(multi_row_statements(_SQL["audit"], [_audit_row(each) for each in answers]))
 
 
 def _stands(answer: Answer, states: Mapping[int, str | None]) -> bool:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import math
 import ssl
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
 from contextlib import asynccontextmanager
 from typing import Any, TypeVar
 
@@ -18,13 +18,12 @@ import pymysql
 from pymysql.constants import CLIENT
 
 from consumer.database_address import DatabaseAddress
-from consumer.outbox.bulk import Value, list_literal, multi_row_statements
+from consumer.outbox.bulk import Parameters, Statement, in_one_packet, list_literal, packets
 from consumer.outbox.errors import CommitUnknown, DatabaseUnavailable, ServerUnsupported
 
 __all__ = ["Database", "Row", "Transaction"]
 
 Row = dict[str, Any]
-Parameters = Mapping[str, Any] | Sequence[Any] | None
 T = TypeVar("T")
 
 # Lock wait, deadlock, and a row changed since the snapshot (the last with innodb_snapshot_isolation, on from 11.8).
@@ -95,44 +94,72 @@ class _Pool(aiomysql.Pool):  # type: ignore[misc]  # aiomysql ships no types
 
 
 class Transaction:
-    """Statements inside one transaction."""
+    """Statements inside one transaction. Its BEGIN travels with the first of them: a round trip costs more than that.
 
-    def __init__(self, connection: Any) -> None:
+    One that is `alone` has a single statement, which is a transaction by itself.
+    """
+
+    def __init__(self, connection: Any, *, alone: bool = False) -> None:
         self._connection = connection
+        self._alone = alone
+        self._begun = alone
+        self._in_doubt = False
 
     async def execute(self, sql: str, parameters: Parameters = None) -> int:
         """Run one statement; the number of rows it matched (CLIENT.FOUND_ROWS), or inserted."""
+        (count,) = await self.execute_all([(sql, parameters)])
+        return count
+
+    async def execute_all(self, statements: Iterable[Statement]) -> list[int]:
+        """Run statements one after the other, in as few packets as fit; of each what `execute` gives.
+
+        If one fails, those behind it are not run.
+        """
+        self._in_doubt = self._alone
+        counts = []
         async with self._connection.cursor() as cursor:
-            await cursor.execute(sql, parameters)
-            return int(cursor.rowcount)
+            for packet in packets(cursor.mogrify(sql, parameters) for sql, parameters in statements):
+                await self._send(cursor, packet)
+                counts.append(int(cursor.rowcount))
+                while await cursor.nextset():
+                    counts.append(int(cursor.rowcount))
+        return counts
 
     async def insert(self, sql: str, parameters: Parameters = None) -> int:
         """Run one INSERT; the AUTO_INCREMENT id it was given."""
         async with self._connection.cursor() as cursor:
-            await cursor.execute(sql, parameters)
+            await self._send(cursor, cursor.mogrify(sql, parameters))
             return int(cursor.lastrowid)
-
-    async def insert_rows(self, sql: str, rows: Iterable[Sequence[Value]]) -> None:
-        """Insert many rows as few multi-row statements.
-
-        Args:
-            sql: an INSERT whose `VALUES (%s, …)` holds placeholders only, one a column.
-            rows: one value a column.
-        """
-        for statement in multi_row_statements(sql, rows):
-            async with self._connection.cursor() as cursor:
-                await cursor.execute(statement)
 
     async def fetch(self, sql: str, parameters: Parameters = None) -> list[Row]:
         """All rows of a SELECT, as mappings by column name."""
         async with self._connection.cursor(aiomysql.DictCursor) as cursor:
-            await cursor.execute(sql, parameters)
+            await self._send(cursor, cursor.mogrify(sql, parameters))
             return list(await cursor.fetchall())
 
     async def fetch_one(self, sql: str, parameters: Parameters = None) -> Row | None:
         """The first row of a SELECT, or None."""
         rows = await self.fetch(sql, parameters)
         return rows[0] if rows else None
+
+    async def commit(self) -> None:
+        """Make it last. Called by `Database`."""
+        if self._begun and not self._alone:
+            self._in_doubt = True
+            await self._connection.commit()
+
+    def may_have_committed(self, error: BaseException) -> bool:
+        """Whether, the connection lost with this error, only the tables know."""
+        return self._in_doubt and not (self._alone and _code(error) in _REFUSED)
+
+    async def _send(self, cursor: Any, packet: str) -> None:
+        """Run a packet; the cursor then stands at the result of its first statement."""
+        if self._begun:
+            await cursor.execute(packet)
+            return
+        self._begun = True
+        await cursor.execute(in_one_packet("BEGIN", packet))
+        await cursor.nextset()
 
 
 class Database:
@@ -180,29 +207,37 @@ class Database:
             CommitUnknown: the connection was lost at COMMIT.
             ServerUnsupported: the server is not MariaDB.
         """
-        for attempt in range(_TRIES):
-            try:
-                async with self._transaction() as transaction:
-                    return await work(transaction)
-            except pymysql.err.MySQLError as error:
-                if _code(error) not in _EXPECTED:
-                    raise
-                if attempt == _TRIES - 1:
-                    raise self._unavailable(error) from error
-            await asyncio.sleep(0.005 * 2**attempt)
-        raise AssertionError("unreachable: the last try returns or raises")
+
+        async def all_of_it() -> T:
+            async with self._transaction() as transaction:
+                result = await work(transaction)
+                await transaction.commit()
+                return result
+
+        return await self._repeated(all_of_it)
 
     async def fetch(self, sql: str, parameters: Parameters = None) -> list[Row]:
         """All rows of one SELECT, in a transaction of its own."""
-        return await self.transact(lambda tx: tx.fetch(sql, parameters))
+
+        async def read() -> list[Row]:
+            async with self._transaction(alone=True) as transaction:
+                return await transaction.fetch(sql, parameters)
+
+        return await self._repeated(read)
 
     async def fetch_one(self, sql: str, parameters: Parameters = None) -> Row | None:
         """The first row of one SELECT, or None."""
-        return await self.transact(lambda tx: tx.fetch_one(sql, parameters))
+        rows = await self.fetch(sql, parameters)
+        return rows[0] if rows else None
 
     async def execute(self, sql: str, parameters: Parameters = None) -> int:
         """Run one statement in a transaction of its own; the number of rows it matched."""
-        return await self.transact(lambda tx: tx.execute(sql, parameters))
+
+        async def write() -> int:
+            async with self._transaction(alone=True) as transaction:
+                return await transaction.execute(sql, parameters)
+
+        return await self._repeated(write)
 
     async def aclose(self) -> None:
         """Close every connection, within the time limit."""
@@ -216,18 +251,28 @@ class Database:
         except TimeoutError:
             pool.terminate()
 
+    async def _repeated(self, work: Callable[[], Awaitable[T]]) -> T:
+        for attempt in range(_TRIES):
+            try:
+                return await work()
+            except pymysql.err.MySQLError as error:
+                if _code(error) not in _EXPECTED:
+                    raise
+                if attempt == _TRIES - 1:
+                    raise self._unavailable(error) from error
+            await asyncio.sleep(0.005 * 2**attempt)
+        raise AssertionError("unreachable: the last try returns or raises")
+
     @asynccontextmanager
-    async def _transaction(self) -> AsyncIterator[Transaction]:
-        committing = False
+    async def _transaction(self, *, alone: bool = False) -> AsyncIterator[Transaction]:
         pool = self._pool or self._open_pool()
         connection: Any = None
+        transaction: Transaction | None = None
         try:
             async with asyncio.timeout(self._timeout):
                 connection = await pool.acquire()
-                await connection.begin()
-                yield Transaction(connection)
-                committing = True
-                await connection.commit()
+                transaction = Transaction(connection, alone=alone)
+                yield transaction
         except (pymysql.err.OperationalError, pymysql.err.InterfaceError, OSError, RuntimeError) as error:
             # aiomysql raises RuntimeError for a connection that was closed under a waiting call.
             if connection is None and _code(error) == _NOT_MARIADB:
@@ -237,13 +282,9 @@ class Database:
                 ) from error
             if not _is_lost(error):
                 raise
-            if connection is not None:
-                connection.close()
-            raise (CommitUnknown() if committing else self._unavailable(error)) from error
+            raise self._lost(error, connection, transaction) from error
         except TimeoutError as error:
-            if connection is not None:
-                connection.close()
-            raise (CommitUnknown() if committing else self._unavailable(error)) from error
+            raise self._lost(error, connection, transaction) from error
         finally:
             if connection is not None:
                 await self._give_back(pool, connection)
@@ -262,13 +303,21 @@ class Database:
             password=address.password,
             db=address.database,
             charset="utf8mb4",
-            autocommit=False,
+            autocommit=True,
             connect_timeout=5,
             init_command=_SESSION.format(idle=max(1, math.ceil(self._timeout))),
             client_flag=CLIENT.FOUND_ROWS,
             ssl=self._tls,
         )
         return self._pool
+
+    def _lost(
+        self, error: BaseException, connection: Any, transaction: Transaction | None
+    ) -> CommitUnknown | DatabaseUnavailable:
+        if connection is not None:
+            connection.close()
+        unknown = transaction is not None and transaction.may_have_committed(error)
+        return CommitUnknown() if unknown else self._unavailable(error)
 
     def _unavailable(self, error: BaseException) -> DatabaseUnavailable:
         if isinstance(error.__cause__, ssl.SSLError):

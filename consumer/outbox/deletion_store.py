@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Sequence
 
+from consumer.outbox.bulk import multi_row_statements
 from consumer.outbox.database import Database, Transaction
 from consumer.outbox.statements import load_statements
 
@@ -45,7 +46,7 @@ class DeletionStore:
             used = await tx.fetch_one(_SQL["used"], parameters)
             room = max(0, limit - (0 if used is None else used["n"]))
             taken = [entry for entry in entries if entry not in placed][:room]
-            await tx.insert_rows(_SQL["reserve"], [(entry, realm) for entry in taken])
+            await tx.execute_all(multi_row_statements(_SQL["reserve"], [(entry, realm) for entry in taken]))
             return placed.union(taken)
 
         return await self._database.transact(work)

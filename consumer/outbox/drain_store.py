@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from dataclasses import field, replace
 from datetime import datetime
 from typing import Any
 
 import orjson
 
-from consumer.outbox.bulk import Value
+from consumer.frozen import quick_dataclass
+from consumer.outbox.bulk import Statement, Value, multi_row_statements
 from consumer.outbox.database import Database, Row, Transaction
 from consumer.outbox.fold import Credential, Fold
 from consumer.outbox.lane import shard_of
@@ -44,7 +45,7 @@ Document = list[Any]
 Result = tuple[str | int | None, ...]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@quick_dataclass(frozen=True, slots=True, kw_only=True)
 class ReadyLane:
     """A lane that may go on, as its row says. `arrivals` is its tail, `priority` its urgency when we looked."""
 
@@ -55,7 +56,7 @@ class ReadyLane:
     priority: int
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@quick_dataclass(frozen=True, slots=True, kw_only=True)
 class Head:
     """The head of a lane: its lowest open entry, with what is known of the user.
 
@@ -97,7 +98,7 @@ class Head:
         return shard_of(self.lane.lane_id)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@quick_dataclass(frozen=True, slots=True, kw_only=True)
 class Attempt:
     """One recorded call."""
 
@@ -111,7 +112,7 @@ class Attempt:
     error: str | None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@quick_dataclass(frozen=True, slots=True, kw_only=True)
 class Settlement:
     """What a call, or a decision without a call, makes of an entry.
 
@@ -133,7 +134,7 @@ class Settlement:
     email_holder: str | None = field(default=None, repr=False)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@quick_dataclass(frozen=True, slots=True, kw_only=True)
 class WriteBack:
     """What is written of one lane in one transaction, under the fencing token of its shard.
 
@@ -152,7 +153,7 @@ class WriteBack:
         return shard_of(self.lane.lane_id)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@quick_dataclass(frozen=True, slots=True, kw_only=True)
 class LaneHint:
     """Where a lane's head stands: state IDLE, READY, WAITING (for `delay` seconds) or HELD.
 
@@ -184,39 +185,32 @@ class DrainStore:
             return []
         parameters = {"shards": tuple(shards), "limit": limit, "in_hand": tuple(in_hand) or (b"",)}
         rows = await self._database.fetch(_SQL["ready_lanes"], parameters)
-        return [lane_of(row) for row in rows]
+        return [_lane(row["lane"]) for row in rows]
 
     async def heads(self, lanes: Sequence[ReadyLane], *, depth: int = 1) -> list[Head]:
         """The heads of these lanes in any order, each with up to `depth - 1` followers; a lane without open entries has none."""
         if not lanes:
             return []
-        ids = tuple(lane.lane_id for lane in lanes)
-
-        async def work(tx: Transaction) -> tuple[list[Row], list[Row]]:
-            found = await tx.fetch(_SQL["heads"], {"lanes": ids})
-            longer = [row["lane_id"] for row in found if row["head"] != row["tail"]]
-            if not longer:
-                return found, []
+        lane_of_id = {lane.lane_id: lane for lane in lanes}
+        rows = await self._database.fetch(_SQL["heads"], {"lanes": tuple(lane_of_id)})
+        found = [orjson.loads(row["head"]) for row in rows]
+        longer = [bytes.fromhex(lane) for lane, goes_on, *_ in found if goes_on]
+        entries: list[Row] = []
+        if longer:
             union = " UNION ALL ".join([_SQL["first_open"]] * len(longer))
             # One more than asked for: it tells whether anything stands behind the last.
             parameters = tuple(value for lane in longer for value in (lane, depth + 1))
-            entries = tuple(row["entry_id"] for row in await tx.fetch(union, parameters))
-            return found, await tx.fetch(_SQL["open_entries"], {"entries": entries})
-
-        found, entries = await self._database.transact(work)
+            ids = tuple(row["entry_id"] for row in await self._database.fetch(union, parameters))
+            entries = await self._database.fetch(_SQL["open_entries"], {"entries": ids})
         documents: dict[bytes, list[Document]] = {}
         for row in entries:
             documents.setdefault(row["lane_id"], []).append(orjson.loads(row["entry"]))
-        lane_of_id = {lane.lane_id: lane for lane in lanes}
-        return [
-            _front(
-                lane_of_id[row["lane_id"]],
-                documents.get(row["lane_id"]) or [orjson.loads(row["entry"])],
-                _fold(row["fold"]),
-                depth,
-            )
-            for row in found
-        ]
+        heads = []
+        for lane, _, entry, is_known, fold in found:
+            lane_id = bytes.fromhex(lane)
+            queue = documents.get(lane_id) or [entry]
+            heads.append(_front(lane_of_id[lane_id], queue, _fold(fold) if is_known else _UNKNOWN, depth))
+        return heads
 
     async def suspects(
         self, shards: Collection[int], *, after: float, limit: int, resting: Collection[str]
@@ -245,7 +239,7 @@ class DrainStore:
         """
         parameters = {"lanes": tuple(lane.lane_id for lane in lanes), "after": after}
         rows = await self._database.fetch(_SQL["still_suspect"], parameters)
-        return {row["lane_id"]: (_fold(row["fold"]), row["asked_at"]) for row in rows}
+        return {row["lane_id"]: (_fold(orjson.loads(row["fold"])), row["asked_at"]) for row in rows}
 
     async def claim(self, heads: Collection[Head], *, margin: float) -> dict[int, tuple[int, datetime]]:
         """Mark entries "maybe started"; those that are ours now, with token and time.
@@ -401,63 +395,73 @@ class DrainStore:
 
 async def _write(tx: Transaction, write_backs: Sequence[WriteBack], instance: str) -> None:
     settlements = [settlement for each in write_backs for settlement in each.settlements]
-    if settlements:
-        await _write_entries(tx, settlements)
-    await tx.insert_rows(
-        _SQL["insert_attempts"],
+    entries = _entry_statements(settlements)
+    counts = await tx.execute_all(
         [
-            (
-                s.head.entry_id,
-                _calls(s),
-                a.started_at,
-                a.ended_at,
-                a.outcome,
-                a.reason,
-                a.http_status,
-                a.charged,
-                a.trace_id,
-                instance,
-                a.error,
-            )
-            for s in settlements
-            if (a := s.attempt) is not None
-        ],
+            *entries,
+            *_judge_statements(settlements),
+            *multi_row_statements(
+                _SQL["insert_attempts"],
+                [
+                    (
+                        s.head.entry_id,
+                        _calls(s),
+                        a.started_at,
+                        a.ended_at,
+                        a.outcome,
+                        a.reason,
+                        a.http_status,
+                        a.charged,
+                        a.trace_id,
+                        instance,
+                        a.error,
+                    )
+                    for s in settlements
+                    if (a := s.attempt) is not None
+                ],
+            ),
+            *multi_row_statements(
+                _SQL["upsert_folds"],
+                [_fold_row(each.lane.lane_id, each.fold) for each in write_backs if each.fold is not None],
+            ),
+            *multi_row_statements(
+                _SQL["insert_dead_marks"],
+                [
+                    (p.topic_id, p.partition, p.offset, "dead", s.head.lane.lane_id)
+                    for s in settlements
+                    if s.state is EntryState.DEAD_LETTER and (p := s.head.position) is not None
+                ],
+            ),
+        ]
     )
-    await tx.insert_rows(
-        _SQL["upsert_folds"],
-        [_fold_row(each.lane.lane_id, each.fold) for each in write_backs if each.fold is not None],
-    )
-    await tx.insert_rows(
-        _SQL["insert_dead_marks"],
-        [
-            (p.topic_id, p.partition, p.offset, "dead", s.head.lane.lane_id)
-            for s in settlements
-            if s.state is EntryState.DEAD_LETTER and (p := s.head.position) is not None
-        ],
-    )
+    written = sum(counts[: len(entries)])
+    if written != len(settlements):
+        # Only the owner changes entries, and the owner is us: anything else is a defect, and must not pass.
+        raise AssertionError(f"{len(settlements)} results, but {written} entries were pending")
 
 
-async def _write_entries(tx: Transaction, settlements: Sequence[Settlement]) -> None:
+def _entry_statements(settlements: Sequence[Settlement]) -> list[Statement]:
     alike: dict[Result, list[int]] = {}
     for settlement in settlements:
         alike.setdefault(_result(settlement), []).append(settlement.head.entry_id)
-    written = 0
+    statements: list[Statement] = []
     singly = []
     for result, entries in alike.items():
         values = dict(zip(_RESULT, result, strict=True))
         if len(entries) >= _ALIKE:
-            written += await tx.execute(_SQL["settle_alike"], {**values, "entries": tuple(entries)})
+            statements.append((_SQL["settle_alike"], {**values, "entries": tuple(entries)}))
         else:
             singly += [{**values, "entry_id": entry} for entry in entries]
     if singly:
-        written += await tx.execute(_SQL["settle"], {"rows": orjson.dumps(singly).decode()})
-    if written != len(settlements):
-        # Only the owner changes entries, and the owner is us: anything else is a defect, and must not pass.
-        raise AssertionError(f"{len(settlements)} results, but {written} entries were pending")
+        statements.append((_SQL["settle"], {"rows": orjson.dumps(singly).decode()}))
+    return statements
+
+
+def _judge_statements(settlements: Sequence[Settlement]) -> Iterator[Statement]:
     for charged in (True, False):
         judged = tuple(s.head.entry_id for s in settlements if s.judged is charged)
         if judged:
-            await tx.execute(_SQL["judge_attempts"], {"entries": judged, "charged": int(charged)})
+            yield _SQL["judge_attempts"], {"entries": judged, "charged": int(charged)}
 
 
 def _result(settlement: Settlement) -> Result:
@@ -491,6 +495,17 @@ def lane_of(row: Row) -> ReadyLane:
         username_key=row["username_key"],
         arrivals=row["arrivals"],
         priority=row["priority"],
+    )
+
+
+def _lane(document: str) -> ReadyLane:
+    lane_id, realm, username_key, arrivals, priority = orjson.loads(document)
+    return ReadyLane(
+        lane_id=bytes.fromhex(lane_id),
+        realm=realm,
+        username_key=username_key,
+        arrivals=arrivals,
+        priority=priority,
     )
 
 
@@ -573,10 +588,8 @@ def _position(topic_id: int | None, partition: int | None, offset: int | None) -
     return Position(topic_id, partition, offset)
 
 
-def _fold(document: str | None) -> Fold:
-    """A fold from its document, in the order of `fold_document`; None is a lane of which nothing is known."""
-    if document is None:
-        return _UNKNOWN
+def _fold(document: Document) -> Fold:
+    """A fold from its document, in the order of `fold_document`."""
     (
         exists,
         exists_topic_id,
@@ -596,7 +609,7 @@ def _fold(document: str | None) -> Fold:
         held_reason,
         credential_at,
         heal_refused,
-    ) = orjson.loads(document)
+    ) = document
     credential = None
     if credential_event_id is not None:
         position = _position(credential_topic_id, credential_partition, credential_offset)

@@ -7,12 +7,13 @@ and Keycloak's id. It is kept from the first delivery on; replay, repair and hea
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import field, replace
 from datetime import datetime
 from typing import Any, Final
 
 import orjson
 
+from consumer.frozen import quick_dataclass
 from consumer.outbox.rows import Position
 
 __all__ = [
@@ -51,7 +52,7 @@ _NOT_PLAIN: Final = frozenset(
 _EMAIL: Final = frozenset({"email", "email_verified"})
 
 
-@dataclass(frozen=True, slots=True)
+@quick_dataclass(frozen=True, slots=True)
 class Value:
     """A field's last value, and the position that set it."""
 
@@ -59,7 +60,7 @@ class Value:
     position: Position | None
 
 
-@dataclass(frozen=True, slots=True)
+@quick_dataclass(frozen=True, slots=True)
 class Credential:
     """The last password that was applied, and the event it is bound to.
 
@@ -76,7 +77,7 @@ class Credential:
     delivered_at: datetime | None = None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@quick_dataclass(frozen=True, slots=True, kw_only=True)
 class Applied:
     """What one accepted event sets, and what Keycloak said of it: the user's id, and its own date of the password."""
 
@@ -88,7 +89,7 @@ class Applied:
     credential_date: datetime | None = None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@quick_dataclass(frozen=True, slots=True, kw_only=True)
 class Fold:
     """The sum of a lane.
 
@@ -197,8 +198,9 @@ def fields_of(data: Mapping[str, Any]) -> dict[str, Any]:
     for name, values in (data.get("attributes") or {}).items():
         fields[ATTRIBUTE + name] = values
     for prefix, memberships in ((GROUP, data.get("groups")), (REALM_ROLE, data.get("realm_roles"))):
-        for side, has in (("add", True), ("remove", False)):
-            fields |= dict.fromkeys([prefix + name for name in (memberships or {}).get(side, ())], has)
+        if memberships:
+            for side, has in (("add", True), ("remove", False)):
+                fields |= dict.fromkeys([prefix + name for name in memberships.get(side, ())], has)
     return fields
 
 

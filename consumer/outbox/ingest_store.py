@@ -6,14 +6,14 @@ nothing, and a batch whose COMMIT answer was lost is recognised when it comes ag
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 
 import orjson
 import pymysql
 
-from consumer.outbox.bulk import Value
+from consumer.outbox.bulk import Statement, Value, multi_row_statements
 from consumer.outbox.database import Database, Transaction
 from consumer.outbox.errors import DatabaseUnavailable
 from consumer.outbox.lane import shard_of
@@ -157,10 +157,10 @@ class IngestStore:
 
         async def work(tx: Transaction, *, ask: bool) -> BatchRows:
             await _compare(tx, topic_id, progress)
-            rows = await _remember(tx, event_hashes if ask else (), plan)
-            await _insert(tx, rows)
-            await tx.insert_rows(
-                _SQL["move_watermarks"], [_watermark_row(topic_id, self._group, p) for p in progress]
+            rows = plan(await _seen(tx, event_hashes if ask else ()))
+            watermarks = [_watermark_row(topic_id, self._group, p) for p in progress]
+            await tx.execute_all(
+                [*_inserts(rows), *multi_row_statements(_SQL["move_watermarks"], watermarks)]
             )
             return rows
 
@@ -209,15 +209,6 @@ async def _compare(tx: Transaction, topic_id: int, progress: Sequence[PartitionP
         raise StaleOffsets({p.partition: found[p.partition]["next_offset"] for p in progress})
 
 
-async def _remember(
-    tx: Transaction, ask_for: Sequence[bytes], plan: Callable[[Mapping[bytes, Seen]], BatchRows]
-) -> BatchRows:
-    """Plan the batch with what the ledger knows of the events asked for, and put what is new into the ledger."""
-    rows = plan(await _seen(tx, ask_for))
-    await tx.insert_rows(_SQL["insert_ledger"], _ledger_rows(rows))
-    return rows
-
-
 def _ledger_rows(rows: BatchRows) -> list[tuple[bytes, int, int, int, bytes]]:
     return [
         (e.event_hash, e.position.topic_id, e.position.partition, e.position.offset, e.content_hash)
@@ -238,11 +229,12 @@ async def _seen(tx: Transaction, event_hashes: Sequence[bytes]) -> dict[bytes, S
     }
 
 
-async def _insert(tx: Transaction, rows: BatchRows) -> None:
+def _inserts(rows: BatchRows) -> Iterator[Statement]:
+    yield from multi_row_statements(_SQL["insert_ledger"], _ledger_rows(rows))
     # Lanes before entries: the lane's lock makes the order of entry ids the order in which a lane's events arrive,
     # even where two partitions carry one user.
-    await tx.insert_rows(_SQL["upsert_lanes"], _lanes(rows.entries))
-    await tx.insert_rows(
+    yield from multi_row_statements(_SQL["upsert_lanes"], _lanes(rows.entries))
+    yield from multi_row_statements(
         _SQL["insert_entries"],
         [
             (
@@ -284,8 +276,8 @@ async def _insert(tx: Transaction, rows: BatchRows) -> None:
         (p.position.topic_id, p.position.partition, p.position.offset, "poison", p.lane_id, None, None)
         for p in rows.poison
     ]
-    await tx.insert_rows(_SQL["insert_marks"], marks)
-    await tx.insert_rows(
+    yield from multi_row_statements(_SQL["insert_marks"], marks)
+    yield from multi_row_statements(
         _SQL["insert_poison"],
         [
             (

@@ -6,6 +6,8 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from enum import StrEnum
 
+from consumer.frozen import quick_dataclass
+
 __all__ = [
     "FLOWS",
     "Duplicate",
@@ -30,7 +32,7 @@ class EntryState(StrEnum):
     SUPERSEDED = "SUPERSEDED"
 
 
-@dataclass(frozen=True, slots=True)
+@quick_dataclass(frozen=True, slots=True)
 class Position:
     """Where an event stands. Two positions compare only inside one topic partition."""
 

@@ -8,6 +8,7 @@ from datetime import datetime
 
 import orjson
 
+from consumer.outbox.bulk import multi_row_statements
 from consumer.outbox.database import Database, Transaction
 from consumer.outbox.rows import EntryState, Position
 from consumer.outbox.statements import load_statements
@@ -108,13 +109,15 @@ class UnknownStore:
                 for each in written
             ]
             released = await tx.execute(_SQL["release"], {"rows": orjson.dumps(rows).decode()})
-            await tx.insert_rows(
-                _SQL["mark_dead"],
-                [
-                    (p.topic_id, p.partition, p.offset, "dead", each.entry.lane_id)
-                    for each in written
-                    if each.state is EntryState.DEAD_LETTER and (p := each.entry.position)
-                ],
+            await tx.execute_all(
+                multi_row_statements(
+                    _SQL["mark_dead"],
+                    [
+                        (p.topic_id, p.partition, p.offset, "dead", each.entry.lane_id)
+                        for each in written
+                        if each.state is EntryState.DEAD_LETTER and (p := each.entry.position)
+                    ],
+                )
             )
             await tx.execute(_SQL["look_again"], {"lanes": tuple({each.entry.lane_id for each in written})})
             return released

@@ -6,11 +6,12 @@ No baggage: what a producer puts there would travel to Keycloak unseen. Format: 
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
 from opentelemetry.context import Context
 from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
+
+from consumer.frozen import quick_dataclass
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -22,7 +23,7 @@ _TRACEPARENT: Final = re.compile(
 _LONGEST_TRACESTATE: Final = 512
 
 
-@dataclass(frozen=True, slots=True)
+@quick_dataclass(frozen=True, slots=True)
 class TraceContext:
     """The context a producer sent with an event, as the outbox stores it.
 

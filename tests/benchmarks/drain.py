@@ -55,17 +55,38 @@ class AtOnce:
         return Delivered(reason=Reason.UPDATED, user_id="0b5c0b5c-0b5c-4b5c-8b5c-0b5c0b5c0b5c", existed=True)
 
 
+@dataclass(frozen=True, slots=True)
+class Load:
+    """So many entries of each user, called singly or merged."""
+
+    name: str
+    a_user: int
+    merge_limit: int
+    most_statements: int | None
+
+
+LOADS = (
+    Load("drain, machinery alone", a_user=1, merge_limit=1, most_statements=40),
+    # The load of which the outbox we are compared with publishes its rate, merged as we merge by default.
+    Load("the same, 10 entries a user, merged", a_user=10, merge_limit=20, most_statements=None),
+)
+
+
 async def scenario(stack: Stack) -> list[Result]:
-    """Drain a backlog of distinct users, some times."""
+    """Drain backlogs, some times each."""
+    return [result for number, load in enumerate(LOADS) for result in await _drained(load, number, stack)]
+
+
+async def _drained(load: Load, number: int, stack: Stack) -> list[Result]:
     rates, statements, cpu = [], [], []
-    for number in range(ROUNDS + 1):
-        address = DatabaseAddress.parse(stack.mariadb.new_database(f"bench_drain_{number}"))
+    for turn in range(ROUNDS + 1):
+        address = DatabaseAddress.parse(stack.mariadb.new_database(f"bench_drain_{number}_{turn}"))
         database = Database(address)
         try:
             await migrate(database)
-            await fill(database, ENTRIES)
+            await fill(database, ENTRIES, users=ENTRIES // load.a_user)
             before, cpu_before, began = counted(address), time.process_time(), time.perf_counter()
-            async with draining(database, AtOnce()) as drainer:
+            async with draining(database, AtOnce(), merge_limit=load.merge_limit) as drainer:
                 while drainer.counts.delivered < ENTRIES:
                     await asyncio.sleep(0.005)
                 seconds = time.perf_counter() - began
@@ -73,13 +94,13 @@ async def scenario(stack: Stack) -> list[Result]:
                 made = counted(address) - before
         finally:
             await database.aclose()
-        if number:  # the first round warms up
+        if turn:  # the first one warms up
             rates.append(ENTRIES / seconds)
             statements.append(made * 1000 / ENTRIES)
             cpu.append(spent * 1e6 / ENTRIES)
     return [
-        Result.figure("drain, machinery alone", "entries/s", rates),
-        Result.figure("its statements", "per 1,000 entries", statements, at_most=40),
+        Result.figure(load.name, "entries/s", rates),
+        Result.figure("its statements", "per 1,000 entries", statements, at_most=load.most_statements),
         Result.figure("its CPU, ours alone", "µs an entry", cpu),
     ]
 

@@ -6,13 +6,14 @@ from typing import cast
 import pytest
 
 from consumer.outbox import bulk
-from consumer.outbox.bulk import Value, multi_row_statements
+from consumer.outbox.bulk import Value, multi_row_statements, packets
 
 SQL = "INSERT INTO t (a, b) VALUES (%s, %s)"
 
 
 def only(sql: str, *rows: tuple[Value, ...]) -> str:
-    (statement,) = multi_row_statements(sql, rows)
+    ((statement, parameters),) = multi_row_statements(sql, rows)
+    assert parameters is None
     return statement
 
 
@@ -60,7 +61,7 @@ def test_no_rows_make_no_statement() -> None:
 def test_a_statement_ends_before_it_is_too_long_and_no_row_is_lost(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(bulk, "_LONGEST", 40)
 
-    made = list(multi_row_statements(SQL, [(n, n) for n in range(100)]))
+    made = [statement for statement, _ in multi_row_statements(SQL, [(n, n) for n in range(100)])]
 
     assert len(made) > 1
     assert all(len(statement) < len(SQL) + 40 for statement in made)
@@ -97,3 +98,16 @@ def test_a_row_of_another_length_is_refused(row: tuple[Value, ...]) -> None:
 def test_a_type_that_nobody_has_thought_of_is_refused() -> None:
     with pytest.raises(KeyError):
         only(SQL, (1, cast(Value, 1.5)))
+
+
+def test_statements_share_a_packet_in_their_order() -> None:
+    assert list(packets(["A", "B", "C"])) == ["A;\nB;\nC"]
+    assert list(packets([])) == []
+
+
+def test_a_packet_ends_before_it_is_too_long_and_no_statement_is_lost(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(bulk, "_LONGEST", 12)
+
+    assert list(packets(["AAAA", "BBBB", "C" * 20, "D"])) == ["AAAA;\nBBBB", "C" * 20, "D"]

@@ -98,10 +98,11 @@ class TestTheFiles:
 
 
 def bulk_inserts() -> set[tuple[str, str]]:
-    """The statements that are handed to `insert_rows`."""
+    """The statements that are handed to `multi_row_statements`."""
     found = set()
     for source in SOURCES:
-        for call in re.findall(r'insert_rows\(\s*_SQL\["(\w+)"\]', source.read_text(encoding="utf-8")):
+        text = source.read_text(encoding="utf-8")
+        for call in re.findall(r'multi_row_statements\(\s*_SQL\["(\w+)"\]', text):
             found.add((source.stem.removesuffix("_store"), call))
     return found
 
@@ -112,7 +113,7 @@ class TestBulkInserts:
         sql = ALL[key]
         columns = sql[: sql.index(")")].count(",") + 1
 
-        (statement,) = multi_row_statements(sql, [[7] * columns] * 3)
+        ((statement, _),) = multi_row_statements(sql, [[7] * columns] * 3)
 
         row = "(" + ",".join(["7"] * columns) + ")"
         assert f"VALUES {row},{row},{row}" in statement
