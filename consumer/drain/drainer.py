@@ -119,6 +119,7 @@ class Drainer:
         self._trouble = Trouble()
         self._stopping = False
         self._found_nothing = False
+        self._enough = 0
         self._pace = Pace(self._clock())
         self.counts = DrainCounts()
 
@@ -204,13 +205,18 @@ class Drainer:
         await self._hand_back()
 
     async def _claim_more(self) -> None:
-        """Claim heads until as many wait as are called in half a second: an owner who dies leaves them in doubt."""
-        wanted = max(2 * self._at_once, int(self._pace.per_second(self._clock()) / 2))
+        """Claim heads until as many wait as are called in a second: an owner who dies leaves them in doubt.
+
+        Again as soon as half of them are left: looking and claiming takes some tenths of a second.
+        """
+        wanted = max(2 * self._at_once, int(self._pace.per_second(self._clock())))
         if (rate := self._calls.per_second) is not None:
             wanted = min(wanted, max(1, int(rate / 2)))
-        room = min(self._policy.batch, wanted) - len(self._claimed)
+        wanted = min(wanted, self._policy.batch)
+        self._enough = wanted - max(1, wanted // 2)
+        room = wanted - len(self._claimed)
         shards = self._leases.shards
-        if room < max(1, min(self._policy.batch, wanted) // 2) or not shards:
+        if len(self._claimed) > self._enough or not shards:
             return
         # A lane of which something is asked rests until that is done.
         taken = self._in_hand.keys() | self._commanded
@@ -385,7 +391,7 @@ class Drainer:
         self._running.discard(task)
         self._calls.turns_left(len(self._running))
         self._dispatch()
-        if len(self._claimed) < self._at_once:
+        if len(self._claimed) <= self._enough:
             self._wake.set()
         if not task.cancelled() and (error := task.exception()) is not None:
             _log.error("drain broke", error=type(error).__name__, exc_info=error)

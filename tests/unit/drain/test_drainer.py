@@ -210,6 +210,28 @@ class TestHowMuchAtOnce:
 
         assert bench.keycloak.most_at_once == 3
 
+    async def test_more_is_claimed_as_soon_as_half_of_what_waits_is_under_way(self, bench: Bench) -> None:
+        """Not only when results are written: until then Keycloak would have nothing to do."""
+        one = bench.instance()
+        one.circuit.allowed_calls = 3
+        entries = [bench.database.add(f"user-{n}") for n in range(40)]
+        gates = {f"user-{n}": bench.keycloak.hold(f"user-{n}") for n in range(40)}
+
+        async with bench.running():
+            await until(lambda: len(bench.keycloak.calls) == 3)
+            writing = bench.database.gates["settle"] = asyncio.Event()
+            for made in bench.keycloak.calls[:3]:
+                gates[made.lane].set()
+            await until(lambda: len(bench.keycloak.calls) == 6)
+            await settle_down()
+            # 3 to be written, 3 under way, 6 that wait.
+            assert claimed(entries) == 12
+
+            writing.set()
+            for gate in gates.values():
+                gate.set()
+            await bench.done(*entries)
+
 
 class TestTheCircuit:
     async def test_while_open_nothing_is_called_and_claims_are_handed_back(self, bench: Bench) -> None:
