@@ -143,7 +143,7 @@ class Transaction:
         return rows[0] if rows else None
 
     async def commit(self) -> None:
-        """Make it last. Called by `Database`."""
+        """Make it last; what is alone lasts already. Called by `Database`."""
         if self._begun and not self._alone:
             self._in_doubt = True
             await self._connection.commit()
@@ -207,23 +207,11 @@ class Database:
             CommitUnknown: the connection was lost at COMMIT.
             ServerUnsupported: the server is not MariaDB.
         """
-
-        async def all_of_it() -> T:
-            async with self._transaction() as transaction:
-                result = await work(transaction)
-                await transaction.commit()
-                return result
-
-        return await self._repeated(all_of_it)
+        return await self._run(work)
 
     async def fetch(self, sql: str, parameters: Parameters = None) -> list[Row]:
         """All rows of one SELECT, in a transaction of its own."""
-
-        async def read() -> list[Row]:
-            async with self._transaction(alone=True) as transaction:
-                return await transaction.fetch(sql, parameters)
-
-        return await self._repeated(read)
+        return await self._run(lambda tx: tx.fetch(sql, parameters), alone=True)
 
     async def fetch_one(self, sql: str, parameters: Parameters = None) -> Row | None:
         """The first row of one SELECT, or None."""
@@ -232,12 +220,7 @@ class Database:
 
     async def execute(self, sql: str, parameters: Parameters = None) -> int:
         """Run one statement in a transaction of its own; the number of rows it matched."""
-
-        async def write() -> int:
-            async with self._transaction(alone=True) as transaction:
-                return await transaction.execute(sql, parameters)
-
-        return await self._repeated(write)
+        return await self._run(lambda tx: tx.execute(sql, parameters), alone=True)
 
     async def aclose(self) -> None:
         """Close every connection, within the time limit."""
@@ -251,10 +234,13 @@ class Database:
         except TimeoutError:
             pool.terminate()
 
-    async def _repeated(self, work: Callable[[], Awaitable[T]]) -> T:
+    async def _run(self, work: Callable[[Transaction], Awaitable[T]], *, alone: bool = False) -> T:
         for attempt in range(_TRIES):
             try:
-                return await work()
+                async with self._transaction(alone=alone) as transaction:
+                    result = await work(transaction)
+                    await transaction.commit()
+                    return result
             except pymysql.err.MySQLError as error:
                 if _code(error) not in _EXPECTED:
                     raise
@@ -264,7 +250,7 @@ class Database:
         raise AssertionError("unreachable: the last try returns or raises")
 
     @asynccontextmanager
-    async def _transaction(self, *, alone: bool = False) -> AsyncIterator[Transaction]:
+    async def _transaction(self, *, alone: bool) -> AsyncIterator[Transaction]:
         pool = self._pool or self._open_pool()
         connection: Any = None
         transaction: Transaction | None = None
