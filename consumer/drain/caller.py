@@ -143,7 +143,7 @@ class Caller:
         at what it had claimed: others may have gone on with those lanes meanwhile.
         """
         if (
-            self.leases.shards.get(shard_of(lane.lane_id)) != token
+            self.leases.token(shard_of(lane.lane_id)) != token
             or self.leases.remaining < self.policy.call_timeout + self.policy.call_margin
         ):
             raise LeaseTooShort

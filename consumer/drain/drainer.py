@@ -185,6 +185,7 @@ class Drainer:
                 await self._flush_hints()
                 if self._circuit.allowed_calls == 0:
                     await self._hand_back()
+                await self._hand_over()
                 if self._clock() - self._asked_at >= _ASK_EVERY:
                     await self._obey()
                 if self._circuit.allowed_calls == 0:
@@ -482,6 +483,14 @@ class Drainer:
             waiting, self._claimed = list(self._claimed), deque()
             await self._give_back(waiting)
 
+    async def _hand_over(self) -> None:
+        """Give up the claims in shards that we give back to others, or have lost."""
+        shards = self._leases.shards
+        going = [work for work in self._claimed if shard_of(work.lane.lane_id) not in shards]
+        if going:
+            self._claimed = deque(work for work in self._claimed if shard_of(work.lane.lane_id) in shards)
+            await self._give_back(going)
+
     async def _give_back(self, waiting: Sequence[Claimed | Suspect]) -> None:
         """Give claims up without a call: to the next look, they were never made."""
         claims = [
@@ -498,8 +507,7 @@ class Drainer:
             # They stay claimed, and whoever looks next takes them for started.
             _log.warning("claims not handed back", entries=len(claims), reason=str(error))
         for work in waiting:
-            lane = work.lane if isinstance(work, Suspect) else work.head.lane
-            self._let_go(lane.lane_id)
+            self._let_go(work.lane.lane_id)
 
     async def _sweep(self) -> None:
         while True:

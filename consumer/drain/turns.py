@@ -11,7 +11,7 @@ from typing import TypeGuard
 
 from consumer.circuit.keeper import CircuitKeeper
 from consumer.delivery.classify import MAY_BE_THE_USERS
-from consumer.delivery.errors import CallsStopped, LeaseTooShort
+from consumer.delivery.errors import CallsStopped, LeaseTooShort, NotCalled
 from consumer.delivery.outcome import Blame, DeadLetter, Defer, Delivered, NotDelivered, Outcome, Retry
 from consumer.drain.addresses import Unfinished, may_be_given_up
 from consumer.drain.ages import Ages
@@ -29,7 +29,7 @@ from consumer.drain.settle import (
     split_apart,
     wait_for_read_back,
 )
-from consumer.outbox.drain_store import Head, WriteBack
+from consumer.outbox.drain_store import Head, ReadyLane, WriteBack
 from consumer.outbox.rows import EntryState
 from consumer.retry import retry_delay
 
@@ -60,6 +60,11 @@ class Claimed:
     def head(self) -> Head:
         """The lane's first open entry."""
         return self.group[0]
+
+    @property
+    def lane(self) -> ReadyLane:
+        """Its lane, in hand."""
+        return self.group[0].lane
 
 
 @dataclass(slots=True, kw_only=True)
@@ -153,20 +158,30 @@ class Turns:
         self.judge.learn(head, outcome, begun)
         outcome = await self._configuration(head, outcome)
         if isinstance(outcome, DeadLetter) and head.maybe_applied_since is not None:
-            if left > 0:
-                # It may have taken effect: Keycloak is read when nothing can change it any more.
-                outcome = Defer(reason=outcome.reason, failure=outcome.failure, not_before_seconds=left)
-            else:
-                found = await self.caller.read_back(head, claimed.token)
-                if not isinstance(found, DeadLetter):
-                    group, outcome = (head,), found
+            group, outcome = await self._refused_in_doubt(group, outcome, claimed.token, left)
         call = self._ended(
             claimed, begun, started_at, trace_id, self.judge.openings(head, outcome), judged=judged
         )
         if len(group) > 1 and _refused(outcome):
             self._call_singly(group)
+            # Refused was the merged call: no entry is judged by it.
+            self.judge.forget(head.entry_id)
             return split_apart(group, outcome, call)
         return settle(group, outcome, call, self.policy, partial(self._delay, head.kind))
+
+    async def _refused_in_doubt(
+        self, group: Sequence[Head], refused: DeadLetter, token: int, left: float
+    ) -> tuple[Sequence[Head], Outcome]:
+        """Refused, but an earlier call may have taken effect: Keycloak is read when nothing can change it any more."""
+        later = Defer(reason=refused.reason, failure=refused.failure, not_before_seconds=left)
+        if left > 0:
+            return group, later
+        try:
+            found = await self.caller.read_back(group[0], token)
+        except NotCalled:
+            # The call that was refused has been made, and is recorded.
+            return group, later
+        return (group, refused) if isinstance(found, DeadLetter) else (group[:1], found)
 
     async def _last_look(
         self, head: Head, claimed: Claimed, *, reason: str, judged: bool | None

@@ -533,6 +533,29 @@ class TestCharging:
         assert bench.keycloak.read == [entry.event_id]
         assert bench.clock() - lost_at >= 59.999
 
+    async def test_a_refusal_is_recorded_though_the_circuit_opens_before_keycloak_is_read(
+        self, bench: Bench
+    ) -> None:
+        one = bench.instance()
+        entry = bench.database.add("alice", maybe_applied_since=bench.database.now())
+        bench.clock.advance(61)
+        bench.keycloak.plans[entry.event_id].extend([INVALID, INVALID])
+        refused = bench.keycloak.hold("alice")
+
+        async with bench.running():
+            await until(lambda: bench.keycloak.calls)
+            one.circuit.allowed_calls = 0
+            refused.set()
+            await until(lambda: entry.calls == 1)
+            assert (entry.state, entry.recorded[0].outcome) == (PENDING, "DEFER")
+            assert bench.keycloak.read == []
+
+            one.circuit.allowed_calls = 8
+            await bench.done(entry)
+
+        assert (entry.state, entry.reason) == (DEAD_LETTER, "invalid_data")
+        assert bench.keycloak.read == [entry.event_id]
+
 
 class TestDoubtAboutExistence:
     @pytest.mark.parametrize("kind", ["user_create", "user_delete"])
@@ -748,6 +771,17 @@ class TestMerging:
         assert merged.change.data == entries[2].data
         assert [made.change.data for made in single] == [entry.data for entry in entries]
 
+    async def test_a_merge_refused_for_now_is_split_and_charged_to_nobody(self, bench: Bench) -> None:
+        bench.instance(policy=replace(self.POLICY, max_attempts=1))
+        entries = [bench.database.add("alice") for _ in range(2)]
+        bench.keycloak.plans[entries[0].event_id].append(CONFLICT)
+
+        async with bench.running():
+            await bench.done(*entries)
+
+        assert [entry.state for entry in entries] == [DELIVERED, DELIVERED]
+        assert [entry.attempts for entry in entries] == [0, 0]
+
     async def test_is_repeated_as_it_was_while_its_result_is_unknown(self, bench: Bench) -> None:
         bench.instance(policy=self.POLICY)
         entries = [bench.database.add("alice", data={f"f{n}": n}) for n in range(2)]
@@ -849,8 +883,8 @@ class TestLeases:
             ("b", second.event_id),
         ]
 
-    async def test_a_lane_in_hand_keeps_its_shard(self, bench: Bench) -> None:
-        one, _ = bench.instance("a"), bench.instance("b")
+    async def test_a_call_under_way_keeps_its_shard_and_is_recorded(self, bench: Bench) -> None:
+        one, other = bench.instance("a"), bench.instance("b")
         users = [f"user-{n}" for n in range(8)]
         entries = [bench.database.add(user) for user in users]
         gates = [bench.keycloak.hold(user) for user in users]
@@ -860,10 +894,39 @@ class TestLeases:
             for _ in range(3):
                 for instance in bench.instances:
                     await instance.leases.turn()
-            assert {entry.lane_id[0] for entry in entries} <= one.leases.shards.keys()
+            assert all(one.leases.token(entry.lane_id[0]) for entry in entries)
+            assert not {entry.lane_id[0] for entry in entries} & other.leases.shards.keys()
             for gate in gates:
                 gate.set()
             await until(lambda: set(states(*entries)) == {DELIVERED})
+
+        assert len(bench.keycloak.calls) == 8
+
+    async def test_what_was_claimed_and_not_called_is_handed_over(self, bench: Bench) -> None:
+        """Of few users each may be claimed ahead: their shards would never be idle."""
+        one, other = bench.instance("a"), bench.instance("b")
+        users = [f"user-{n}" for n in range(16)]
+        entries = [bench.database.add(user) for user in users]
+        for user in users:
+            bench.keycloak.hold(user)
+
+        async with one.running():
+            await until(lambda: len(bench.keycloak.calls) == 8)
+            await until(lambda: all(entry.claimed_at for entry in entries))
+            for _ in range(2):
+                for instance in bench.instances:
+                    await instance.leases.turn()
+            called = {made.event_id for made in bench.keycloak.calls}
+            # The second half of the shards stays with the first instance.
+            leaving = [
+                e for e in entries if e.lane_id[0] not in one.leases.shards and e.event_id not in called
+            ]
+            assert leaving
+            await until(lambda: not any(entry.claimed_at for entry in leaving))
+            for instance in bench.instances:
+                await instance.leases.turn()
+            assert {entry.lane_id[0] for entry in leaving} <= other.leases.shards.keys()
+            assert all(entry.maybe_applied_since is None for entry in leaving)
 
     async def test_two_instances_share_the_work_and_keep_the_order(self, bench: Bench) -> None:
         bench.instance("a")

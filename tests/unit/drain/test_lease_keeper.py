@@ -141,17 +141,53 @@ class TestSharing:
         assert set().union(*(holder.shards for holder in holders)) == set(range(SHARDS))
         assert {holder.calls.instances for holder in holders} == {3}
 
-    async def test_a_busy_shard_stays(self, database: MemoryDatabase) -> None:
+    async def test_a_busy_shard_is_given_back_when_its_call_has_ended(self, database: MemoryDatabase) -> None:
         first, second = Holder(database, "a"), Holder(database, "b")
         await first.keeper.turn()
-        first.busy = set(range(200))
+        tokens = dict(first.keeper.shards)
+        first.busy = {7, 200}
 
         for _ in range(3):
             await second.keeper.turn()
             await first.keeper.turn()
 
-        assert first.shards == set(range(200))
-        assert second.shards == set(range(200, 256))
+        # Nothing more is claimed in it, but its call may be recorded.
+        assert first.shards == set(range(128, 256))
+        assert second.shards == set(range(128)) - {7}
+        assert first.keeper.token(7) == tokens[7]
+        assert first.keeper.token(8) is None
+
+        first.busy = {200}
+        await first.keeper.turn()
+        await second.keeper.turn()
+        assert second.shards == set(range(128))
+        assert first.keeper.token(7) is None
+
+    async def test_a_busy_shard_stays_if_the_other_has_gone(self, database: MemoryDatabase) -> None:
+        first, second = Holder(database, "a"), Holder(database, "b")
+        await first.keeper.turn()
+        first.busy = {7}
+        await second.keeper.turn()
+        await first.keeper.turn()
+        assert 7 not in first.shards
+
+        await second.keeper.release_all()
+        await first.keeper.turn()
+
+        assert first.shards == set(range(SHARDS))
+
+    async def test_who_leaves_gives_back_too_what_it_was_giving_back(self, database: MemoryDatabase) -> None:
+        first, second = Holder(database, "a"), Holder(database, "b")
+        await first.keeper.turn()
+        first.busy = {7}
+        await second.keeper.turn()
+        await first.keeper.turn()
+        first.busy = set()
+
+        await first.keeper.release_all()
+        await second.keeper.turn()
+
+        assert second.shards == set(range(SHARDS))
 
     async def test_what_is_given_back_is_not_ours_while_the_release_is_under_way(
         self, database: MemoryDatabase
@@ -195,6 +231,35 @@ class TestSharing:
         clock.advance(31)
         await second.keeper.turn()
         assert second.shards == set(range(SHARDS))
+
+
+async def test_what_it_gives_back_is_free_as_soon_as_it_is_idle(
+    database: MemoryDatabase, clock: Clock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first, second = Holder(database, "a"), Holder(database, "b")
+    await first.keeper.turn()
+    await second.keeper.turn()
+    first.busy = {7}
+    began = clock.now
+    real_sleep = asyncio.sleep
+
+    async def pass_time(seconds: float) -> None:
+        if clock.now > began + 1:
+            first.busy = set()
+        clock.advance(seconds)
+        await real_sleep(0)
+
+    monkeypatch.setattr("consumer.drain.leases.asyncio.sleep", pass_time)
+    running = asyncio.create_task(first.keeper.run())
+    async with asyncio.timeout(5):
+        while first.keeper.token(7) is not None:
+            await real_sleep(0)
+    given_back_at = clock.now
+    running.cancel()
+    await asyncio.gather(running, return_exceptions=True)
+
+    # Long before the next renewal, after 10 s.
+    assert given_back_at - began < 3
 
 
 async def test_it_renews_while_running_and_waits_a_lost_database_out(

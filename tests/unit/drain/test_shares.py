@@ -13,7 +13,7 @@ groups = st.sets(st.integers(0, 400), min_size=1, max_size=40).map(lambda ids: s
 
 def share_of(me: str, alive: list[str]) -> int:
     """How many shards an instance takes when all are free."""
-    return len(exchange(me=me, owned=(), free=ALL, alive=alive, busy=()).acquire)
+    return len(exchange(me=me, owned=(), free=ALL, alive=alive, leaving=()).acquire)
 
 
 class TestTheShare:
@@ -42,40 +42,47 @@ class TestTheShare:
 
 class TestTheExchange:
     def test_takes_no_more_than_is_free(self) -> None:
-        assert exchange(me="a", owned=(), free=(3, 9), alive=["a"], busy=()) == Exchange((3, 9), ())
+        assert exchange(me="a", owned=(), free=(3, 9), alive=["a"], leaving=()) == Exchange(acquire=(3, 9))
 
     def test_takes_nothing_beyond_the_share(self) -> None:
-        assert exchange(
-            me="a", owned=range(128), free=range(128, 256), alive=["a", "b"], busy=()
-        ) == Exchange((), ())
+        assert (
+            exchange(me="a", owned=range(128), free=range(128, 256), alive=["a", "b"], leaving=())
+            == Exchange()
+        )
 
     def test_gives_back_what_is_beyond_the_share(self) -> None:
-        step = exchange(me="a", owned=ALL, free=(), alive=["a", "b"], busy=())
+        step = exchange(me="a", owned=ALL, free=(), alive=["a", "b"], leaving=())
 
-        assert (len(step.release), step.acquire) == (128, ())
+        assert (len(step.leave), step.acquire) == (128, ())
 
-    def test_keeps_busy_shards_even_beyond_the_share(self) -> None:
-        step = exchange(me="a", owned=ALL, free=(), alive=["a", "b"], busy=range(200))
+    def test_goes_on_giving_back_what_it_began_with(self) -> None:
+        step = exchange(me="a", owned=ALL, free=(), alive=["a", "b"], leaving=range(200, 256))
 
-        assert step.release == tuple(range(200, 256))
+        assert set(step.leave) == {*range(72), *range(200, 256)}
+
+    def test_keeps_what_it_was_giving_back_if_its_share_has_grown(self) -> None:
+        step = exchange(me="a", owned=range(200), free=(), alive=["a"], leaving=range(128, 200))
+
+        assert step.leave == ()
 
     @settings(deadline=None)
     @given(
         owned=st.sets(st.sampled_from(ALL)),
-        busy=st.sets(st.sampled_from(ALL)),
+        leaving=st.sets(st.sampled_from(ALL)),
         alive=groups,
         me=st.sampled_from(["i5", "me"]),
     )
-    def test_never_gives_back_a_busy_shard_nor_both_takes_and_gives(
-        self, owned: set[int], busy: set[int], alive: list[str], me: str
+    def test_never_both_takes_and_gives_nor_changes_its_mind(
+        self, owned: set[int], leaving: set[int], alive: list[str], me: str
     ) -> None:
         free = tuple(sorted(set(ALL) - owned))
 
-        step = exchange(me=me, owned=owned, free=free, alive=alive, busy=busy)
+        step = exchange(me=me, owned=owned, free=free, alive=alive, leaving=leaving & owned)
 
-        assert set(step.release) <= owned - busy
+        assert set(step.leave) <= owned
         assert set(step.acquire) <= set(free)
-        assert not (step.acquire and step.release)
+        assert not (step.acquire and step.leave)
+        assert set(step.leave) <= leaving or leaving & owned <= set(step.leave)
 
 
 @settings(deadline=None, max_examples=40)
@@ -92,9 +99,9 @@ def test_from_any_distribution_all_come_to_their_share_and_stay_there(
             owned=[shard for shard in ALL if owner[shard] == me],
             free=[shard for shard in ALL if owner[shard] in {None, "dead"}],
             alive=alive,
-            busy=(),
+            leaving=(),
         )
-        owner.update(dict.fromkeys(step.release))
+        owner.update(dict.fromkeys(step.leave))
         owner.update(dict.fromkeys(step.acquire, me))
         return step
 
@@ -104,4 +111,4 @@ def test_from_any_distribution_all_come_to_their_share_and_stay_there(
 
     held = [sum(owner[shard] == me for shard in ALL) for me in alive]
     assert (sum(held), max(held) - min(held) <= 1) == (SHARDS, True)
-    assert all(turn(me) == Exchange((), ()) for me in alive)
+    assert all(turn(me) == Exchange() for me in alive)
