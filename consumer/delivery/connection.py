@@ -37,7 +37,8 @@ class RealmConnection(KeycloakOpenIDConnection):
     """An authenticated connection to one realm's Admin API.
 
     The token comes from the realm itself, by client credentials: the client is a guest of the realm it serves, not of
-    `master`. It is renewed at 90 % of its life, and once after a 401.
+    `master`. It is renewed at 90 % of its life, and once after a 401. The paths given to it are whole addresses, which begin
+    with its `keycloak_url`.
 
     Args:
         url: Keycloak's base URL, ending in "/".
@@ -70,6 +71,10 @@ class RealmConnection(KeycloakOpenIDConnection):
             max_retries=0,
             **settings,
         )
+        # The library joins base and path by `urljoin`, which costs as much as all the rest of it: an empty base leaves
+        # whole addresses as they are.
+        self.base_url = ""
+        self.keycloak_url = url
         self._unused_client = self.async_s
         self._sender = self.async_s = sender  # type: ignore[assignment]  # as much of a client as it uses
         self._realm = realm
@@ -106,7 +111,7 @@ class RealmConnection(KeycloakOpenIDConnection):
         with calls_within(scope):
             try:
                 response = await self._sender.post(
-                    f"{self.server_url}realms/{quote(self._realm, safe='')}/protocol/openid-connect/token",
+                    f"{self.keycloak_url}realms/{quote(self._realm, safe='')}/protocol/openid-connect/token",
                     data={
                         "grant_type": "client_credentials",
                         "client_id": self.client_id,

@@ -102,7 +102,7 @@ class RealmGrants:
     def __init__(self, connection: RealmConnection, realm: str) -> None:
         self._connection = connection
         self._realm = realm
-        self._base = f"admin/realms/{quote(realm, safe='')}"
+        self._admin = f"{connection.keycloak_url}admin/realms/{quote(realm, safe='')}"
         self._groups = _Ids(self._look_at_group)
         self._roles = _Ids(self._look_at_role)
         self._actions = _Ids(self._look_at_action)
@@ -138,7 +138,7 @@ class RealmGrants:
 
     async def apply(self, user_id: str, grants: Grants) -> None:
         """Give and take what was looked up. Repeated, it changes nothing."""
-        user = f"{self._base}/users/{quote(user_id, safe='')}"
+        user = f"{self._admin}/users/{quote(user_id, safe='')}"
         for path in grants.leave:
             await self._on(self._groups, path, partial(self._leave, user))
         for path in grants.join:
@@ -150,7 +150,7 @@ class RealmGrants:
 
     async def held(self, user_id: str, data: Mapping[str, Any]) -> bool:
         """Whether a user is in the groups and has the roles that an event gives, and no other that it takes."""
-        user = f"{self._base}/users/{quote(user_id, safe='')}"
+        user = f"{self._admin}/users/{quote(user_id, safe='')}"
         for named, part, key in (
             (data.get("groups"), "groups", "path"),
             (data.get("realm_roles"), "role-mappings/realm", "name"),
@@ -231,7 +231,7 @@ class RealmGrants:
         await expected(Operation.GRANT_ROLE, 204, call)
 
     async def _look_at_group(self, path: str) -> str:
-        call = self._connection.a_raw_get(f"{self._base}/group-by-path{quote(path, safe='/')}")
+        call = self._connection.a_raw_get(f"{self._admin}/group-by-path{quote(path, safe='/')}")
         response = await expected(Operation.GROUP, 200, call)
         match parse_json(response.content):
             case {"id": str(group), "path": str(found), "name": str(name)} as known:
@@ -249,7 +249,7 @@ class RealmGrants:
         return group
 
     async def _look_at_role(self, name: str) -> str:
-        call = self._connection.a_raw_get(f"{self._base}/roles/{quote(name, safe='')}")
+        call = self._connection.a_raw_get(f"{self._admin}/roles/{quote(name, safe='')}")
         with _needs_view_realm():
             response = await expected(Operation.ROLE, 200, call)
         match parse_json(response.content):
@@ -272,7 +272,7 @@ class RealmGrants:
         return alias
 
     async def _read_actions(self) -> frozenset[str]:
-        call = self._connection.a_raw_get(f"{self._base}/authentication/required-actions")
+        call = self._connection.a_raw_get(f"{self._admin}/authentication/required-actions")
         response = await expected(Operation.ACTIONS, 200, call)
         match parse_json(response.content):
             case list(found):

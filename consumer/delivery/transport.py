@@ -62,14 +62,15 @@ if TYPE_CHECKING:
 _TRACER = trace.get_tracer("consumer.delivery")
 _PROPAGATOR = TraceContextTextMapPropagator()
 
-_NAMES_IN_PATH = (
-    (re.compile(r"/realms/[^/]+"), "/realms/{realm}"),
+_NAMES_IN_PATH = re.compile(
+    r"(?P<realm>/realms/)[^/]+"
     # The realm's user profile is no user.
-    (re.compile(r"/users/(?!profile$)[^/]+"), "/users/{id}"),
-    (re.compile(r"(/users/\{id\}/groups)/[^/]+"), r"\1/{group}"),
-    (re.compile(r"/group-by-path/.+"), "/group-by-path/{path}"),
-    (re.compile(r"(/realms/\{realm\}/roles)/.+"), r"\1/{role}"),
+    r"|(?P<id>/users/)(?!profile$)[^/]+"
+    r"|(?P<group>/groups/)[^/]+"
+    r"|(?P<path>/group-by-path/).+"
+    r"|(?P<role>/roles/).+"
 )
+"""What in a path names somebody or something, behind what it stands."""
 
 _ANSWERED_FOR = frozenset({404, 409})
 """Statuses that handlers have an answer to; their spans are not painted as errors."""
@@ -367,9 +368,7 @@ def _ssl_error_of(error: BaseException | None) -> ssl.SSLError | None:
 
 
 def _start_span(method: str, url: URL) -> trace.Span:
-    template = url.raw_path
-    for name, placeholder in _NAMES_IN_PATH:
-        template = name.sub(placeholder, template)
+    template = _NAMES_IN_PATH.sub(_placeholder, url.raw_path)
     return _TRACER.start_span(
         f"{method} {template}",
         kind=SpanKind.CLIENT,
@@ -380,6 +379,11 @@ def _start_span(method: str, url: URL) -> trace.Span:
             "server.port": url.port or 0,
         },
     )
+
+
+def _placeholder(named: re.Match[str]) -> str:
+    what = str(named.lastgroup)
+    return f"{named[what]}{{{what}}}"
 
 
 def _record_status(span: trace.Span, status: int) -> None:

@@ -11,18 +11,6 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
-from keycloak.urls_patterns import (
-    URL_ADMIN_CLIENTS,
-    URL_ADMIN_REALM,
-    URL_ADMIN_REALM_PARTIAL_IMPORT,
-    URL_ADMIN_REALM_USER_PROFILE,
-    URL_ADMIN_REQUIRED_ACTIONS,
-    URL_ADMIN_RESET_PASSWORD,
-    URL_ADMIN_USER,
-    URL_ADMIN_USER_CREDENTIALS,
-    URL_ADMIN_USERS,
-)
-
 from consumer.delivery.answer import Operation, parse_json, parse_problem
 from consumer.delivery.classify import unreadable_answer
 from consumer.delivery.connection import RealmConnection, answer_of
@@ -64,6 +52,8 @@ class RealmUsers:
         bulk_creates: bool = False,
     ) -> None:
         self._connection = connection
+        self._admin = f"{connection.keycloak_url}admin/realms/{quote(realm, safe='')}"
+        self._users = f"{self._admin}/users"
         self._realm = realm
         self._roles = RoleWatch(self._may_manage) if protect_role_holders else None
         self._management: str | None = None
@@ -76,7 +66,7 @@ class RealmUsers:
             operation,
             200,
             self._connection.a_raw_get(
-                self._path(URL_ADMIN_USERS),
+                self._users,
                 username=username_key,
                 exact=True,
                 briefRepresentation=True,
@@ -93,9 +83,7 @@ class RealmUsers:
         response = await expected(
             Operation.FIND,
             200,
-            self._connection.a_raw_get(
-                self._path(URL_ADMIN_USERS), email=email, exact=True, briefRepresentation=True, max=1
-            ),
+            self._connection.a_raw_get(self._users, email=email, exact=True, briefRepresentation=True, max=1),
         )
         match parse_json(response.content):
             case []:
@@ -115,16 +103,14 @@ class RealmUsers:
         response = await expected(
             Operation.CONTROL,
             400,
-            self._connection.a_raw_post(self._path(URL_ADMIN_USERS), data="{}"),
+            self._connection.a_raw_post(self._users, data="{}"),
         )
         if parse_problem(response.content) is None:
             raise CallFailed(unreadable_answer(Operation.CONTROL, answer_of(response)))
 
     async def read(self, user_id: str) -> dict[str, Any]:
         """Return the user's whole representation."""
-        response = await expected(
-            Operation.READ, 200, self._connection.a_raw_get(self._path(URL_ADMIN_USER, user_id))
-        )
+        response = await expected(Operation.READ, 200, self._connection.a_raw_get(self._user(user_id)))
         user = parse_json(response.content)
         if isinstance(user, dict) and isinstance(user.get("username"), str):
             return user
@@ -146,7 +132,7 @@ class RealmUsers:
         response = await expected(
             Operation.CREATE,
             201,
-            self._connection.a_raw_post(self._path(URL_ADMIN_USERS), data=json.dumps(representation)),
+            self._connection.a_raw_post(self._users, data=json.dumps(representation)),
         )
         return response.headers.get("Location", "").rpartition("/")[2] or None
 
@@ -156,10 +142,9 @@ class RealmUsers:
         Raises:
             CallFailed: Keycloak did not say; our client needs `manage-realm` for it, as for the import itself.
         """
-        paths = (URL_ADMIN_REALM, URL_ADMIN_REALM_USER_PROFILE, URL_ADMIN_REQUIRED_ACTIONS)
+        urls = (self._admin, f"{self._users}/profile", f"{self._admin}/authentication/required-actions")
         answers = [
-            await expected(Operation.NEW_USER_RULES, 200, self._connection.a_raw_get(self._path(pattern)))
-            for pattern in paths
+            await expected(Operation.NEW_USER_RULES, 200, self._connection.a_raw_get(url)) for url in urls
         ]
         return NewUserRules.read(*(parse_json(answer.content) for answer in answers))
 
@@ -168,7 +153,7 @@ class RealmUsers:
             Operation.IMPORT,
             200,
             self._connection.a_raw_post(
-                self._path(URL_ADMIN_REALM_PARTIAL_IMPORT),
+                f"{self._admin}/partialImport",
                 data=json.dumps({"ifResourceExists": "SKIP", "users": list(representations)}),
             ),
         )
@@ -188,7 +173,7 @@ class RealmUsers:
         await expected(
             Operation.UPDATE,
             204,
-            self._connection.a_raw_put(self._path(URL_ADMIN_USER, user_id), data=json.dumps(representation)),
+            self._connection.a_raw_put(self._user(user_id), data=json.dumps(representation)),
         )
 
     async def set_password(self, user_id: str, password: str, *, temporary: bool) -> None:
@@ -199,7 +184,7 @@ class RealmUsers:
             Operation.SET_PASSWORD,
             204,
             self._connection.a_raw_put(
-                self._path(URL_ADMIN_RESET_PASSWORD, user_id),
+                f"{self._user(user_id)}/reset-password",
                 data=json.dumps({"type": "password", "value": password, "temporary": temporary}),
             ),
         )
@@ -209,7 +194,7 @@ class RealmUsers:
         response = await expected(
             Operation.CREDENTIALS,
             200,
-            self._connection.a_raw_get(self._path(URL_ADMIN_USER_CREDENTIALS, user_id)),
+            self._connection.a_raw_get(f"{self._user(user_id)}/credentials"),
         )
         match parse_json(response.content):
             case list(credentials):
@@ -220,20 +205,18 @@ class RealmUsers:
         """Delete a user."""
         if self._roles is not None:
             await self._roles.check(user_id)
-        await expected(
-            Operation.DELETE, 204, self._connection.a_raw_delete(self._path(URL_ADMIN_USER, user_id))
-        )
+        await expected(Operation.DELETE, 204, self._connection.a_raw_delete(self._user(user_id)))
 
     async def end_sessions(self, user_id: str) -> None:
         """Log a user out everywhere; Keycloak tells the applications that want to know. Offline tokens end as well."""
         if self._roles is not None:
             await self._roles.check(user_id)
-        call = self._connection.a_raw_post(f"{self._path(URL_ADMIN_USER, user_id)}/logout", data="{}")
+        call = self._connection.a_raw_post(f"{self._user(user_id)}/logout", data="{}")
         await expected(Operation.END_SESSIONS, 204, call)
 
     async def sessions_since(self, user_id: str) -> datetime | None:
         """Return when the oldest of the user's sessions began, by Keycloak's clock (UTC), or None if there is none."""
-        call = self._connection.a_raw_get(f"{self._path(URL_ADMIN_USER, user_id)}/sessions")
+        call = self._connection.a_raw_get(f"{self._user(user_id)}/sessions")
         response = await expected(Operation.SESSIONS, 200, call)
         match parse_json(response.content):
             case list(sessions):
@@ -245,7 +228,7 @@ class RealmUsers:
 
         That is `ENABLED`, `ADMIN_EDIT` or `ADMIN_VIEW`. Reading it needs no more than `manage-users` (seen with 26.7.4).
         """
-        call = self._connection.a_raw_get(self._path(URL_ADMIN_REALM_USER_PROFILE))
+        call = self._connection.a_raw_get(f"{self._users}/profile")
         response = await expected(Operation.PROFILE, 200, call)
         match parse_json(response.content):
             case {"attributes": list()} as profile:
@@ -273,7 +256,7 @@ class RealmUsers:
             Operation.ROLES,
             200,
             self._connection.a_raw_get(
-                f"{self._path(URL_ADMIN_USER, user_id)}/role-mappings/clients/{quote(self._management, safe='')}/composite"
+                f"{self._user(user_id)}/role-mappings/clients/{quote(self._management, safe='')}/composite"
             ),
         )
         match parse_json(response.content):
@@ -285,7 +268,7 @@ class RealmUsers:
         # In the realm master, each realm's management client is named after that realm.
         name = "master-realm" if self._realm == "master" else "realm-management"
         response = await expected(
-            Operation.ROLES, 200, self._connection.a_raw_get(self._path(URL_ADMIN_CLIENTS), clientId=name)
+            Operation.ROLES, 200, self._connection.a_raw_get(f"{self._admin}/clients", clientId=name)
         )
         match parse_json(response.content):
             case [{"id": str(client)}]:
@@ -297,8 +280,8 @@ class RealmUsers:
                 raise CallFailed(Defer(reason=Reason.FORBIDDEN, failure=failure))
         raise CallFailed(unreadable_answer(Operation.ROLES, answer_of(response)))
 
-    def _path(self, pattern: str, user_id: str = "") -> str:
-        return pattern.format(**{"realm-name": quote(self._realm, safe=""), "id": quote(user_id, safe="")})
+    def _user(self, user_id: str) -> str:
+        return f"{self._users}/{quote(user_id, safe='')}"
 
 
 def _is_user(user: Any, username_key: str) -> bool:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Sequence
-from contextlib import AbstractContextManager, ExitStack
 from dataclasses import dataclass
 from datetime import UTC
 
@@ -24,7 +23,7 @@ from consumer.outbox.drain_store import Head, ReadyLane
 from consumer.outbox.fold import Fold
 from consumer.outbox.lane import shard_of
 from consumer.telemetry.propagation import TraceContext
-from consumer.telemetry.spans import heal_span, process_span, set_outcome
+from consumer.telemetry.spans import heal_span, process_span, set_outcome, under_way
 
 __all__ = ["Caller"]
 
@@ -60,15 +59,14 @@ class Caller:
             NotCalled: A request did not leave, and nothing has been changed.
         """
         change = self._change(group)
-        with ExitStack() as stack:
-            # The first entry's span is the innermost: the HTTP call is its child.
-            spans = [stack.enter_context(self._span(member)) for member in reversed(group)]
+        spans = [self._span(member) for member in group]
 
-            async def call() -> Outcome:
-                return await self.delivery.deliver(change, lambda: self._check(group[0].lane, token))
+        async def call() -> Outcome:
+            return await self.delivery.deliver(change, lambda: self._check(group[0].lane, token))
 
+        with under_way(spans):
             outcome = await _outcome_of(call, spans, "delivery broke", event_id=change.event_id)
-            return outcome, _trace_id(spans[-1])
+        return outcome, _trace_id(spans[0])
 
     async def read_back(self, head: Head, token: int) -> Outcome:
         """Ask Keycloak whether an entry in doubt has taken effect.
@@ -76,13 +74,14 @@ class Caller:
         Raises:
             NotCalled: A request did not leave, and nothing has been changed.
         """
-        with self._span(head) as span:
+        spans = (self._span(head),)
 
-            async def call() -> Outcome:
-                change = self._change((head,))
-                return await self.delivery.read_back(change, lambda: self._check(head.lane, token))
+        async def call() -> Outcome:
+            change = self._change((head,))
+            return await self.delivery.read_back(change, lambda: self._check(head.lane, token))
 
-            return await _outcome_of(call, (span,), "reading back broke", event_id=head.event_id)
+        with under_way(spans):
+            return await _outcome_of(call, spans, "reading back broke", event_id=head.event_id)
 
     async def heal(self, lane: ReadyLane, fold: Fold, token: int) -> Outcome:
         """Make Keycloak equal to the lane's fold.
@@ -115,7 +114,7 @@ class Caller:
             maybe_applied_since=head.maybe_applied_since and head.maybe_applied_since.replace(tzinfo=UTC),
         )
 
-    def _span(self, head: Head) -> AbstractContextManager[Span]:
+    def _span(self, head: Head) -> Span:
         position = head.position
         return process_span(
             self.tracer,

@@ -34,7 +34,7 @@ class DrainPolicy:
         server_limit: how long a request whose answer was lost may still take effect inside Keycloak.
         merge_limit: the most due entries of a lane that share one call; 1 merges nothing.
         bulk_creates: whether creates of several lanes share a call.
-        gather: how long results are gathered for one write-back while calls are under way.
+        gather: how long results are gathered for one write-back at most, while calls are under way.
         realm_pause: how long lanes of a realm whose configuration is at fault rest before it is asked again.
         holding: kinds whose dead letters hold their lane until an operator ends the hold.
         pending_max_age: an entry that could have been delivered for so long is given up; None: never.
@@ -59,7 +59,7 @@ class DrainPolicy:
     server_limit: float = 60.0
     merge_limit: int = MERGE_LIMIT
     bulk_creates: bool = False
-    gather: float = 0.05
+    gather: float = 0.25
     realm_pause: float = 30.0
     holding: frozenset[str] = frozenset({"user_create"})
     pending_max_age: float | None = 604_800.0

@@ -16,6 +16,8 @@ from consumer.retry import Backoff
 __all__ = ["Writer"]
 
 _log = structlog.get_logger(__name__)
+_LOOK_EVERY = 0.05
+"""Seconds between two looks whether calls are under way still. As long is waited where a lane has more to do."""
 
 
 class Writer:
@@ -39,7 +41,8 @@ class Writer:
             batch: the most lanes in one transaction.
             on_written: told what was written, and the lanes that were fenced; must not block.
             more_comes: whether calls are under way whose results could share a transaction.
-            gather: seconds for which these are waited for: a transaction costs MariaDB as much for one as for many.
+            gather: seconds for which these are waited for at most: a transaction costs as much for one as for many. Where
+                more stands behind a result in its lane, the lane is kept waiting for `_LOOK_EVERY` only.
         """
         self._store = store
         self._instance = instance
@@ -48,13 +51,16 @@ class Writer:
         self._more_comes = more_comes
         self._gather = gather
         self._waiting: list[WriteBack] = []
+        self._write_by: list[float] = []
         self._signal = asyncio.Event()
         self._idle = asyncio.Event()
         self._idle.set()
 
     def add(self, write_back: WriteBack) -> None:
         """Write this soon."""
+        wait = min(_LOOK_EVERY, self._gather) if _more_behind(write_back) else self._gather
         self._waiting.append(write_back)
+        self._write_by.append(asyncio.get_running_loop().time() + wait)
         self._idle.clear()
         self._signal.set()
 
@@ -69,13 +75,21 @@ class Writer:
             await self._signal.wait()
             self._signal.clear()
             while self._waiting:
-                if len(self._waiting) < self._batch and self._more_comes():
-                    await asyncio.sleep(self._gather)
+                await self._gathered()
                 group = self._waiting[: self._batch]
                 fenced = await self._write(group, backoff)
-                del self._waiting[: len(group)]
+                del self._waiting[: len(group)], self._write_by[: len(group)]
                 self._on_written(group, fenced)
             self._idle.set()
+
+    async def _gathered(self) -> None:
+        clock = asyncio.get_running_loop().time
+        while (
+            len(self._waiting) < self._batch
+            and (left := min(self._write_by) - clock()) > 0
+            and self._more_comes()
+        ):
+            await asyncio.sleep(min(left, _LOOK_EVERY))
 
     async def _write(self, group: Sequence[WriteBack], backoff: Backoff) -> set[bytes]:
         left = list(group)
@@ -104,6 +118,12 @@ class Writer:
                 await asyncio.sleep(backoff.next_delay())
                 continue
             return [each for each in write_backs if not _recorded(each, pending)]
+
+
+def _more_behind(write_back: WriteBack) -> bool:
+    """Whether the lane may go on as soon as this is written."""
+    last = write_back.settlements[-1] if write_back.settlements else None
+    return last is None or last.head.next_priority is not None
 
 
 def _recorded(write_back: WriteBack, pending: Mapping[int, int | None]) -> bool:

@@ -37,11 +37,10 @@ def process_span(
     event_id: str,
     kind: str,
     attempt: int,
-) -> AbstractContextManager[Span]:
-    """Open the span of one delivery attempt, as a child of the producer's span: one trace from publish to Keycloak.
+) -> Span:
+    """Start the span of one delivery attempt, as a child of the producer's span: one trace from publish to Keycloak.
 
-    A retry is a new span with a higher `kcsync.attempt`. The current span becomes this one; an HTTP call made inside
-    is its child. An exception that leaves it marks the span with its type alone: its text may name a user.
+    A retry is a new span with a higher `kcsync.attempt`. It ends with `under_way`.
 
     Args:
         tracer: Where spans come from.
@@ -66,7 +65,30 @@ def process_span(
         "kcsync.kind": kind,
         "kcsync.attempt": attempt,
     }
-    return _open(tracer, f"process {topic}", parent.to_context(), attributes)
+    return tracer.start_span(
+        f"process {topic}", context=parent.to_context(), kind=SpanKind.CONSUMER, attributes=attributes
+    )
+
+
+@contextmanager
+def under_way(spans: Sequence[Span]) -> Iterator[None]:
+    """End spans with the block, of which the first is the current one inside: an HTTP call made there is its child.
+
+    An exception that leaves the block marks them with its type alone: its text may name a user.
+    """
+    # By hand: `start_as_current_span` is three context managers more for each span.
+    token = attach(set_span_in_context(spans[0]))
+    try:
+        yield
+    except BaseException as error:
+        for span in spans:
+            span.set_attribute("error.type", type(error).__qualname__)
+            span.set_status(StatusCode.ERROR)
+        raise
+    finally:
+        detach(token)
+        for span in spans:
+            span.end()
 
 
 def heal_span(tracer: Tracer, *, kind: str) -> AbstractContextManager[Span]:
@@ -76,7 +98,7 @@ def heal_span(tracer: Tracer, *, kind: str) -> AbstractContextManager[Span]:
         tracer: Where spans come from.
         kind: The kind of doubt, `timeout` or `takeover` for example.
     """
-    return _open(tracer, "heal", Context(), {"kcsync.doubt": kind})
+    return _open(tracer, "heal", {"kcsync.doubt": kind})
 
 
 def poll_span(
@@ -103,7 +125,7 @@ def poll_span(
         "messaging.batch.message_count": count,
     }
     links = [Link(creator) for creator in islice(_distinct(creators), MOST_LINKS)]
-    return _open(tracer, f"poll {topic}", Context(), attributes, links)
+    return _open(tracer, f"poll {topic}", attributes, links)
 
 
 def set_outcome(span: Span, outcome: str, reason: str | None = None) -> None:
@@ -134,22 +156,15 @@ def trace_id_of(span: Span) -> str | None:
 def _open(
     tracer: Tracer,
     name: str,
-    parent: Context,
     attributes: dict[str, AttributeValue],
     links: Sequence[Link] = (),
 ) -> Iterator[Span]:
-    # By hand: `start_as_current_span` is three context managers more for each span.
-    span = tracer.start_span(name, context=parent, kind=SpanKind.CONSUMER, attributes=attributes, links=links)
-    token = attach(set_span_in_context(span))
-    try:
+    """Open the root of a trace."""
+    span = tracer.start_span(
+        name, context=Context(), kind=SpanKind.CONSUMER, attributes=attributes, links=links
+    )
+    with under_way((span,)):
         yield span
-    except BaseException as error:
-        span.set_attribute("error.type", type(error).__qualname__)
-        span.set_status(StatusCode.ERROR)
-        raise
-    finally:
-        detach(token)
-        span.end()
 
 
 def _distinct(creators: Iterable[TraceContext]) -> Iterator[SpanContext]:

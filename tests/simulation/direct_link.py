@@ -58,6 +58,7 @@ class _Connection:
     fates: dict[int, Fate]
     asked: list[Request] = field(default_factory=list)
     now_ms: int = 1_000
+    keycloak_url: str = ""
 
     async def a_raw_get(self, path: str, **query: Any) -> Answered:
         asked = {name: str(value) for name, value in query.items()}

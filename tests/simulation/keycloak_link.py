@@ -178,6 +178,8 @@ class KeycloakServer:
 class _Connection:
     """What `RealmUsers` asks of `RealmConnection`."""
 
+    keycloak_url = ""
+
     def __init__(
         self,
         server: KeycloakServer,

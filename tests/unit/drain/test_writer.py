@@ -27,14 +27,20 @@ def no_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
 class Desk:
     """A writer, and entries that were claimed by its instance."""
 
-    def __init__(self, batch: int = 256) -> None:
+    def __init__(self, batch: int = 256, gather: float = 0.0) -> None:
         self.database = MemoryDatabase(Clock())
         for lease in self.database.leases.values():
             lease.owner, lease.token, lease.deadline = "a", 5, 2000.0
         self.written: list[tuple[list[int], set[bytes]]] = []
+        self.more_comes = False
         store = cast(DrainStore, MemoryDrainStore(self.database, "a"))
         self.writer = Writer(
-            store, instance="a", batch=batch, on_written=self._written, more_comes=lambda: False, gather=0
+            store,
+            instance="a",
+            batch=batch,
+            on_written=self._written,
+            more_comes=lambda: self.more_comes,
+            gather=gather,
         )
 
     def add(self, count: int = 1) -> list[int]:
@@ -45,10 +51,14 @@ class Desk:
         """The result of a call that is tried again later; the id of its entry."""
         return self._add(0, CONFLICT)
 
-    def _add(self, number: int, outcome: Outcome | None = None) -> int:
+    def add_before_more(self) -> int:
+        """The result of a delivery behind which more stands in its lane; the id of its entry."""
+        return self._add(0, next_priority=5)
+
+    def _add(self, number: int, outcome: Outcome | None = None, next_priority: int | None = None) -> int:
         entry = self.database.add(f"user-{number}", claim_token=5, claimed_at=self.database.now())
         lane = ReadyLane(lane_id=entry.lane_id, realm="shop", username_key="u", arrivals=1, priority=5)
-        of = head(entry_id=entry.entry_id, lane=lane)
+        of = head(entry_id=entry.entry_id, lane=lane, next_priority=next_priority)
         self.writer.add(settle((of,), outcome or delivered(), call(token=5), DrainPolicy(), float))
         return entry.entry_id
 
@@ -85,6 +95,44 @@ async def test_results_that_wait_share_a_transaction_up_to_the_batch() -> None:
 
     assert desk.database.settled == [entries[:4], entries[4:8], entries[8:]]
     assert desk.written == [(entries[:4], set()), (entries[4:8], set()), (entries[8:], set())]
+
+
+class TestGathering:
+    LONG = 3600.0
+
+    async def test_results_wait_for_others_while_calls_are_under_way(self) -> None:
+        desk = Desk(gather=self.LONG)
+        desk.more_comes = True
+        entries = desk.add(1)
+
+        async with desk.open():
+            await asyncio.sleep(0.2)
+            entries += desk.add(1)
+            assert desk.written == []
+            desk.more_comes = False
+            await desk.writer.drained()
+
+        assert desk.database.settled == [entries]
+
+    async def test_a_full_transaction_waits_for_nobody(self) -> None:
+        desk = Desk(batch=2, gather=self.LONG)
+        desk.more_comes = True
+        entries = desk.add(2)
+
+        async with desk.open():
+            await desk.writer.drained()
+
+        assert desk.database.settled == [entries]
+
+    async def test_a_lane_with_more_to_do_is_not_kept_waiting(self) -> None:
+        desk = Desk(gather=self.LONG)
+        desk.more_comes = True
+        entries = [*desk.add(1), desk.add_before_more()]
+
+        async with desk.open():
+            await desk.writer.drained()
+
+        assert desk.database.settled == [entries]
 
 
 async def test_nobody_is_told_before_the_commit_is_known() -> None:

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Iterator
+from contextlib import contextmanager
 
 import pytest
 from opentelemetry.sdk.trace import TracerProvider
@@ -10,7 +11,7 @@ from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanE
 from opentelemetry.trace import NoOpTracerProvider, Span, SpanKind, StatusCode, Tracer, get_current_span
 
 from consumer.telemetry.propagation import TraceContext
-from consumer.telemetry.spans import MOST_LINKS, poll_span, process_span, set_outcome, trace_id_of
+from consumer.telemetry.spans import MOST_LINKS, poll_span, process_span, set_outcome, trace_id_of, under_way
 
 TRACE = "0af7651916cd43dd8448eb211c80319c"
 PARENT = TraceContext.of(f"00-{TRACE}-b7ad6b7169203331-01".encode())
@@ -29,7 +30,7 @@ def tracer(exported: InMemorySpanExporter) -> Iterator[Tracer]:
     provider.shutdown()
 
 
-def process(tracer: Tracer, parent: TraceContext = PARENT, attempt: int = 1):  # type: ignore[no-untyped-def] # noqa: ANN201
+def start(tracer: Tracer, parent: TraceContext = PARENT, attempt: int = 1) -> Span:
     return process_span(
         tracer,
         parent=parent,
@@ -41,6 +42,13 @@ def process(tracer: Tracer, parent: TraceContext = PARENT, attempt: int = 1):  #
         kind="user_create",
         attempt=attempt,
     )
+
+
+@contextmanager
+def process(tracer: Tracer, parent: TraceContext = PARENT, attempt: int = 1) -> Iterator[Span]:
+    span = start(tracer, parent, attempt)
+    with under_way([span]):
+        yield span
 
 
 def creator(number: int) -> TraceContext:
@@ -64,8 +72,8 @@ class TestProcessSpan:
     def test_tells_where_the_event_is_but_not_whose(
         self, tracer: Tracer, exported: InMemorySpanExporter
     ) -> None:
-        with process(tracer, attempt=2) as span:
-            set_outcome(span, "delivered")
+        with process(tracer, attempt=2) as started:
+            set_outcome(started, "delivered")
 
         [span] = exported.get_finished_spans()
         assert dict(span.attributes or {}) == {
@@ -96,8 +104,8 @@ class TestProcessSpan:
     def test_shows_an_outcome_that_is_no_delivery_as_an_error(
         self, tracer: Tracer, exported: InMemorySpanExporter
     ) -> None:
-        with process(tracer) as span:
-            set_outcome(span, "retry", "http_500")
+        with process(tracer) as started:
+            set_outcome(started, "retry", "http_500")
 
         attributes = exported.get_finished_spans()[0].attributes or {}
         assert (attributes["kcsync.outcome"], attributes["kcsync.reason"]) == ("retry", "http_500")
@@ -116,6 +124,19 @@ class TestProcessSpan:
         assert span.status.status_code is StatusCode.ERROR
         assert not span.events
         assert "alice" not in span.to_json()
+
+    def test_of_several_the_first_is_current_and_all_end_together(
+        self, tracer: Tracer, exported: InMemorySpanExporter
+    ) -> None:
+        spans = [start(tracer, creator(number)) for number in (1, 2, 3)]
+
+        with under_way(spans):
+            assert get_current_span() is spans[0]
+            assert not exported.get_finished_spans()
+
+        ended = exported.get_finished_spans()
+        assert [span.context.trace_id for span in ended if span.context] == [1, 2, 3]
+        assert not get_current_span().get_span_context().is_valid
 
     async def test_is_the_current_span_of_its_own_task_alone(self, tracer: Tracer) -> None:
         async def deliver(number: int) -> bool:
