@@ -6,9 +6,9 @@ WHERE state = 'READY' AND shard IN %(shards)s AND lane_id NOT IN %(in_hand)s
 ORDER BY urgent_at LIMIT %(limit)s;
 
 -- name: wake_lanes
--- Waiting lanes whose time has come. They keep their place: what an outage cut off goes first. Index: waiting.
-UPDATE lanes SET state = 'READY'
-WHERE state = 'WAITING' AND due_at <= NOW(6) AND shard IN %(shards)s;
+-- Waiting lanes whose time has come. They keep their place: what an outage cut off goes first. Index: due.
+UPDATE lanes SET state = 'READY', due_at = NULL
+WHERE due_at <= NOW(6) AND state = 'WAITING' AND shard IN %(shards)s;
 
 -- name: entry_document
 -- An entry as one JSON array, in the order of `drain_store._head`.
@@ -171,7 +171,7 @@ UPDATE JSON_TABLE(%(rows)s, '$[*]' COLUMNS (
 STRAIGHT_JOIN lanes l ON l.lane_id = UNHEX(j.lane)
 SET l.state = IF(j.state = 'IDLE' AND l.arrivals <> j.arrivals, 'READY', j.state),
   l.ready_since = IF(j.state IN ('IDLE', 'READY'), NOW(6), l.ready_since),
-  l.due_at = NOW(6) + INTERVAL j.delay_us MICROSECOND,
+  l.due_at = IF(j.state = 'WAITING', NOW(6) + INTERVAL j.delay_us MICROSECOND, NULL),
   l.priority = CASE WHEN j.priority IS NULL THEN l.priority
     WHEN j.recounted = 1 AND l.arrivals = j.arrivals THEN j.priority ELSE LEAST(l.priority, j.priority) END;
 
@@ -193,7 +193,7 @@ DELETE FROM parked WHERE lane_id IN %(lanes)s;
 
 -- name: unpark_lanes
 -- They keep their place. One that waits for its own next attempt is looked at once more than needed.
-UPDATE lanes SET state = 'READY' WHERE lane_id IN %(lanes)s AND state = 'WAITING';
+UPDATE lanes SET state = 'READY', due_at = NULL WHERE lane_id IN %(lanes)s AND state = 'WAITING';
 
 -- name: asleep_lanes
 -- Lanes that sleep although they have work: idle, or held though their head is not.

@@ -12,8 +12,8 @@ ON DUPLICATE KEY UPDATE reason = COALESCE(VALUES(reason), reason);
 DELETE FROM maintenance WHERE realm = %(realm)s;
 
 -- name: rouse
--- Let the scheduler look at the waiting lanes of a realm again. Index: waiting, or user where that reads less.
-UPDATE lanes SET due_at = NOW(6) WHERE realm = %(realm)s AND state = 'WAITING' AND due_at > NOW(6);
+-- Let the scheduler look at the waiting lanes of a realm again. Index: due, or user where that reads less.
+UPDATE lanes SET due_at = NOW(6) WHERE realm = %(realm)s AND due_at > NOW(6) AND state = 'WAITING';
 
 -- name: record
 -- Who did it.

@@ -3,7 +3,7 @@
 SELECT NOW(6) AS since, COALESCE((SELECT MAX(entry_id) FROM entries), 0) AS tail;
 
 -- name: due_lanes
--- Users with changes up to the tail that may go on now, counted up to a limit. Indexes: waiting (the state alone), lane.
+-- Users with changes up to the tail that may go on now, counted up to a limit. Indexes: urgent (the state alone), lane.
 SELECT COUNT(*) AS n FROM (
   SELECT 1 FROM lanes l WHERE l.state = 'READY' AND (%(lane)s IS NULL OR l.lane_id = %(lane)s) AND EXISTS (
     SELECT 1 FROM entries e WHERE e.lane_id = l.lane_id AND e.is_open = 1 AND e.entry_id <= %(tail)s)
@@ -27,7 +27,7 @@ WHERE state IN ('PENDING', 'HELD') AND is_open = 1 AND entry_id <= %(tail)s
 
 -- name: waiting_heads
 -- The next changes of users who wait for their next attempt.
--- Indexes: waiting; lane, one look however long the lane is (MIN would read all of it).
+-- Indexes: urgent (the state alone); lane, one look however long the lane is (MIN would read all of it).
 SELECT l.lane_id, l.arrivals, e.entry_id, e.state FROM lanes l JOIN entries e ON e.entry_id = (
   SELECT h.entry_id FROM entries h FORCE INDEX (lane) WHERE h.lane_id = l.lane_id AND h.is_open = 1
   ORDER BY h.entry_id LIMIT 1)

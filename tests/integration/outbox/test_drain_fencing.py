@@ -185,6 +185,24 @@ class TestAHint:
         assert await store.wake(ALL) == 1
         assert len(await store.ready_lanes(ALL, 10)) == 1
 
+    async def test_only_a_waiting_lane_is_due_at_some_time(self, bench: Bench, database: Database) -> None:
+        """Every other would be found again and again by who wakes lanes."""
+        await (await Writer.take(database)).persist([update("1", "ada")])
+        store = await own_everything(database, "first")
+        (head,) = await heads_of(store)
+        due = "SELECT COUNT(*) FROM lanes WHERE due_at IS NOT NULL"
+        waiting = LaneHint(lane=head.lane, state="WAITING", delay=0.0)
+        others = ("READY", "HELD", "IDLE")
+
+        for hint in (LaneHint(lane=head.lane, state=state, delay=60.0) for state in others):
+            await store.hint([waiting])
+            assert bench.value(due) == 1
+            await store.hint([hint])
+            assert bench.value(due) == 0
+        await store.hint([waiting])
+        assert await store.wake(ALL) == 1
+        assert bench.value(due) == 0
+
     async def test_that_came_later_is_the_one_that_counts(self, bench: Bench, database: Database) -> None:
         await (await Writer.take(database)).persist([update("1", "ada")])
         store = await own_everything(database, "first")

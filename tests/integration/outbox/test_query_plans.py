@@ -155,7 +155,7 @@ QUERIES = {
         3_000,
         expects=5_000,
     ),
-    "waking lanes": Query(DRAIN["wake_lanes"], {"shards": ALL_SHARDS}, {"lanes": "waiting"}, 150),
+    "waking lanes": Query(DRAIN["wake_lanes"], {"shards": ALL_SHARDS}, {"lanes": "due"}, 150),
     "heads of a hundred lanes, a hot one among them": Query(
         DRAIN["heads"],
         {"lanes": LANES},
@@ -270,7 +270,7 @@ QUERIES = {
     "unfinished entries": Query(OVERVIEW["queue"], (), {"entries": "by_state"}, 42_000, expects=ALL),
     "oldest pending": Query(OVERVIEW["oldest_pending"], (), {"entries": "PRIMARY"}, 5),
     "what waiting lanes wait for": Query(
-        OVERVIEW["waiting_for"], {"limit": 1000}, {"lanes": "waiting", "h": "lane", "e": "PRIMARY"}, 6_000
+        OVERVIEW["waiting_for"], {"limit": 1000}, {"lanes": "due", "h": "lane", "e": "PRIMARY"}, 6_000
     ),
     "heals refused": Query(OVERVIEW["heals_refused"], (), {"folds": "heal_refused"}, 100),
     # Where a key is used: an operator's question, asked seldom.
@@ -369,7 +369,7 @@ QUERIES = {
     "due lanes": Query(
         SYNC["due_lanes"],
         {"lane": None, "tail": ALL, "limit": 500},
-        {"l": "waiting", "e": "lane"},
+        {"l": "urgent", "e": "lane"},
         2_000,
         expects=60_000,
     ),
@@ -401,7 +401,7 @@ QUERIES = {
     "heads of waiting lanes": Query(
         SYNC["waiting_heads"],
         {"lane": None, "limit": 100_000},
-        {"l": "waiting", "e": "PRIMARY", "h": "lane"},
+        {"l": "urgent", "e": "PRIMARY", "h": "lane"},
         10_000,
         expects=60_000,
     ),
@@ -413,7 +413,7 @@ QUERIES = {
     ),
     # Maintenance of a realm: its waiting lanes, among all that wait.
     "rousing a realm": Query(
-        MAINTENANCE["rouse"], {"realm": "staff"}, {"lanes": "waiting"}, 3_000, expects=5_000
+        MAINTENANCE["rouse"], {"realm": "staff"}, {"lanes": "due"}, 3_000, expects=5_000
     ),
     # Lanes that wait for their kind.
     "parking lanes": Query(DRAIN["park_lanes"], {"rows": PARK_ROWS}, {"l": "PRIMARY"}, 500),
