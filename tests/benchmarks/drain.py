@@ -33,6 +33,7 @@ from consumer.outbox.drain_store import DrainStore
 from consumer.outbox.lease_store import LeaseStore
 from consumer.outbox.migrate import migrate
 from tests.benchmarks.result import Result
+from tests.benchmarks.workers import drained_by
 from tests.integration.support.batches import Writer, update
 from tests.unit.circuit.fixed_limit import fixed_limit
 
@@ -72,9 +73,15 @@ LOADS = (
 )
 
 
+INSTANCES = 2
+"""One for each core; that outbox publishes its rate for four."""
+LASTING = 200_000
+
+
 async def scenario(stack: Stack) -> list[Result]:
     """Drain backlogs, some times each."""
-    return [result for number, load in enumerate(LOADS) for result in await _drained(load, number, stack)]
+    alone = [result for number, load in enumerate(LOADS) for result in await _drained(load, number, stack)]
+    return [*alone, await _drained_together(LOADS[-1], stack)]
 
 
 async def _drained(load: Load, number: int, stack: Stack) -> list[Result]:
@@ -103,6 +110,25 @@ async def _drained(load: Load, number: int, stack: Stack) -> list[Result]:
         Result.figure("its statements", "per 1,000 entries", statements, at_most=load.most_statements),
         Result.figure("its CPU, ours alone", "µs an entry", cpu),
     ]
+
+
+async def _drained_together(load: Load, stack: Stack) -> Result:
+    rates = []
+    for turn in range(ROUNDS):
+        address = DatabaseAddress.parse(stack.mariadb.new_database(f"bench_drain_together_{turn}"))
+        database = Database(address)
+        try:
+            await migrate(database)
+            await fill(database, LASTING, users=LASTING // load.a_user)
+            reports = await drained_by(
+                INSTANCES, address, calls=2 * CALLS, keycloak_seconds=0.0, merge_limit=load.merge_limit
+            )
+            (left,) = await database.fetch("SELECT COUNT(*) AS n FROM entries WHERE state = 'PENDING'")
+            assert left["n"], "the backlog did not last"
+        finally:
+            await database.aclose()
+        rates.append(sum(report["rate"] for report in reports))
+    return Result.figure(f"{load.name}, by {INSTANCES} processes", "entries/s", rates)
 
 
 async def fill(database: Database, entries: int, *, users: int | None = None) -> None:

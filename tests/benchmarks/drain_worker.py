@@ -19,11 +19,16 @@ from tests.benchmarks.drain import AtOnce, draining
 from tests.unit.circuit.fixed_limit import fixed_limit
 
 
-async def work(name: str, calls: int, keycloak: float, seconds: float) -> dict[str, float]:
+async def work(name: str, calls: int, keycloak: float, merge_limit: int, seconds: float) -> dict[str, float]:
     """Drain for so many seconds, after the shards have been shared."""
     database = Database(DatabaseAddress.parse(os.environ["BENCH_DSN"]))
     async with draining(
-        database, AtOnce(keycloak), instance=name, calls=fixed_limit(calls), lease=9.0
+        database,
+        AtOnce(keycloak),
+        instance=name,
+        calls=fixed_limit(calls),
+        lease=9.0,
+        merge_limit=merge_limit,
     ) as drainer:
         # Until every process has its share: a third of a lease, twice.
         await asyncio.sleep(7)
@@ -37,6 +42,6 @@ async def work(name: str, calls: int, keycloak: float, seconds: float) -> dict[s
 if __name__ == "__main__":
     collect_less()
     structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(logging.WARNING))
-    _, given, calls_given, keycloak_given, seconds_given = sys.argv
-    report = asyncio.run(work(given, int(calls_given), float(keycloak_given), float(seconds_given)))
+    _, given, calls, keycloak, merge_limit, seconds = sys.argv
+    report = asyncio.run(work(given, int(calls), float(keycloak), int(merge_limit), float(seconds)))
     print(json.dumps(report))

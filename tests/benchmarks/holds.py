@@ -3,10 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-import json
-import os
 import statistics
-import sys
 import time
 from collections.abc import Sequence
 from typing import Any
@@ -20,6 +17,7 @@ from consumer.outbox.migrate import migrate
 from tests.benchmarks.backlog import fill_by_sql, hold_a_lane
 from tests.benchmarks.drain import AtOnce, draining
 from tests.benchmarks.result import Result
+from tests.benchmarks.workers import drained_by
 from tests.integration.support.batches import Writer, update
 
 CLAIMS = 40
@@ -27,7 +25,6 @@ A_CLAIM = 100
 PROCESSES = 4
 CALLS_EACH = 8
 KEYCLOAK_SECONDS = 0.02
-MEASURED_SECONDS = 8.0
 STREAM = 1_500
 STREAM_PER_SECOND = 150
 
@@ -142,10 +139,10 @@ async def _more_processes(stack: Stack) -> Result:
     for processes in (1, PROCESSES):
         database = await _database(stack, f"bench_processes_{processes}")
         await fill_by_sql(database, 60_000)
-        workers = [
-            await _worker(database.address, f"w{n}", CALLS_EACH, KEYCLOAK_SECONDS) for n in range(processes)
-        ]
-        rates[processes] = sum(report["rate"] for report in await asyncio.gather(*map(_report, workers)))
+        reports = await drained_by(
+            processes, database.address, calls=CALLS_EACH, keycloak_seconds=KEYCLOAK_SECONDS
+        )
+        rates[processes] = sum(report["rate"] for report in reports)
         await database.aclose()
     ratio = rates[PROCESSES] / rates[1]
     return Result(
@@ -162,33 +159,9 @@ async def _more_processes(stack: Stack) -> Result:
 async def _memory(stack: Stack) -> Result:
     database = await _database(stack, "bench_memory")
     await fill_by_sql(database, 1_000_000)
-    report = await _report(await _worker(database.address, "w", 64, 0.005))
+    (report,) = await drained_by(1, database.address, calls=64, keycloak_seconds=0.005)
     await database.aclose()
     return Result.figure("resident memory with 1,000,000 pending", "MB", [report["rss_mb"]], at_most=150)
-
-
-async def _worker(
-    address: DatabaseAddress, name: str, calls: int, keycloak: float
-) -> asyncio.subprocess.Process:
-    dsn = f"mysql://{address.user}:{address.password}@{address.host}:{address.port}/{address.database}"
-    return await asyncio.create_subprocess_exec(
-        sys.executable,
-        "-m",
-        "tests.benchmarks.drain_worker",
-        name,
-        str(calls),
-        str(keycloak),
-        str(MEASURED_SECONDS),
-        env={**os.environ, "BENCH_DSN": dsn},
-        stdout=asyncio.subprocess.PIPE,
-    )
-
-
-async def _report(worker: asyncio.subprocess.Process) -> dict[str, float]:
-    out, _ = await worker.communicate()
-    assert worker.returncode == 0
-    report: dict[str, float] = json.loads(out.decode().splitlines()[-1])
-    return report
 
 
 async def _database(stack: Stack, name: str) -> Database:
