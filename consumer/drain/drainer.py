@@ -183,9 +183,8 @@ class Drainer:
             )
             try:
                 await self._flush_hints()
-                if self._circuit.allowed_calls == 0:
-                    await self._hand_back()
-                await self._hand_over()
+                # What may not be called, and what is in shards that we give back to others or have lost.
+                await self._hand_back(keep=self._leases.shards if self._circuit.allowed_calls > 0 else ())
                 if self._clock() - self._asked_at >= _ASK_EVERY:
                     await self._obey()
                 if self._circuit.allowed_calls == 0:
@@ -477,18 +476,11 @@ class Drainer:
         hints, self._hints = self._hints, []
         await self._store.hint(hints)
 
-    async def _hand_back(self) -> None:
-        """Give up all claims for which no call was made."""
-        if self._claimed:
-            waiting, self._claimed = list(self._claimed), deque()
-            await self._give_back(waiting)
-
-    async def _hand_over(self) -> None:
-        """Give up the claims in shards that we give back to others, or have lost."""
-        shards = self._leases.shards
-        going = [work for work in self._claimed if shard_of(work.lane.lane_id) not in shards]
+    async def _hand_back(self, keep: Collection[int] = ()) -> None:
+        """Give up the claims for which no call was made, but for those in these shards."""
+        going = [work for work in self._claimed if shard_of(work.lane.lane_id) not in keep]
         if going:
-            self._claimed = deque(work for work in self._claimed if shard_of(work.lane.lane_id) in shards)
+            self._claimed = deque(work for work in self._claimed if shard_of(work.lane.lane_id) in keep)
             await self._give_back(going)
 
     async def _give_back(self, waiting: Sequence[Claimed | Suspect]) -> None:

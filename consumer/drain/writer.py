@@ -50,8 +50,8 @@ class Writer:
         self._on_written = on_written
         self._more_comes = more_comes
         self._gather = gather
-        self._waiting: list[WriteBack] = []
-        self._write_by: list[float] = []
+        self._waiting: list[tuple[float, WriteBack]] = []
+        """Each with the moment by which it is to be written, by the loop's clock."""
         self._signal = asyncio.Event()
         self._idle = asyncio.Event()
         self._idle.set()
@@ -59,8 +59,7 @@ class Writer:
     def add(self, write_back: WriteBack) -> None:
         """Write this soon."""
         wait = min(_LOOK_EVERY, self._gather) if _more_behind(write_back) else self._gather
-        self._waiting.append(write_back)
-        self._write_by.append(asyncio.get_running_loop().time() + wait)
+        self._waiting.append((asyncio.get_running_loop().time() + wait, write_back))
         self._idle.clear()
         self._signal.set()
 
@@ -76,9 +75,9 @@ class Writer:
             self._signal.clear()
             while self._waiting:
                 await self._gathered()
-                group = self._waiting[: self._batch]
+                group = [write_back for _, write_back in self._waiting[: self._batch]]
                 fenced = await self._write(group, backoff)
-                del self._waiting[: len(group)], self._write_by[: len(group)]
+                del self._waiting[: len(group)]
                 self._on_written(group, fenced)
             self._idle.set()
 
@@ -86,7 +85,7 @@ class Writer:
         clock = asyncio.get_running_loop().time
         while (
             len(self._waiting) < self._batch
-            and (left := min(self._write_by) - clock()) > 0
+            and (left := min(by for by, _ in self._waiting) - clock()) > 0
             and self._more_comes()
         ):
             await asyncio.sleep(min(left, _LOOK_EVERY))
