@@ -32,6 +32,8 @@ from consumer.delivery.outcome import Blame, DeadLetter, Defer, Failure, Reason,
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Iterator, Mapping
 
+    from consumer.delivery.address import RealmAddress
+
 __all__ = ["Grants", "RealmGrants"]
 
 _REMEMBERED_SECONDS: Final = 300.0
@@ -96,13 +98,13 @@ class RealmGrants:
 
     Args:
         connection: The realm's connection.
-        realm: The realm.
+        address: Where the realm is.
     """
 
-    def __init__(self, connection: RealmConnection, realm: str) -> None:
+    def __init__(self, connection: RealmConnection, address: RealmAddress) -> None:
         self._connection = connection
-        self._realm = realm
-        self._admin = f"{connection.keycloak_url}admin/realms/{quote(realm, safe='')}"
+        self._realm = address.realm
+        self._admin, self._user = address.admin, address.user
         self._groups = _Ids(self._look_at_group)
         self._roles = _Ids(self._look_at_role)
         self._actions = _Ids(self._look_at_action)
@@ -138,7 +140,9 @@ class RealmGrants:
 
     async def apply(self, user_id: str, grants: Grants) -> None:
         """Give and take what was looked up. Repeated, it changes nothing."""
-        user = f"{self._admin}/users/{quote(user_id, safe='')}"
+        if not grants:
+            return
+        user = self._user(user_id)
         for path in grants.leave:
             await self._on(self._groups, path, partial(self._leave, user))
         for path in grants.join:
@@ -150,7 +154,7 @@ class RealmGrants:
 
     async def held(self, user_id: str, data: Mapping[str, Any]) -> bool:
         """Whether a user is in the groups and has the roles that an event gives, and no other that it takes."""
-        user = f"{self._admin}/users/{quote(user_id, safe='')}"
+        user = self._user(user_id)
         for named, part, key in (
             (data.get("groups"), "groups", "path"),
             (data.get("realm_roles"), "role-mappings/realm", "name"),

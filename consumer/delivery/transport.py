@@ -266,7 +266,7 @@ class KeycloakSender:
             with scope.request():
                 try:
                     async with asyncio.timeout(scope.timeout_seconds):
-                        response = await self._exchange(method, target, carried, content or data)
+                        response = await self._exchange(method, target, carried, content or data or None)
                 except (TimeoutError, aiohttp.ClientError) as error:
                     lost = NoAnswer(_cause_of(error))
                     span.set_attribute("error.type", lost.cause.name.lower())

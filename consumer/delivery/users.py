@@ -11,6 +11,7 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
+from consumer.delivery.address import RealmAddress
 from consumer.delivery.answer import Operation, parse_json, parse_problem
 from consumer.delivery.classify import unreadable_answer
 from consumer.delivery.connection import RealmConnection, answer_of
@@ -52,13 +53,13 @@ class RealmUsers:
         bulk_creates: bool = False,
     ) -> None:
         self._connection = connection
-        self._admin = f"{connection.keycloak_url}admin/realms/{quote(realm, safe='')}"
-        self._users = f"{self._admin}/users"
+        address = RealmAddress(connection.keycloak_url, realm)
+        self._admin, self._users, self._user = address.admin, address.users, address.user
         self._realm = realm
         self._roles = RoleWatch(self._may_manage) if protect_role_holders else None
         self._management: str | None = None
         self._imports = RealmImports(realm, self.new_user_rules, self._import_users) if bulk_creates else None
-        self.grants = RealmGrants(connection, realm)
+        self.grants = RealmGrants(connection, address)
 
     async def find(self, username_key: str, *, operation: Operation = Operation.FIND) -> str | None:
         """Return the id of the user of exactly this username, or None if there is none."""
@@ -279,9 +280,6 @@ class RealmUsers:
                 failure = Failure(blame=Blame.CONFIGURATION, status=response.status_code, detail=detail)
                 raise CallFailed(Defer(reason=Reason.FORBIDDEN, failure=failure))
         raise CallFailed(unreadable_answer(Operation.ROLES, answer_of(response)))
-
-    def _user(self, user_id: str) -> str:
-        return f"{self._users}/{quote(user_id, safe='')}"
 
 
 def _is_user(user: Any, username_key: str) -> bool:

@@ -42,6 +42,10 @@ from consumer.telemetry.trouble import Trouble
 __all__ = ["DrainCounts", "Drainer"]
 
 _log = structlog.get_logger(__name__)
+
+Turn = Callable[[], Coroutine[None, None, None]]
+"""What is done with one piece of claimed work."""
+
 _LOOK_EVERY = 0.25
 _WAKE_EVERY = 0.5
 _ASK_EVERY = 0.5
@@ -119,7 +123,9 @@ class Drainer:
         self._trouble = Trouble()
         self._stopping = False
         self._found_nothing = False
+        self._found_all = False
         self._enough = 0
+        self._claim_took = 0.0
         self._pace = Pace(self._clock())
         self.counts = DrainCounts()
 
@@ -207,20 +213,25 @@ class Drainer:
     async def _claim_more(self) -> None:
         """Claim heads until as many wait as are called in a second: an owner who dies leaves them in doubt.
 
-        Again as soon as half of them are left: looking and claiming takes some tenths of a second.
+        Again before what waits has been called, by twice the time that the last claim took; and not many more than wait
+        already, or these would be called before the others are claimed.
         """
-        wanted = max(2 * self._at_once, int(self._pace.per_second(self._clock())))
+        began, at_once, waiting = self._clock(), self._at_once, len(self._claimed)
+        pace = self._pace.per_second(began)
+        wanted = max(2 * at_once, int(pace))
         if (rate := self._calls.per_second) is not None:
             wanted = min(wanted, max(1, int(rate / 2)))
         wanted = min(wanted, self._policy.batch)
-        self._enough = wanted - max(1, wanted // 2)
-        room = wanted - len(self._claimed)
+        called_meanwhile = int(2 * pace * self._claim_took)
+        self._enough = min(max(at_once, called_meanwhile), wanted - max(1, wanted // 4))
+        room = min(wanted - waiting, max(4 * at_once, 2 * waiting, int(pace / 10)))
         shards = self._leases.shards
-        if len(self._claimed) > self._enough or not shards:
+        if waiting > self._enough or not shards:
             return
         # A lane of which something is asked rests until that is done.
         taken = self._in_hand.keys() | self._commanded
         lanes = await self._store.ready_lanes(shards, room, in_hand=taken)
+        self._found_all = len(lanes) < room
         self._found_nothing = not lanes and not taken
         if not lanes:
             return
@@ -233,6 +244,7 @@ class Drainer:
             for lane in lanes:
                 if lane.lane_id not in kept:
                     self._let_go(lane.lane_id)
+        self._claim_took = self._clock() - began
         if kept or self._hints:
             # There may be more. Without either the same lanes would be found again at once.
             self._wake.set()
@@ -328,6 +340,7 @@ class Drainer:
                 await self._store.unpark(self._leases.shards, kind, limit=room)
 
     def _let_go(self, lane: bytes) -> None:
+        self._found_all = False
         self._in_hand.pop(lane, None)
         self._capped.pop(lane, None)
 
@@ -361,40 +374,65 @@ class Drainer:
                     self._in_hand.pop(lane.lane_id, None)
 
     def _dispatch(self) -> None:
-        at_once = self._at_once
-        while self._claimed and len(self._running) < at_once and not self._stopping:
-            if (wait := self._calls.wait()) > 0:
-                # Before the turn begins: in the middle of it the lease would go by.
-                if self._next_call is None:
-                    self._next_call = asyncio.get_running_loop().call_later(wait, self._call_next)
-                return
-            self._calls.pay()
-            task = asyncio.create_task(self._next())
+        """Begin as many turns as may be under way."""
+        while len(self._running) < self._at_once and (turn := self._next_turn()) is not None:
+            task = asyncio.create_task(self._take_turns(turn))
             self._running.add(task)
             task.add_done_callback(self._finished)
+
+    async def _take_turns(self, turn: Turn) -> None:
+        """Take one turn, and then others for as long as there is room for this one.
+
+        In a row, so that Keycloak is sent the next call before the loop turns to whatever else has been answered: a task
+        for each turn let it wait for all of that (docs/decisions/0040).
+        """
+        following: Turn | None = turn
+        while following is not None:
+            await following()
+            self._calls.turns_left(len(self._running) - 1)
+            following = self._next_turn() if len(self._running) <= self._at_once else None
+            self._wake_if_few()
+
+    def _next_turn(self) -> Turn | None:
+        """The turn that goes next, if one may begin now."""
+        if not self._claimed or self._stopping:
+            return None
+        if (wait := self._calls.wait()) > 0:
+            # Before the turn begins: in the middle of it the lease would go by.
+            if self._next_call is None:
+                self._next_call = asyncio.get_running_loop().call_later(wait, self._call_next)
+            return None
+        self._calls.pay()
+        return self._next()
 
     def _call_next(self) -> None:
         self._next_call = None
         self._dispatch()
 
-    def _next(self) -> Coroutine[None, None, None]:
+    def _next(self) -> Turn:
         """The work that goes next, taken from what waits: of one lane, or creates of many that share a call."""
         sharing = sharing_a_call(self._claimed) if self._policy.bulk_creates else []
         if sharing:
             chosen = {id(work) for work in sharing}
             self._claimed = deque(work for work in self._claimed if id(work) not in chosen)
-            return together([partial(self._take, work) for work in sharing])
+            return partial(together, [partial(self._take, work) for work in sharing])
         work = self._claimed.popleft()
-        return self._heal(work) if isinstance(work, Suspect) else self._take(work)
+        return partial(self._heal, work) if isinstance(work, Suspect) else partial(self._take, work)
 
     def _finished(self, task: asyncio.Task[None]) -> None:
         self._running.discard(task)
         self._calls.turns_left(len(self._running))
         self._dispatch()
-        if len(self._claimed) <= self._enough:
-            self._wake.set()
+        self._wake_if_few()
+        if not self._running:
+            self._writer.last_came()
         if not task.cancelled() and (error := task.exception()) is not None:
             _log.error("drain broke", error=type(error).__name__, exc_info=error)
+
+    def _wake_if_few(self) -> None:
+        """Look for more before what waits has been called, unless the last look has found all there was."""
+        if len(self._claimed) <= self._enough and not self._found_all:
+            self._wake.set()
 
     async def _take(self, claimed: Claimed) -> None:
         try:

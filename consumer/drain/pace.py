@@ -1,14 +1,16 @@
-"""How many calls end in a second, lately."""
+"""How many calls end in a second, lately. Pure."""
 
 from __future__ import annotations
 
 __all__ = ["Pace"]
 
 _SPAN = 1.0
+_SHORTEST = 0.2
+"""Seconds that a span counts for at least: the first few calls say little."""
 
 
 class Pace:
-    """Counts over spans of a second; what it says is that of the last whole span, or of this one if it is faster."""
+    """Counts over spans of a second; what it says is that of the last whole span, or of this one so far if it is faster."""
 
     def __init__(self, now: float) -> None:
         self._began = now
@@ -25,4 +27,4 @@ class Pace:
         if elapsed >= _SPAN:
             self._last = self._count / elapsed
             self._began, self._count = now, 0
-        return max(self._last, float(self._count))
+        return max(self._last, self._count / max(now - self._began, _SHORTEST))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import random
 from collections.abc import Callable, Mapping, Sequence
 
@@ -16,8 +17,8 @@ from consumer.retry import Backoff
 __all__ = ["Writer"]
 
 _log = structlog.get_logger(__name__)
-_LOOK_EVERY = 0.05
-"""Seconds between two looks whether calls are under way still. As long is waited where a lane has more to do."""
+_MORE_TO_DO = 0.05
+"""Seconds for which a result is kept where its lane has more to do. Every so often it is looked whether one came."""
 
 
 class Writer:
@@ -42,7 +43,7 @@ class Writer:
             on_written: told what was written, and the lanes that were fenced; must not block.
             more_comes: whether calls are under way whose results could share a transaction.
             gather: seconds for which these are waited for at most: a transaction costs as much for one as for many. Where
-                more stands behind a result in its lane, the lane is kept waiting for `_LOOK_EVERY` only.
+                more stands behind a result in its lane, the lane is kept waiting for `_MORE_TO_DO` only.
         """
         self._store = store
         self._instance = instance
@@ -53,15 +54,20 @@ class Writer:
         self._waiting: list[tuple[float, WriteBack]] = []
         """Each with the moment by which it is to be written, by the loop's clock."""
         self._signal = asyncio.Event()
+        self._last_came = asyncio.Event()
         self._idle = asyncio.Event()
         self._idle.set()
 
     def add(self, write_back: WriteBack) -> None:
         """Write this soon."""
-        wait = min(_LOOK_EVERY, self._gather) if _more_behind(write_back) else self._gather
+        wait = min(_MORE_TO_DO, self._gather) if _more_behind(write_back) else self._gather
         self._waiting.append((asyncio.get_running_loop().time() + wait, write_back))
         self._idle.clear()
         self._signal.set()
+
+    def last_came(self) -> None:
+        """No call is under way any more: there is nothing to wait for."""
+        self._last_came.set()
 
     async def drained(self) -> None:
         """Return when everything added has been written."""
@@ -83,12 +89,16 @@ class Writer:
 
     async def _gathered(self) -> None:
         clock = asyncio.get_running_loop().time
+        self._last_came.clear()
         while (
             len(self._waiting) < self._batch
             and (left := min(by for by, _ in self._waiting) - clock()) > 0
             and self._more_comes()
         ):
-            await asyncio.sleep(min(left, _LOOK_EVERY))
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(min(left, _MORE_TO_DO)):
+                    await self._last_came.wait()
+            self._last_came.clear()
 
     async def _write(self, group: Sequence[WriteBack], backoff: Backoff) -> set[bytes]:
         left = list(group)

@@ -165,6 +165,16 @@ class TestOneCallIsOneRequest:
             assert lost.value.cause is TransportCause.LOST
             assert [request.body for request in server.requests] == [b"1", b"2"]
 
+    async def test_an_empty_form_is_no_body(self) -> None:
+        """python-keycloak hands one over with every DELETE."""
+        async with local_server(answering(204)) as server, client() as caller:
+            with calls_within(scope()):
+                await caller.request("DELETE", server.url + USER, data={})
+
+            [request] = server.requests
+            assert request.body == b""
+            assert "content-type" not in {name.lower() for name in request.headers}
+
     async def test_a_redirect_is_not_followed(self) -> None:
         async with (
             local_server(answering(302, headers={"Location": "/elsewhere"})) as server,

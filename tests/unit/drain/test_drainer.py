@@ -2,16 +2,18 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import replace
 from datetime import timedelta
 from itertools import chain
+from typing import Any
 
 import pytest
 
 from consumer.delivery.change import Change
 from consumer.delivery.outcome import Blame, Defer, Delivered, Failure, Outcome, Reason, Retry
 from consumer.drain.policy import DrainPolicy
+from consumer.outbox.drain_store import ReadyLane
 from consumer.outbox.errors import CommitUnknown, DatabaseUnavailable
 from consumer.outbox.fold import Credential, Fold
 from consumer.outbox.lane import lane_id
@@ -27,7 +29,7 @@ from tests.unit.drain.heads import (
     UNREACHABLE,
     delivered,
 )
-from tests.unit.drain.outbox_in_memory import Entry
+from tests.unit.drain.outbox_in_memory import Entry, MemoryDrainStore
 
 PENDING, HELD, DELIVERED, DEAD_LETTER, _ = EntryState
 
@@ -210,7 +212,7 @@ class TestHowMuchAtOnce:
 
         assert bench.keycloak.most_at_once == 3
 
-    async def test_more_is_claimed_as_soon_as_half_of_what_waits_is_under_way(self, bench: Bench) -> None:
+    async def test_more_is_claimed_before_what_waits_has_been_called(self, bench: Bench) -> None:
         """Not only when results are written: until then Keycloak would have nothing to do."""
         one = bench.instance()
         one.circuit.allowed_calls = 3
@@ -223,13 +225,65 @@ class TestHowMuchAtOnce:
             for made in bench.keycloak.calls[:3]:
                 gates[made.lane].set()
             await until(lambda: len(bench.keycloak.calls) == 6)
-            await settle_down()
-            # 3 to be written, 3 under way, 6 that wait.
-            assert claimed(entries) == 12
+            # 3 to be written, 3 under way, and not only the 3 of the first claim that wait behind them.
+            await until(lambda: claimed(entries) >= 12)
 
             writing.set()
             for gate in gates.values():
                 gate.set()
+            await bench.done(*entries)
+
+    async def test_the_next_call_leaves_before_the_other_answers_are_looked_at(self, bench: Bench) -> None:
+        one = bench.instance()
+        one.circuit.allowed_calls = 2
+        first = bench.database.add("first")
+        async with bench.running():
+            await bench.done(first)
+            entries = [bench.database.add(f"user-{n}") for n in range(4)]
+            gates = {f"user-{n}": bench.keycloak.hold(f"user-{n}") for n in range(4)}
+            await until(lambda: len(bench.keycloak.calls) == 3 and claimed(entries) == 4)
+            others: list[int] = []
+
+            async def look(_: Change) -> None:
+                others.append(sum(bench.keycloak.under_way.values()))
+
+            bench.keycloak.before_request = look
+            # Both are answered in the same moment.
+            for made in bench.keycloak.calls[1:]:
+                gates[made.lane].set()
+            await until(lambda: len(bench.keycloak.calls) == 5)
+            assert others == [1, 1]
+
+            for gate in gates.values():
+                gate.set()
+            await bench.done(*entries)
+
+    async def test_when_all_there_was_is_claimed_the_end_of_a_call_looks_for_no_more(
+        self, bench: Bench, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        looks: list[int] = []
+        monkeypatch.setattr(MemoryDrainStore, "ready_lanes", _counted(MemoryDrainStore.ready_lanes, looks))
+        one = bench.instance()
+        one.circuit.allowed_calls = 2
+        entries = [bench.database.add(f"user-{n}") for n in range(3)]
+        gates = [bench.keycloak.hold(f"user-{n}") for n in range(3)]
+
+        async with bench.running():
+            await until(lambda: len(bench.keycloak.calls) == 2 and claimed(entries) == 3)
+            # From here on, only what it is told makes it look.
+            monkeypatch.setattr("consumer.drain.drainer._LOOK_EVERY", 3600.0)
+            before = len(looks)
+            await until(lambda: len(looks) > before)
+            await settle_down()
+            writing = bench.database.gates["settle"] = asyncio.Event()
+            before = len(looks)
+            for gate in gates:
+                gate.set()
+            await until(lambda: len(bench.keycloak.calls) == 3)
+            await settle_down()
+            assert len(looks) == before
+
+            writing.set()
             await bench.done(*entries)
 
 
@@ -1254,3 +1308,14 @@ async def test_a_retry_in_detail(bench: Bench) -> None:
         "taken",
     )
     assert (second.outcome, second.reason) == ("DELIVERED", "updated")
+
+
+def _counted(
+    look: Callable[..., Awaitable[list[ReadyLane]]], looks: list[int]
+) -> Callable[..., Awaitable[list[ReadyLane]]]:
+    async def counted(*given: Any, **named: Any) -> list[ReadyLane]:
+        found = await look(*given, **named)
+        looks.append(len(found))
+        return found
+
+    return counted

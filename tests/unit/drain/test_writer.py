@@ -114,6 +114,21 @@ class TestGathering:
 
         assert desk.database.settled == [entries]
 
+    async def test_nothing_is_waited_for_after_the_last_call(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr("consumer.drain.writer._MORE_TO_DO", self.LONG)
+        desk = Desk(gather=self.LONG)
+        desk.more_comes = True
+        entries = desk.add(1)
+
+        async with desk.open():
+            await asyncio.sleep(0)
+            assert desk.written == []
+            desk.more_comes = False
+            desk.writer.last_came()
+            await desk.writer.drained()
+
+        assert desk.database.settled == [entries]
+
     async def test_a_full_transaction_waits_for_nobody(self) -> None:
         desk = Desk(batch=2, gather=self.LONG)
         desk.more_comes = True
