@@ -391,6 +391,8 @@ class Drainer:
             await following()
             self._calls.turns_left(len(self._running) - 1)
             following = self._next_turn() if len(self._running) <= self._at_once else None
+            # More may be allowed than when this one began.
+            self._dispatch()
             self._wake_if_few()
 
     def _next_turn(self) -> Turn | None:

@@ -212,6 +212,30 @@ class TestHowMuchAtOnce:
 
         assert bench.keycloak.most_at_once == 3
 
+    async def test_room_for_more_is_used_as_soon_as_a_call_ends(
+        self, bench: Bench, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        one = bench.instance()
+        one.circuit.allowed_calls = 2
+        entries = [bench.database.add(f"user-{n}") for n in range(4)]
+        gates = {f"user-{n}": bench.keycloak.hold(f"user-{n}") for n in range(4)}
+
+        async with bench.running():
+            await until(lambda: len(bench.keycloak.calls) == 2 and claimed(entries) == 4)
+            # From here on, only the ends of calls make it look.
+            monkeypatch.setattr("consumer.drain.drainer._LOOK_EVERY", 3600.0)
+            await bench.advance(1)
+            await settle_down()
+            bench.database.gates["settle"] = asyncio.Event()
+            one.circuit.allowed_calls = 3
+            gates[bench.keycloak.calls[0].lane].set()
+            await until(lambda: len(bench.keycloak.calls) == 4)
+
+            bench.database.gates.pop("settle").set()
+            for gate in gates.values():
+                gate.set()
+            await bench.done(*entries)
+
     async def test_more_is_claimed_before_what_waits_has_been_called(self, bench: Bench) -> None:
         """Not only when results are written: until then Keycloak would have nothing to do."""
         one = bench.instance()
