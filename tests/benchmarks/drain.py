@@ -75,7 +75,7 @@ LOADS = (
 
 INSTANCES = 2
 """One for each core; that outbox publishes its rate for four."""
-LASTING = 200_000
+LASTING = 400_000
 
 
 async def scenario(stack: Stack) -> list[Result]:
