@@ -23,6 +23,7 @@ from consumer.circuit.keeper import CircuitKeeper
 from consumer.delivery.errors import GoesAlone, NotCalled
 from consumer.delivery.together import together
 from consumer.drain.admission import Admission, held_back
+from consumer.drain.ahead import claim_ahead
 from consumer.drain.executor import CommandExecutor, hints_after
 from consumer.drain.healer import Healer, Suspect
 from consumer.drain.leases import LeaseKeeper
@@ -211,27 +212,23 @@ class Drainer:
         await self._hand_back()
 
     async def _claim_more(self) -> None:
-        """Claim heads until as many wait as are called in a second: an owner who dies leaves them in doubt.
-
-        Again before what waits has been called, by twice the time that the last claim took; and not many more than wait
-        already, or these would be called before the others are claimed.
-        """
-        began, at_once, waiting = self._clock(), self._at_once, len(self._claimed)
-        pace = self._pace.per_second(began)
-        wanted = max(2 * at_once, int(pace))
-        if (rate := self._calls.per_second) is not None:
-            wanted = min(wanted, max(1, int(rate / 2)))
-        wanted = min(wanted, self._policy.batch)
-        called_meanwhile = int(2 * pace * self._claim_took)
-        self._enough = min(max(at_once, called_meanwhile), wanted - max(1, wanted // 4))
-        room = min(wanted - waiting, max(4 * at_once, 2 * waiting, int(pace / 10)))
-        shards = self._leases.shards
-        if waiting > self._enough or not shards:
+        """Claim more heads if few wait for their calls."""
+        began, waiting, shards = self._clock(), len(self._claimed), self._leases.shards
+        plan = claim_ahead(
+            waiting=waiting,
+            at_once=self._at_once,
+            pace=self._pace.per_second(began),
+            claim_took=self._claim_took,
+            per_second=self._calls.per_second,
+            batch=self._policy.batch,
+        )
+        self._enough = plan.enough
+        if waiting > plan.enough or not shards:
             return
         # A lane of which something is asked rests until that is done.
         taken = self._in_hand.keys() | self._commanded
-        lanes = await self._store.ready_lanes(shards, room, in_hand=taken)
-        self._found_all = len(lanes) < room
+        lanes = await self._store.ready_lanes(shards, plan.room, in_hand=taken)
+        self._found_all = len(lanes) < plan.room
         self._found_nothing = not lanes and not taken
         if not lanes:
             return
@@ -322,7 +319,7 @@ class Drainer:
             answers = await self._commands.execute(commands, shards)
         finally:
             for command in commands:
-                self._in_hand.pop(command.lane.lane_id, None)
+                self._let_go(command.lane.lane_id)
         self._hints += hints_after(answers)
         if answers:
             # There may be more of the same lanes.
@@ -371,7 +368,7 @@ class Drainer:
         finally:
             for lane in lanes:
                 if lane.lane_id not in kept:
-                    self._in_hand.pop(lane.lane_id, None)
+                    self._let_go(lane.lane_id)
 
     def _dispatch(self) -> None:
         """Begin as many turns as may be under way."""
@@ -471,7 +468,7 @@ class Drainer:
         finally:
             self._pace.count()
             if write_back is None:
-                self._in_hand.pop(suspect.lane.lane_id, None)
+                self._let_go(suspect.lane.lane_id)
             else:
                 self._writer.add(write_back)
 

@@ -89,16 +89,15 @@ class Writer:
 
     async def _gathered(self) -> None:
         clock = asyncio.get_running_loop().time
-        self._last_came.clear()
         while (
             len(self._waiting) < self._batch
             and (left := min(by for by, _ in self._waiting) - clock()) > 0
             and self._more_comes()
         ):
+            self._last_came.clear()
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(min(left, _MORE_TO_DO)):
                     await self._last_came.wait()
-            self._last_came.clear()
 
     async def _write(self, group: Sequence[WriteBack], backoff: Backoff) -> set[bytes]:
         left = list(group)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import itertools
-from collections import defaultdict, deque
+from collections import Counter, defaultdict, deque
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
@@ -121,6 +121,7 @@ class MemoryDatabase:
         self.faults: defaultdict[str, deque[Exception]] = defaultdict(deque)
         self.faults_after: defaultdict[str, deque[Exception]] = defaultdict(deque)
         self.gates: dict[str, asyncio.Event] = {}
+        self.reached: Counter[str] = Counter()
         self.settled: list[list[int]] = []
         self._ids = itertools.count(1)
 
@@ -179,6 +180,7 @@ class MemoryDatabase:
         return self.commands[-1]
 
     async def reach(self, operation: str) -> None:
+        self.reached[operation] += 1
         await asyncio.sleep(0)
         if (gate := self.gates.get(operation)) is not None:
             await gate.wait()
