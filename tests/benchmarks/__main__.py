@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import logging
 import os
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 
 import orjson
+import structlog
 
 from compose.native.stack import Stack
 from consumer.collector import collect_less
@@ -30,6 +32,7 @@ def main() -> None:
     parser.add_argument("--only", choices=sorted(SCENARIOS))
     only = parser.parse_args().only
     collect_less()
+    structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(logging.WARNING))
     with Stack("bench", at_full_speed=True).session(print) as stack:
         results = [
             result

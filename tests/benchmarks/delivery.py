@@ -8,8 +8,9 @@ ingest is not measured here. Every update changes something.
 Keycloak is made warm first: its JVM needs tens of thousands of calls until it serves them as fast as it can, and while it
 gets faster, whoever is measured last looks best. Each round of ours is compared with the bare rounds before and after it.
 
-The bare loop has as many callers as serve it best. Ours runs with as many calls at once, fixed, so that both ask the same
-of Keycloak; and, where that is said, with the limit as it finds it by itself, which leaves room for logins.
+The bare loop has as many callers as serve it best, and ours as many calls at once, fixed; which number that is, is tried
+for each before the rounds. Where that is said, ours runs with the limit as it finds it by itself, which leaves room for
+logins.
 """
 
 from __future__ import annotations
@@ -64,9 +65,11 @@ CONCURRENCIES = (4, 8, 16, 32)
 CONNECTIONS = max(CONCURRENCIES)
 CEILING = 16
 """The consumer's default."""
+FIRST_WARM_UP = 120.0
+"""Seconds for what all kinds of calls have in common."""
 SHORTEST_WARM_UP = 45.0
 WARM = 1.03
-"""After so many seconds Keycloak is warm when three rounds in a row are not faster by more than this than the best before,"""
+"""After so many seconds Keycloak is warm for one kind when three rounds in a row are not faster by more than this than the best before,"""
 LONGEST_WARM_UP = 120.0
 """or at last after so many."""
 
@@ -109,31 +112,31 @@ async def scenario(stack: Stack) -> list[Result]:
     try:
         async with Loop.connected(stack.endpoints) as loop, Ours.connected(stack, provider) as ours:
             await loop.quiet_realm()
+            await _warm_up(UPDATE, loop, at_least=FIRST_WARM_UP)
             return [result for bare, kinds in COMPARED for result in await _compare(bare, kinds, loop, ours)]
     finally:
         provider.shutdown()
 
 
 async def _compare(bare: Bare, kinds: Sequence[Kind], loop: Loop, ours: Ours) -> list[Result]:
-    await _warm_up(bare, loop)
-    rates = {concurrency: await loop.rate(bare, concurrency) for concurrency in CONCURRENCIES}
-    best = max(rates, key=lambda concurrency: rates[concurrency])
-    ours.fix_limit(best)
-    for kind in kinds:
-        await ours.rate(kind)
-    raw = [await loop.rate(bare, best)]
+    await _warm_up(bare, loop, at_least=SHORTEST_WARM_UP)
+    rates = {callers: await loop.rate(bare, callers) for callers in CONCURRENCIES}
+    callers = max(rates, key=lambda callers: rates[callers])
+    limits = {kind.name: await _best_limit(kind, ours) for kind in kinds}
+    raw = [await loop.rate(bare, callers)]
     seen: dict[str, list[tuple[float, float]]] = {kind.name: [] for kind in kinds}
     for number in range(ROUNDS):
         for kind in kinds:
-            seen[kind.name].append(await ours.rate(kind))
-        raw.append(await loop.rate(bare, best))
+            seen[kind.name].append(await ours.rate(kind, limits[kind.name]))
+        raw.append(await loop.rate(bare, callers))
         ran = ", ".join(f"{kind.name} {seen[kind.name][-1][0]:,.0f}" for kind in kinds)
         print(f"  round {number + 1} of {ROUNDS}: {ran}; bare {raw[-1]:,.0f} events/s", flush=True)
     beside = [(before + after) / 2 for before, after in pairwise(raw)]
     results = []
     for kind in kinds:
         rounds, cpu = zip(*seen[kind.name], strict=True)
-        name = f"{kind.name}, bare loop at {best}"
+        at_once = "" if limits[kind.name] is None else f", {limits[kind.name]} at once"
+        name = f"{kind.name}{at_once}, bare loop {callers}"
         results += [
             ratio_result(name, "events/s", rounds, beside, kind.target),
             Result.figure(f"{kind.name}: CPU, ours alone", "µs an event", cpu),
@@ -141,9 +144,18 @@ async def _compare(bare: Bare, kinds: Sequence[Kind], loop: Loop, ours: Ours) ->
     return results
 
 
-async def _warm_up(bare: Bare, loop: Loop) -> None:
+async def _best_limit(kind: Kind, ours: Ours) -> int | None:
+    """As many calls at once as serve this kind best; None where it is to find out itself, once it has tried."""
+    if kind.finds_limit:
+        await ours.rate(kind, None)
+        return None
+    rates = {limit: (await ours.rate(kind, limit))[0] for limit in CONCURRENCIES}
+    return max(rates, key=lambda limit: rates[limit])
+
+
+async def _warm_up(bare: Bare, loop: Loop, *, at_least: float) -> None:
     began, best, since = time.perf_counter(), 0.0, 0
-    while (since < 3 or time.perf_counter() - began < SHORTEST_WARM_UP) and (
+    while (since < 3 or time.perf_counter() - began < at_least) and (
         time.perf_counter() - began < LONGEST_WARM_UP
     ):
         rate = await loop.rate(bare, CEILING)
@@ -259,6 +271,8 @@ PREHASHED = Kind(
     lambda name, _: PasswordChange(username=name, password=HASH),
 )
 
+UPDATE = Bare("updates", update, USERS)
+
 COMPARED: tuple[tuple[Bare, tuple[Kind, ...]], ...] = (
     (
         Bare("creates", create, USERS, makes_users=True),
@@ -269,7 +283,7 @@ COMPARED: tuple[tuple[Bare, tuple[Kind, ...]], ...] = (
         ),
     ),
     (
-        Bare("updates", update, USERS),
+        UPDATE,
         (
             UPDATES,
             replace(UPDATES, name="updates, the limit found", target=None, finds_limit=True),
@@ -315,12 +329,7 @@ class Ours:
     users: list[str] = field(default_factory=list)
     made: int = 0
     serial: Iterator[int] = field(default_factory=count)
-    fixed: CallLimit = field(default_factory=lambda: fixed_limit(CEILING))
     found: CallLimit = field(default_factory=lambda: CallLimit(LimitPolicy(ceiling=CEILING)))
-
-    def fix_limit(self, at_once: int) -> None:
-        """So many calls at once, as KCSYNC_KEYCLOAK_CALLS and its floor do it."""
-        self.fixed = fixed_limit(at_once)
 
     @classmethod
     @asynccontextmanager
@@ -362,22 +371,25 @@ class Ours:
             await bulk.aclose()
             await database.aclose()
 
-    async def rate(self, kind: Kind) -> tuple[float, float]:
-        """Events a second, from the first claim to the last COMMIT, and our CPU in µs an event."""
+    async def rate(self, kind: Kind, limit: int | None) -> tuple[float, float]:
+        """Events a second, from the first claim to the last COMMIT, and our CPU in µs an event.
+
+        With `limit` calls at once, as KCSYNC_KEYCLOAK_CALLS and its floor fix them, or with as many as are found.
+        """
         if kind.makes_users:
             names = [f"ours-{self.run}-{number}" for number in range(self.made, self.made + kind.count)]
             self.made += kind.count
             self.users += names
         else:
             while len(self.users) < kind.count:
-                await self.rate(SINGLE_CREATES)
+                await self.rate(SINGLE_CREATES, CEILING)
             names = self.users[: kind.count] * kind.a_user
             if kind.takes_users:
                 del self.users[: kind.count]
         events = [self._event(kind.event(name, next(self.serial))) for name in names]
         for first in range(0, len(events), 1000):
             await self.writer.persist(events[first : first + 1000])
-        calls = self.found if kind.finds_limit else self.fixed
+        calls = self.found if limit is None else fixed_limit(limit)
         keycloak = self.bulk if kind.bulk else self.plain
         # One process, as `kcsync start` is one; a fresh drainer each time, so that the clock starts with its first look.
         async with draining(
