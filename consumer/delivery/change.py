@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from consumer.frozen import quick_dataclass
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping
     from datetime import datetime
 
     from consumer.delivery.known_user import KnownUser
@@ -30,7 +30,8 @@ class Change:
             (consumer.delivery.representation).
         credential: The sealed password `{kid, alg, ciphertext}`, or None.
         credential_event_id: The event that password is bound to: another one's after a merge.
-        known: The user as our own deliveries left them, if they say that the user exists, else None.
+        known: Tells how our own deliveries left the user, if they say that the user exists, else None. Asked where it
+            is needed, which is rare.
         user_id: Keycloak's id of the user if the lane's fold knows it. It may be stale.
         maybe_applied_since: When an earlier call of this entry may have taken effect without our knowing (UTC, our
             clock), else None.
@@ -44,6 +45,6 @@ class Change:
     data: Mapping[str, Any] = field(repr=False)
     credential: Mapping[str, Any] | None = field(repr=False)
     credential_event_id: str
-    known: KnownUser | None = field(repr=False)
+    known: Callable[[], KnownUser] | None = field(repr=False)
     user_id: str | None
     maybe_applied_since: datetime | None

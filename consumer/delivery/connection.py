@@ -23,7 +23,6 @@ from consumer.delivery.transport import (
     KeycloakSender,
     NoAnswer,
     Response,
-    calls_within,
     current_scope,
 )
 
@@ -107,8 +106,7 @@ class RealmConnection(KeycloakOpenIDConnection):
         Raises:
             CallFailed: The token endpoint did not give one. That never speaks about a user.
         """
-        scope = CallScope(_nothing, self._token_timeout_seconds, self._token_slot)
-        with calls_within(scope):
+        with CallScope(_nothing, self._token_timeout_seconds, self._token_slot):
             try:
                 response = await self._sender.post(
                     f"{self.keycloak_url}realms/{quote(self._realm, safe='')}/protocol/openid-connect/token",

@@ -68,7 +68,7 @@ async def apply_password(
     Raises:
         CallFailed: Keycloak did not set it.
     """
-    demanded = change.known is not None and change.known.data.get("temporary") is True
+    demanded = change.known is not None and change.known().data.get("temporary") is True
     try:
         await set_password(users, user_id, password, temporary=temporary, demanded=demanded)
     except CallFailed as failed:

@@ -105,7 +105,7 @@ class Delivery:
                 return await handler(change, users)
             except CallFailed as failed:
                 # A lost user is created from what is known, before what the change names.
-                known = {} if change.known is None else change.known.data
+                known = {} if change.known is None else change.known().data
                 raise await naming_holder(failed, users, change.username_key, change.data, known) from None
 
         return await self._outcome(apply, before_call, lambda: _texts_of(change))

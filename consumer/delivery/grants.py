@@ -14,7 +14,6 @@ event. What was seen of Keycloak 26.7.4 (docs/decisions/0025):
 from __future__ import annotations
 
 import asyncio
-import json
 from collections import OrderedDict
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
@@ -23,6 +22,7 @@ from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import quote
 
 from consumer.delivery.answer import Operation, parse_json
+from consumer.delivery.body import body_of
 from consumer.delivery.classify import unreadable_answer
 from consumer.delivery.connection import RealmConnection, answer_of
 from consumer.delivery.errors import CallFailed
@@ -316,7 +316,7 @@ def _needs_view_realm() -> Iterator[None]:
 
 
 def _roles(role: str, name: str) -> str:
-    return json.dumps([{"id": role, "name": name}])
+    return body_of([{"id": role, "name": name}])
 
 
 def _missing(reason: Reason, detail: str) -> Retry:

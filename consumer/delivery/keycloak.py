@@ -14,12 +14,11 @@ from consumer.delivery.connection import RealmConnection
 from consumer.delivery.errors import CallFailed
 from consumer.delivery.outcome import Blame, Defer, Failure, NotDelivered, Reason
 from consumer.delivery.together import current_seat
-from consumer.delivery.transport import CallScope, KeycloakSender, calls_within
+from consumer.delivery.transport import CallScope, KeycloakSender
 from consumer.delivery.users import RealmUsers
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Iterable
-    from contextlib import AbstractContextManager
 
     from consumer.delivery.transport import CallWatch
 
@@ -159,16 +158,14 @@ class Keycloak:
         failure = Failure(blame=Blame.CONFIGURATION, detail=detail)
         raise CallFailed(Defer(reason=Reason.REALM_NOT_SERVED, failure=failure))
 
-    def calls(
-        self, before_call: Callable[[], None], watch: CallWatch | None = None
-    ) -> AbstractContextManager[CallScope]:
-        """Let the calls made inside the block share the slots, each checked by `before_call` as it leaves.
+    def calls(self, before_call: Callable[[], None], watch: CallWatch | None = None) -> CallScope:
+        """Let the calls made inside its block share the slots, each checked by `before_call` as it leaves.
 
         Those of deliveries that run together share their own. `watch` is told of each.
         """
         seat = current_seat()
         slots = self._slots if seat is None else seat.slots
-        return calls_within(CallScope(before_call, self._timeout_seconds, slots, watch))
+        return CallScope(before_call, self._timeout_seconds, slots, watch)
 
     async def control_call(self, realm: str) -> ControlResult:
         """Ask the realm something cheap that needs everything: network, Keycloak, its database, token and role.
@@ -209,8 +206,7 @@ class Keycloak:
     ) -> NotDelivered | None:
         try:
             users = self.users(realm)
-            scope = CallScope(_nothing, self._control_timeout_seconds, self._control_slots[realm])
-            with calls_within(scope):
+            with CallScope(_nothing, self._control_timeout_seconds, self._control_slots[realm]):
                 async with asyncio.timeout(self._control_timeout_seconds):
                     await ask(users)
         except CallFailed as failed:

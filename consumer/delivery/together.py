@@ -20,7 +20,7 @@ from opentelemetry.trace import get_current_span
 
 from consumer.delivery.errors import CallFailed, GoesAlone
 from consumer.delivery.outcome import Blame
-from consumer.delivery.transport import CallScope, calls_within, current_scope
+from consumer.delivery.transport import CallScope, current_scope
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -99,7 +99,7 @@ class _Round:
                 row.scope.before_call()
 
         try:
-            with calls_within(CallScope(check, first.timeout_seconds, first.slots, first.watch)):
+            with CallScope(check, first.timeout_seconds, first.slots, first.watch):
                 made = await rows[0].importer.import_users([row.user for row in rows])
         except CallFailed as failed:
             if not _is_spoilt(failed):

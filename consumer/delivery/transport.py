@@ -36,10 +36,9 @@ from __future__ import annotations
 import asyncio
 import re
 import ssl
-from contextlib import contextmanager
-from contextvars import ContextVar
+from contextvars import ContextVar, Token
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol, Self
 from urllib.parse import quote, urlencode
 
 import aiohttp
@@ -53,7 +52,7 @@ from consumer.delivery.errors import DeliveryError
 from consumer.frozen import quick_dataclass
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping
+    from collections.abc import Callable, Mapping
 
     from aiohttp import ClientHandlerType, ClientRequest, ClientResponse
 
@@ -112,7 +111,7 @@ class CallWatch(Protocol):
 
 @dataclass(slots=True)
 class CallScope:
-    """What holds for the requests made inside it, and what the last of them carried.
+    """What holds for every request its task makes inside the block (`with scope:`), and what the last of them carried.
 
     Attributes:
         before_call: Called as the last statement before each request leaves; whatever it raises stops the request.
@@ -130,18 +129,26 @@ class CallScope:
     authorization: str | None = field(default=None, repr=False)
     wrote: bool = False
     _last: Call | None = None
+    _outer: Token[CallScope] | None = field(default=None, repr=False)
 
-    @contextmanager
-    def request(self) -> Iterator[None]:
-        """A request leaves as the block begins, if `before_call` lets it, and is over when the block ends."""
+    def __enter__(self) -> Self:
+        self._outer = _SCOPE.set(self)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._outer is not None:
+            _SCOPE.reset(self._outer)
+            self._outer = None
+
+    def leave(self) -> None:
+        """A request leaves, if `before_call` lets it; `gone` is to follow."""
         self.before_call()
-        if self.watch is None:
-            yield
-            return
-        self._last = self.watch.begin()
-        try:
-            yield
-        finally:
+        if self.watch is not None:
+            self._last = self.watch.begin()
+
+    def gone(self) -> None:
+        """It is over."""
+        if self.watch is not None:
             self.watch.gone()
 
     def ended(self, operation: Operation, ending: Ending) -> None:
@@ -153,21 +160,11 @@ class CallScope:
 _SCOPE: ContextVar[CallScope] = ContextVar("kcsync_call_scope")
 
 
-@contextmanager
-def calls_within(scope: CallScope) -> Iterator[CallScope]:
-    """Make `scope` hold for every request this task makes inside the block."""
-    token = _SCOPE.set(scope)
-    try:
-        yield scope
-    finally:
-        _SCOPE.reset(token)
-
-
 def current_scope() -> CallScope:
     """Return the scope in force.
 
     Raises:
-        LookupError: A request was made outside of `calls_within`.
+        LookupError: A request was made outside of any.
     """
     return _SCOPE.get()
 
@@ -263,29 +260,32 @@ class KeycloakSender:
             _PROPAGATOR.inject(carried, context=trace.set_span_in_context(span))
             scope.authorization = carried.get("Authorization")
             # A span that is never ended is never exported: a refused call leaves no trace of a request.
-            with scope.request():
-                try:
-                    async with asyncio.timeout(scope.timeout_seconds):
-                        response = await self._exchange(method, target, carried, content or data or None)
-                except (TimeoutError, aiohttp.ClientError) as error:
-                    lost = NoAnswer(_cause_of(error))
-                    span.set_attribute("error.type", lost.cause.name.lower())
-                    span.set_status(StatusCode.ERROR, lost.cause.value)
-                    raise lost from error
-                except asyncio.CancelledError:
-                    span.set_attribute("error.type", "cancelled")
-                    raise
-                else:
-                    _record_status(span, response.status_code)
-                    return response
-                finally:
-                    span.end()
+            scope.leave()
+            try:
+                async with asyncio.timeout(scope.timeout_seconds):
+                    response = await self._exchange(method, target, carried, content or data or None)
+            except (TimeoutError, aiohttp.ClientError) as error:
+                lost = NoAnswer(_cause_of(error))
+                span.set_attribute("error.type", lost.cause.name.lower())
+                span.set_status(StatusCode.ERROR, lost.cause.value)
+                raise lost from error
+            except asyncio.CancelledError:
+                span.set_attribute("error.type", "cancelled")
+                raise
+            else:
+                _record_status(span, response.status_code)
+                return response
+            finally:
+                scope.gone()
+                span.end()
 
     async def _exchange(
         self, method: str, url: URL, headers: dict[str, str], body: str | Mapping[str, str] | None
     ) -> Response:
+        # As bytes: aiohttp would ask each time which charset a text is to have.
+        sent = body.encode() if isinstance(body, str) else body
         async with self._session.request(
-            method, url, headers=headers, data=body, allow_redirects=False
+            method, url, headers=headers, data=sent, allow_redirects=False
         ) as answer:
             return _Received(answer.status, await answer.read(), answer.headers)
 

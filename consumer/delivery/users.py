@@ -6,13 +6,13 @@ headers (`Retry-After`), and its `TypeError` for an unexpected answer repeats th
 
 from __future__ import annotations
 
-import json
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
 from consumer.delivery.address import RealmAddress
 from consumer.delivery.answer import Operation, parse_json, parse_problem
+from consumer.delivery.body import body_of
 from consumer.delivery.classify import unreadable_answer
 from consumer.delivery.connection import RealmConnection, answer_of
 from consumer.delivery.errors import CallFailed, GoesAlone
@@ -133,7 +133,7 @@ class RealmUsers:
         response = await expected(
             Operation.CREATE,
             201,
-            self._connection.a_raw_post(self._users, data=json.dumps(representation)),
+            self._connection.a_raw_post(self._users, data=body_of(representation)),
         )
         return response.headers.get("Location", "").rpartition("/")[2] or None
 
@@ -155,7 +155,7 @@ class RealmUsers:
             200,
             self._connection.a_raw_post(
                 f"{self._admin}/partialImport",
-                data=json.dumps({"ifResourceExists": "SKIP", "users": list(representations)}),
+                data=body_of({"ifResourceExists": "SKIP", "users": list(representations)}),
             ),
         )
         match parse_json(response.content):
@@ -174,7 +174,7 @@ class RealmUsers:
         await expected(
             Operation.UPDATE,
             204,
-            self._connection.a_raw_put(self._user(user_id), data=json.dumps(representation)),
+            self._connection.a_raw_put(self._user(user_id), data=body_of(representation)),
         )
 
     async def set_password(self, user_id: str, password: str, *, temporary: bool) -> None:
@@ -186,7 +186,7 @@ class RealmUsers:
             204,
             self._connection.a_raw_put(
                 f"{self._user(user_id)}/reset-password",
-                data=json.dumps({"type": "password", "value": password, "temporary": temporary}),
+                data=body_of({"type": "password", "value": password, "temporary": temporary}),
             ),
         )
 

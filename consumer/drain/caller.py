@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC
+from functools import partial
+from typing import Final
 
 import orjson
 import structlog
@@ -28,6 +30,12 @@ from consumer.telemetry.spans import heal_span, process_span, set_outcome, under
 __all__ = ["Caller"]
 
 _log = structlog.get_logger(__name__)
+_NAMES: Final[Mapping[type[Outcome], str]] = {
+    Delivered: "delivered",
+    Retry: "retry",
+    Defer: "defer",
+    DeadLetter: "dead_letter",
+}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -109,7 +117,7 @@ class Caller:
             data=what.data,
             credential=None if what.credential is None else orjson.loads(what.credential),
             credential_event_id=what.credential_event_id,
-            known=known_user(head.lane, head.fold) if head.fold.exists else None,
+            known=partial(known_user, head.lane, head.fold) if head.fold.exists else None,
             user_id=head.fold.user_id,
             maybe_applied_since=head.maybe_applied_since and head.maybe_applied_since.replace(tzinfo=UTC),
         )
@@ -163,7 +171,7 @@ async def _outcome_of(
         _log.exception(broken, **handle, error=type(error).__name__)
         outcome = _defect(error)
     for span in spans:
-        set_outcome(span, _name(outcome), outcome.reason.value)
+        set_outcome(span, _NAMES[type(outcome)], outcome.reason.value)
     return outcome
 
 
@@ -177,7 +185,3 @@ def _defect(error: Exception) -> Retry:
     return Retry(
         reason=Reason.INTERNAL_ERROR, failure=Failure(blame=Blame.LOCAL, ambiguous=True, detail=detail)
     )
-
-
-def _name(outcome: Outcome) -> str:
-    return {Delivered: "delivered", Retry: "retry", Defer: "defer", DeadLetter: "dead_letter"}[type(outcome)]

@@ -41,6 +41,14 @@ __all__ = [
 
 Delay = Callable[[int], float]
 
+_NAMES: Final[Mapping[type[Outcome], str]] = {
+    Delivered: "DELIVERED",
+    Retry: "RETRY",
+    Defer: "DEFER",
+    DeadLetter: "DEAD_LETTER",
+}
+"""As attempts have them."""
+
 EXISTENCE_KINDS: Final = frozenset({"user_create", "user_delete"})
 """Kinds that make a user exist or not: doubt about one blocks its lane until the server limit has passed."""
 
@@ -336,7 +344,6 @@ def _left_traces(outcome: NotDelivered) -> bool:
 
 def _attempt(outcome: Outcome, call: Call) -> Attempt:
     failure = None if isinstance(outcome, Delivered) else outcome.failure
-    name = {Delivered: "DELIVERED", Retry: "RETRY", Defer: "DEFER", DeadLetter: "DEAD_LETTER"}[type(outcome)]
     charged: bool | None = False
     if isinstance(outcome, Retry):
         charged = None  # judged when the entry's turn comes again
@@ -345,7 +352,7 @@ def _attempt(outcome: Outcome, call: Call) -> Attempt:
     return Attempt(
         started_at=call.started_at,
         ended_at=call.started_at + timedelta(seconds=call.seconds),
-        outcome=name,
+        outcome=_NAMES[type(outcome)],
         reason=outcome.reason.value,
         http_status=failure.status if failure else None,
         charged=charged,

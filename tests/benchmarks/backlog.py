@@ -1,14 +1,30 @@
-"""Large backlogs, made by MariaDB itself."""
+"""Outboxes to measure on, and large backlogs in them, made by MariaDB itself."""
 
 from __future__ import annotations
 
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from pathlib import Path
 
+from compose.native.stack import Stack
+from consumer.database_address import DatabaseAddress
 from consumer.outbox.database import Database, Transaction
+from consumer.outbox.migrate import migrate
 
-__all__ = ["fill_by_sql", "hold_a_lane"]
+__all__ = ["empty_outbox", "fill_by_sql", "hold_a_lane"]
 
 _SQL = Path(__file__).parent
+
+
+@asynccontextmanager
+async def empty_outbox(stack: Stack, name: str) -> AsyncIterator[Database]:
+    """A new database with our tables in it, of this name."""
+    database = Database(DatabaseAddress.parse(stack.mariadb.new_database(name)))
+    try:
+        await migrate(database)
+        yield database
+    finally:
+        await database.aclose()
 
 
 async def fill_by_sql(database: Database, entries: int) -> None:

@@ -31,13 +31,11 @@ from opentelemetry.sdk.trace.export import BatchSpanProcessor, SpanExporter, Spa
 from compose.native.stack import Stack
 from consumer.circuit.calls import CallLimit
 from consumer.circuit.limiter import LimitPolicy
-from consumer.database_address import DatabaseAddress
 from consumer.delivery.delivery import Delivery
 from consumer.delivery.keycloak import Keycloak
 from consumer.delivery.opened import Hashed, credential_of
 from consumer.delivery.passwords import KeyRing
 from consumer.outbox.database import Database
-from consumer.outbox.migrate import migrate
 from producer_lib import (
     PasswordChange,
     PrehashedPassword,
@@ -49,6 +47,7 @@ from producer_lib import (
 )
 from producer_lib._changes import as_event
 from producer_lib._passwords import as_password
+from tests.benchmarks.backlog import empty_outbox
 from tests.benchmarks.bare import BareKeycloak
 from tests.benchmarks.drain import draining
 from tests.benchmarks.result import Result, ratio_result
@@ -335,9 +334,6 @@ class Ours:
     @asynccontextmanager
     async def connected(cls, stack: Stack, provider: TracerProvider) -> AsyncIterator[Self]:
         endpoints = stack.endpoints
-        database = Database(DatabaseAddress.parse(stack.mariadb.new_database("bench_delivery")))
-        await migrate(database)
-        keys = KeyRing.load(endpoints.keys_dir)
         plain, bulk = (
             Keycloak(
                 url=endpoints.keycloak_url,
@@ -353,23 +349,21 @@ class Ours:
                 (endpoints.observer_client_id, endpoints.observer_client_secret, True),
             )
         )
-        writer = await Writer.take(database)
-        key = SealingKey.from_text(endpoints.sealing_key)
         try:
-            yield cls(
-                database,
-                plain,
-                bulk,
-                keys,
-                writer,
-                provider,
-                key,
-                endpoints.realm,
-            )
+            async with empty_outbox(stack, "bench_delivery") as database:
+                yield cls(
+                    database,
+                    plain,
+                    bulk,
+                    KeyRing.load(endpoints.keys_dir),
+                    await Writer.take(database),
+                    provider,
+                    SealingKey.from_text(endpoints.sealing_key),
+                    endpoints.realm,
+                )
         finally:
             await plain.aclose()
             await bulk.aclose()
-            await database.aclose()
 
     async def rate(self, kind: Kind, limit: int | None) -> tuple[float, float]:
         """Events a second, from the first claim to the last COMMIT, and our CPU in µs an event.

@@ -31,7 +31,7 @@ from consumer.outbox.command_store import CommandStore
 from consumer.outbox.database import Database
 from consumer.outbox.drain_store import DrainStore
 from consumer.outbox.lease_store import LeaseStore
-from consumer.outbox.migrate import migrate
+from tests.benchmarks.backlog import empty_outbox
 from tests.benchmarks.result import Result
 from tests.benchmarks.workers import drained_by
 from tests.integration.support.batches import Writer, update
@@ -87,20 +87,15 @@ async def scenario(stack: Stack) -> list[Result]:
 async def _drained(load: Load, number: int, stack: Stack) -> list[Result]:
     rates, statements, cpu = [], [], []
     for turn in range(ROUNDS + 1):
-        address = DatabaseAddress.parse(stack.mariadb.new_database(f"bench_drain_{number}_{turn}"))
-        database = Database(address)
-        try:
-            await migrate(database)
+        async with empty_outbox(stack, f"bench_drain_{number}_{turn}") as database:
             await fill(database, ENTRIES, users=ENTRIES // load.a_user)
-            before, cpu_before, began = counted(address), time.process_time(), time.perf_counter()
+            before, cpu_before, began = counted(database.address), time.process_time(), time.perf_counter()
             async with draining(database, AtOnce(), merge_limit=load.merge_limit) as drainer:
                 while drainer.counts.delivered < ENTRIES:
                     await asyncio.sleep(0.005)
                 seconds = time.perf_counter() - began
                 spent = time.process_time() - cpu_before
-                made = counted(address) - before
-        finally:
-            await database.aclose()
+                made = counted(database.address) - before
         if turn:  # the first one warms up
             rates.append(ENTRIES / seconds)
             statements.append(made * 1000 / ENTRIES)
@@ -115,18 +110,17 @@ async def _drained(load: Load, number: int, stack: Stack) -> list[Result]:
 async def _drained_together(load: Load, stack: Stack) -> Result:
     rates = []
     for turn in range(ROUNDS):
-        address = DatabaseAddress.parse(stack.mariadb.new_database(f"bench_drain_together_{turn}"))
-        database = Database(address)
-        try:
-            await migrate(database)
+        async with empty_outbox(stack, f"bench_drain_together_{turn}") as database:
             await fill(database, LASTING, users=LASTING // load.a_user)
             reports = await drained_by(
-                INSTANCES, address, calls=2 * CALLS, keycloak_seconds=0.0, merge_limit=load.merge_limit
+                INSTANCES,
+                database.address,
+                calls=2 * CALLS,
+                keycloak_seconds=0.0,
+                merge_limit=load.merge_limit,
             )
             (left,) = await database.fetch("SELECT COUNT(*) AS n FROM entries WHERE state = 'PENDING'")
             assert left["n"], "the backlog did not last"
-        finally:
-            await database.aclose()
         rates.append(sum(report["rate"] for report in reports))
     return Result.figure(f"{load.name}, by {INSTANCES} processes", "entries/s", rates)
 

@@ -9,12 +9,10 @@ from collections.abc import Sequence
 from typing import Any
 
 from compose.native.stack import Stack
-from consumer.database_address import DatabaseAddress
 from consumer.outbox.database import Database
 from consumer.outbox.drain_store import DrainStore
 from consumer.outbox.lease_store import LeaseStore
-from consumer.outbox.migrate import migrate
-from tests.benchmarks.backlog import fill_by_sql, hold_a_lane
+from tests.benchmarks.backlog import empty_outbox, fill_by_sql, hold_a_lane
 from tests.benchmarks.drain import AtOnce, draining
 from tests.benchmarks.result import Result
 from tests.benchmarks.workers import drained_by
@@ -42,15 +40,12 @@ async def scenario(stack: Stack) -> list[Result]:
 async def _claim_cost(stack: Stack) -> Result:
     seconds = []
     for entries in (10_000, 1_000_000):
-        database = await _database(stack, f"bench_claims_{entries}")
-        try:
+        async with empty_outbox(stack, f"bench_claims_{entries}") as database:
             await fill_by_sql(database, entries)
             leases = LeaseStore(database, owner="bench", roles="drain", version="0", seconds=600)
             await leases.renew()
             await leases.acquire(range(256))
             seconds.append(await _claims(DrainStore(database, owner="bench")))
-        finally:
-            await database.aclose()
     few, many = seconds
     ratios = [b / a for a, b in zip(sorted(few), sorted(many), strict=True)]
     ratio = statistics.median(many) / statistics.median(few)
@@ -84,13 +79,10 @@ async def _claims(store: DrainStore) -> list[float]:
 async def _beside_a_blocked_lane(stack: Stack) -> Result:
     waits = {}
     for blocked in (0, 50_000):
-        database = await _database(stack, f"bench_blocked_{blocked}")
-        try:
+        async with empty_outbox(stack, f"bench_blocked_{blocked}") as database:
             if blocked:
                 await hold_a_lane(database, blocked)
             waits[blocked] = await _stream(database)
-        finally:
-            await database.aclose()
     free, beside = (_p99(waits[blocked]) * 1000 for blocked in (0, 50_000))
     return Result(
         name="p99 from ingest to call, beside 50,000 blocked entries of one user",
@@ -137,13 +129,12 @@ async def _stream(database: Database) -> list[float]:
 async def _more_processes(stack: Stack) -> Result:
     rates = {}
     for processes in (1, PROCESSES):
-        database = await _database(stack, f"bench_processes_{processes}")
-        await fill_by_sql(database, 60_000)
-        reports = await drained_by(
-            processes, database.address, calls=CALLS_EACH, keycloak_seconds=KEYCLOAK_SECONDS
-        )
+        async with empty_outbox(stack, f"bench_processes_{processes}") as database:
+            await fill_by_sql(database, 60_000)
+            reports = await drained_by(
+                processes, database.address, calls=CALLS_EACH, keycloak_seconds=KEYCLOAK_SECONDS
+            )
         rates[processes] = sum(report["rate"] for report in reports)
-        await database.aclose()
     ratio = rates[PROCESSES] / rates[1]
     return Result(
         name="four processes against one, a Keycloak of 20 ms, 8 calls each",
@@ -157,17 +148,10 @@ async def _more_processes(stack: Stack) -> Result:
 
 
 async def _memory(stack: Stack) -> Result:
-    database = await _database(stack, "bench_memory")
-    await fill_by_sql(database, 1_000_000)
-    (report,) = await drained_by(1, database.address, calls=64, keycloak_seconds=0.005)
-    await database.aclose()
+    async with empty_outbox(stack, "bench_memory") as database:
+        await fill_by_sql(database, 1_000_000)
+        (report,) = await drained_by(1, database.address, calls=64, keycloak_seconds=0.005)
     return Result.figure("resident memory with 1,000,000 pending", "MB", [report["rss_mb"]], at_most=150)
-
-
-async def _database(stack: Stack, name: str) -> Database:
-    database = Database(DatabaseAddress.parse(stack.mariadb.new_database(name)))
-    await migrate(database)
-    return database
 
 
 def _p99(values: Sequence[float]) -> float:

@@ -24,10 +24,9 @@ from consumer.ingest.ingest import Ingest, IngestPolicy
 from consumer.ingest.kafka import KafkaAddress
 from consumer.ingest.pausing import PausePolicy
 from consumer.outbox.audit import AuditStore
-from consumer.outbox.database import Database
 from consumer.outbox.ingest_store import IngestStore
-from consumer.outbox.migrate import migrate
 from producer_lib import username_key
+from tests.benchmarks.backlog import empty_outbox
 from tests.benchmarks.result import Result, ratio_result
 
 RECORDS = 36_000
@@ -92,32 +91,30 @@ def _event(number: int) -> dict[str, Any]:
 
 
 async def _ours(stack: Stack, topic: str, name: str) -> float:
-    database = Database(DatabaseAddress.parse(stack.mariadb.new_database(name)))
-    await migrate(database)
-    ingest = Ingest(
-        KafkaAddress(bootstrap=stack.endpoints.kafka_bootstrap, topic=topic, group=name, client_id=name),
-        IngestStore(database, group=name, writer=name),
-        AuditStore(database),
-        policy=IngestPolicy(batch=BATCH, realms=frozenset({"bench"}), pause=PausePolicy.IMMEDIATELY),
-        seal=lambda plaintext, _context: ("k1", plaintext),
-        tracer=NoOpTracer(),
-        on_persisted=lambda: None,
-        on_state=print,
-    )
-    task = asyncio.create_task(ingest.run())
-    try:
-        while ingest.persisted == 0:
-            await asyncio.sleep(0.001)
-        first, began = ingest.persisted, time.perf_counter()
-        while ingest.persisted < RECORDS:
-            await asyncio.sleep(0.001)
-        seconds = time.perf_counter() - began
-        # From the first batch on: joining the group is not what is compared.
-        return seconds * RECORDS / (RECORDS - first)
-    finally:
-        ingest.stop()
-        await task
-        await database.aclose()
+    async with empty_outbox(stack, name) as database:
+        ingest = Ingest(
+            KafkaAddress(bootstrap=stack.endpoints.kafka_bootstrap, topic=topic, group=name, client_id=name),
+            IngestStore(database, group=name, writer=name),
+            AuditStore(database),
+            policy=IngestPolicy(batch=BATCH, realms=frozenset({"bench"}), pause=PausePolicy.IMMEDIATELY),
+            seal=lambda plaintext, _context: ("k1", plaintext),
+            tracer=NoOpTracer(),
+            on_persisted=lambda: None,
+            on_state=print,
+        )
+        task = asyncio.create_task(ingest.run())
+        try:
+            while ingest.persisted == 0:
+                await asyncio.sleep(0.001)
+            first, began = ingest.persisted, time.perf_counter()
+            while ingest.persisted < RECORDS:
+                await asyncio.sleep(0.001)
+            seconds = time.perf_counter() - began
+            # From the first batch on: joining the group is not what is compared.
+            return seconds * RECORDS / (RECORDS - first)
+        finally:
+            ingest.stop()
+            await task
 
 
 async def _bare(stack: Stack, topic: str, name: str) -> float:

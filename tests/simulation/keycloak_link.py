@@ -212,8 +212,11 @@ class _Connection:
         async with scope.slots:
             if self._strike("request"):
                 await asyncio.sleep(0)
-            with scope.request():
+            scope.leave()
+            try:
                 return await self._exchange(request, scope.timeout_seconds)
+            finally:
+                scope.gone()
 
     async def _exchange(self, request: Request, limit: float) -> _Response:
         server, errand = self._server, _ERRAND.get()

@@ -75,7 +75,7 @@ async def with_user(
                 raise
     user_id = await users.find(change.username_key)
     if user_id is None and keys is not None and change.known is not None:
-        user_id = await restore(change.known, users, keys)
+        user_id = await restore(change.known(), users, keys)
     if user_id is None and create is not None:
         return await create()
     if user_id is None:

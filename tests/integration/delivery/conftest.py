@@ -122,7 +122,7 @@ class Person(NamedTuple):
             data=data or {},
             credential=credential,
             credential_event_id=event_id,
-            known=known,
+            known=None if known is None else lambda: known,
             user_id=user_id,
             maybe_applied_since=maybe_applied_since,
         )

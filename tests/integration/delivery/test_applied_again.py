@@ -158,7 +158,7 @@ async def met(person: Person, case: Case) -> Change:
     if case.meets == "somebody":
         made = await person.apply("user_create", {**BEFORE, "email": person.email}, password=OLD)
         known = replace(known, user_id=made.user_id)
-    return replace(change, known=known, user_id=known.user_id)
+    return replace(change, known=lambda: known, user_id=known.user_id)
 
 
 async def is_right(person: Person, case: Case) -> None:
@@ -335,7 +335,7 @@ class TestTheIdThatALaneKnows:
                 ("password_change", {}, LATER),
             ):
                 change = replace(
-                    strict_person.change(kind, data, password=password, user_id=ours), known=known
+                    strict_person.change(kind, data, password=password, user_id=ours), known=lambda: known
                 )
                 outcome = await strict_person.deliver(change)
                 assert isinstance(outcome, Delivered), (kind, outcome)

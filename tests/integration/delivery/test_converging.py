@@ -117,7 +117,7 @@ class TestALostUser:
             password=NEW if kind == "password_change" else None,
         )
 
-        outcome = await person.deliver(replace(change, known=known(person, PROFILE, password=OLD)))
+        outcome = await person.deliver(replace(change, known=lambda: known(person, PROFILE, password=OLD)))
 
         assert isinstance(outcome, Delivered), outcome
         user = await person.there()
@@ -128,7 +128,7 @@ class TestALostUser:
     async def test_stays_away_after_a_delete(self, person: Person) -> None:
         change = person.change("user_delete", {"mode": "delete"})
 
-        outcome = await person.deliver(replace(change, known=known(person, PROFILE)))
+        outcome = await person.deliver(replace(change, known=lambda: known(person, PROFILE)))
 
         assert isinstance(outcome, Delivered)
         assert outcome.reason is Reason.ALREADY_ABSENT

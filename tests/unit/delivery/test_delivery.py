@@ -84,7 +84,7 @@ def change(
         data=data or {},
         credential=credential,
         credential_event_id="e-1",
-        known=known,
+        known=None if known is None else lambda: known,
         user_id=user_id,
         maybe_applied_since=maybe_applied_since,
     )

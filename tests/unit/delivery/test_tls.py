@@ -13,7 +13,7 @@ from threading import Thread
 import pytest
 
 from consumer.delivery.answer import TransportCause
-from consumer.delivery.transport import CallScope, KeycloakSender, NoAnswer, calls_within
+from consumer.delivery.transport import CallScope, KeycloakSender, NoAnswer
 from consumer.tls import client_tls
 from tests.integration.support.certificates import Authority, Signed
 
@@ -96,7 +96,7 @@ def serving(serve: Callable[[socket.socket], None]) -> Iterator[str]:
 async def put(url: str, tls: ssl.SSLContext) -> int:
     sender = KeycloakSender(ssl_context=tls, max_connections=1, connect_seconds=5.0)
     try:
-        with calls_within(CallScope(lambda: None, 5.0, asyncio.Semaphore(1))):
+        with CallScope(lambda: None, 5.0, asyncio.Semaphore(1)):
             return (await sender.put(url, content="{}")).status_code
     finally:
         await sender.aclose()

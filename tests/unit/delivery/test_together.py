@@ -10,7 +10,7 @@ import pytest
 from consumer.delivery.errors import CallFailed, GoesAlone, LeaseTooShort
 from consumer.delivery.outcome import Blame, Defer, Failure, Reason, Retry
 from consumer.delivery.together import WORTH_IT, current_seat, together
-from consumer.delivery.transport import CallScope, calls_within, current_scope
+from consumer.delivery.transport import CallScope, current_scope
 
 SPOILT = CallFailed(Retry(reason=Reason.CONFLICT, failure=Failure(blame=Blame.USER, status=409)))
 TIMEOUT = CallFailed(Retry(reason=Reason.TIMEOUT, failure=Failure(blame=Blame.KEYCLOAK, ambiguous=True)))
@@ -52,7 +52,7 @@ class Round:
         self.learned: dict[str, object] = {}
 
     async def create(self, name: str, *, email: str | None = None, check: Any = nothing) -> None:
-        with calls_within(CallScope(check, 5.0, asyncio.Semaphore(4))):
+        with CallScope(check, 5.0, asyncio.Semaphore(4)):
             seat = current_seat()
             assert seat is not None
             user = {"username": name} if email is None else {"username": name, "email": email}

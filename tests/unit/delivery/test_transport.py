@@ -16,7 +16,7 @@ from opentelemetry.trace import SpanKind
 from consumer.delivery import transport
 from consumer.delivery.answer import TransportCause
 from consumer.delivery.errors import LeaseTooShort
-from consumer.delivery.transport import CallScope, KeycloakSender, NoAnswer, calls_within
+from consumer.delivery.transport import CallScope, KeycloakSender, NoAnswer
 from tests.unit.delivery.local_server import (
     LocalServer,
     Request,
@@ -57,7 +57,7 @@ async def client(*, connect_seconds: float = 1.0) -> AsyncIterator[KeycloakSende
 
 async def cause_of_put(url: str, **limits: float) -> TransportCause:
     async with client() as caller:
-        with calls_within(scope(**limits)), pytest.raises(NoAnswer) as lost:  # type: ignore[arg-type]
+        with scope(**limits), pytest.raises(NoAnswer) as lost:  # type: ignore[arg-type]
             await caller.put(url + USER, content="{}")
     return lost.value.cause
 
@@ -114,7 +114,7 @@ class TestNoAnswer:
         # A TLS hello that is never answered: the TCP connection alone says nothing about Keycloak.
         async with local_server(silence) as server:
             async with client(connect_seconds=0.2) as caller:
-                with calls_within(scope()), pytest.raises(NoAnswer) as lost:
+                with scope(), pytest.raises(NoAnswer) as lost:
                     await caller.put(server.url.replace("http:", "https:") + USER, content="{}")
 
             assert lost.value.cause is TransportCause.CONNECT_TIMEOUT
@@ -149,14 +149,14 @@ class TestOneCallIsOneRequest:
     @pytest.mark.parametrize("method", ["GET", "PUT", "DELETE", "POST"])
     async def test_nothing_is_sent_a_second_time(self, method: str, behaviour: Respond) -> None:
         async with local_server(behaviour) as server, client() as caller:
-            with calls_within(scope()), pytest.raises(NoAnswer):
+            with scope(), pytest.raises(NoAnswer):
                 await caller.request(method, server.url + USER)
 
             assert [request.method for request in server.requests] == [method]
 
     async def test_not_even_on_a_connection_that_was_kept_open(self) -> None:
         async with local_server(answering(204)) as server, client() as caller:
-            with calls_within(scope()):
+            with scope():
                 await caller.put(server.url + USER, content="1")
                 server.behaviour = close_at_once
                 with pytest.raises(NoAnswer) as lost:
@@ -168,7 +168,7 @@ class TestOneCallIsOneRequest:
     async def test_an_empty_form_is_no_body(self) -> None:
         """python-keycloak hands one over with every DELETE."""
         async with local_server(answering(204)) as server, client() as caller:
-            with calls_within(scope()):
+            with scope():
                 await caller.request("DELETE", server.url + USER, data={})
 
             [request] = server.requests
@@ -180,7 +180,7 @@ class TestOneCallIsOneRequest:
             local_server(answering(302, headers={"Location": "/elsewhere"})) as server,
             client() as caller,
         ):
-            with calls_within(scope()):
+            with scope():
                 response = await caller.put(server.url + USER)
 
             assert response.status_code == 302
@@ -193,7 +193,7 @@ class TestBeforeCall:
             raise LeaseTooShort
 
         async with local_server(answering(204)) as server, client() as caller:
-            with calls_within(scope(before_call=too_short)), pytest.raises(LeaseTooShort):
+            with scope(before_call=too_short), pytest.raises(LeaseTooShort):
                 await caller.put(server.url + USER)
 
             assert server.requests == []
@@ -211,7 +211,7 @@ class TestBeforeCall:
             shared = asyncio.Semaphore(1)
 
             async def call(name: str) -> None:
-                with calls_within(CallScope(lambda: order.append(f"{name} leaves"), 5.0, shared)):
+                with CallScope(lambda: order.append(f"{name} leaves"), 5.0, shared):
                     await caller.put(server.url + USER)
 
             first = asyncio.create_task(call("first"))
@@ -229,7 +229,7 @@ class TestBeforeCall:
             write_answer(writer, 200, {"some": "body"})
 
         async with local_server(slow) as server, client() as caller:
-            with calls_within(scope(slots=3)):
+            with scope(slots=3):
                 await asyncio.gather(*(caller.get(server.url + USER) for _ in range(12)))
 
             assert server.most_open_calls == 3
@@ -247,7 +247,7 @@ def spans(monkeypatch: pytest.MonkeyPatch) -> Iterator[InMemorySpanExporter]:
 
 async def put_once(server: LocalServer, target: str = USER) -> None:
     async with client() as caller:
-        with calls_within(scope()):
+        with scope():
             await caller.put(server.url + target, content="{}")
 
 
@@ -322,7 +322,7 @@ class TestSpan:
             raise LeaseTooShort
 
         async with local_server(answering(204)) as server, client() as caller:
-            with calls_within(scope(before_call=too_short)), pytest.raises(LeaseTooShort):
+            with scope(before_call=too_short), pytest.raises(LeaseTooShort):
                 await caller.put(server.url + USER)
 
         assert spans.get_finished_spans() == ()

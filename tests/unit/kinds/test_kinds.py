@@ -3,7 +3,6 @@ from __future__ import annotations
 import asyncio
 import sys
 from collections.abc import Callable
-from contextlib import AbstractContextManager, nullcontext
 from importlib.metadata import EntryPoint
 from types import ModuleType
 from typing import Any, cast
@@ -218,5 +217,5 @@ class NoKeycloak:
     def users(self, realm: str) -> None:
         """Nobody's."""
 
-    def calls(self, before_call: Callable[[], None], watch: object) -> AbstractContextManager[CallScope]:
-        return nullcontext(CallScope(before_call, 1.0, asyncio.Semaphore()))
+    def calls(self, before_call: Callable[[], None], watch: object) -> CallScope:
+        return CallScope(before_call, 1.0, asyncio.Semaphore())
