@@ -184,32 +184,30 @@ class DrainStore:
         if not shards:
             return []
         parameters = {"shards": tuple(shards), "limit": limit, "in_hand": tuple(in_hand) or (b"",)}
-        rows = await self._database.fetch(_SQL["ready_lanes"], parameters)
-        return [_lane(row["lane"]) for row in rows]
+        return [_lane(lane) for lane in await self._database.fetch_column(_SQL["ready_lanes"], parameters)]
 
     async def heads(self, lanes: Sequence[ReadyLane], *, depth: int = 1) -> list[Head]:
         """The heads of these lanes in any order, each with up to `depth - 1` followers; a lane without open entries has none."""
         if not lanes:
             return []
         lane_of_id = {lane.lane_id: lane for lane in lanes}
-        rows = await self._database.fetch(_SQL["heads"], {"lanes": tuple(lane_of_id)})
-        found = [orjson.loads(row["head"]) for row in rows]
+        rows = await self._database.fetch_column(_SQL["heads"], {"lanes": tuple(lane_of_id)})
+        found = [orjson.loads(row) for row in rows]
         longer = [bytes.fromhex(lane) for lane, goes_on, *_ in found if goes_on]
-        entries: list[Row] = []
+        documents: dict[str, list[Document]] = {}
         if longer:
             union = " UNION ALL ".join([_SQL["first_open"]] * len(longer))
             # One more than asked for: it tells whether anything stands behind the last.
             parameters = tuple(value for lane in longer for value in (lane, depth + 1))
-            ids = tuple(row["entry_id"] for row in await self._database.fetch(union, parameters))
-            entries = await self._database.fetch(_SQL["open_entries"], {"entries": ids})
-        documents: dict[bytes, list[Document]] = {}
-        for row in entries:
-            documents.setdefault(row["lane_id"], []).append(orjson.loads(row["entry"]))
+            ids = tuple(await self._database.fetch_column(union, parameters))
+            for row in await self._database.fetch_column(_SQL["open_entries"], {"entries": ids}):
+                lane, entry = orjson.loads(row)
+                documents.setdefault(lane, []).append(entry)
         heads = []
         for lane, _, entry, is_known, fold in found:
-            lane_id = bytes.fromhex(lane)
-            queue = documents.get(lane_id) or [entry]
-            heads.append(_front(lane_of_id[lane_id], queue, _fold(fold) if is_known else _UNKNOWN, depth))
+            queue = documents.get(lane) or [entry]
+            known = _fold(fold) if is_known else _UNKNOWN
+            heads.append(_front(lane_of_id[bytes.fromhex(lane)], queue, known, depth))
         return heads
 
     async def suspects(

@@ -57,7 +57,7 @@ from tests.unit.circuit.fixed_limit import fixed_limit
 ROUNDS = 7
 USERS = 1_500
 PASSWORDS = 200
-DELETES = 500
+DELETES = 1_000
 A_USER = 10
 """Updates of each user in the scenario that merging is for."""
 CONCURRENCIES = (4, 8, 16, 32)
@@ -190,7 +190,9 @@ class Loop(BareKeycloak):
         if bare.makes_users:
             names = self._new_names(bare.count)
         else:
-            await self._have_users(bare.count)
+            while len(self.users) < bare.count:
+                # As ours makes them.
+                await self.rate(CREATE, CEILING)
             names = list(self.users)[: bare.count]
         await self.sign_in()
         left = iter([(name, next(self.serial)) for name in names])
@@ -202,12 +204,6 @@ class Loop(BareKeycloak):
         began = time.perf_counter()
         await asyncio.gather(*(work() for _ in range(concurrency)))
         return bare.count / (time.perf_counter() - began)
-
-    async def _have_users(self, count: int) -> None:
-        await self.sign_in()
-        while len(self.users) < count:
-            names = self._new_names(min(16, count - len(self.users)))
-            await asyncio.gather(*(create(self, name, 0) for name in names))
 
     def _new_names(self, count: int) -> list[str]:
         first, self.made = self.made, self.made + count
@@ -275,11 +271,12 @@ PREHASHED = Kind(
     lambda name, _: PasswordChange(username=name, password=HASH),
 )
 
+CREATE = Bare("creates", create, USERS, makes_users=True)
 UPDATE = Bare("updates", update, USERS)
 
 COMPARED: tuple[tuple[Bare, tuple[Kind, ...]], ...] = (
     (
-        Bare("creates", create, USERS, makes_users=True),
+        CREATE,
         (
             SINGLE_CREATES,
             replace(SINGLE_CREATES, name="creates, the limit found", target=None, finds_limit=True),

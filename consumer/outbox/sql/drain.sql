@@ -42,8 +42,8 @@ WHERE l.lane_id IN %(lanes)s;
 (SELECT entry_id FROM entries FORCE INDEX (lane) WHERE lane_id = %s AND is_open = 1 ORDER BY entry_id LIMIT %s);
 
 -- name: open_entries
--- Entries by their ids, if they are open.
-SELECT e.lane_id, {entry_document} AS entry FROM entries e
+-- Entries by their ids, if they are open, each with its lane in one JSON array.
+SELECT JSON_ARRAY(HEX(e.lane_id), {entry_document}) AS entry FROM entries e
 WHERE e.entry_id IN %(entries)s AND e.is_open = 1 ORDER BY e.entry_id;
 
 -- name: suspects
