@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import orjson
 import pytest
 
+from consumer.outbox.bulk import Parameters
 from consumer.outbox.database import Database
 from consumer.outbox.drain_store import DrainStore, Head, LaneHint, Settlement, WriteBack
 from consumer.outbox.fold import Credential, Fold, Value
@@ -26,6 +29,48 @@ async def owner(database: Database) -> DrainStore:
 
 async def heads_of(store: DrainStore, *, depth: int = 1) -> list[Head]:
     return await store.heads(await store.ready_lanes(ALL, 100), depth=depth)
+
+
+async def test_many_entries_are_read_and_claimed_in_parts_and_come_out_in_their_order(
+    database: Database,
+) -> None:
+    writer, users, each = await Writer.take(database), 90, 11
+    for number in range(each):
+        await writer.persist([update(f"{user}-{number}", f"user-{user}") for user in range(users)])
+    store = await owner(database)
+
+    heads = await heads_of(store, depth=each)
+    groups = [(head, *head.followers) for head in heads]
+    claims = await store.claim([member for group in groups for member in group], margin=1)
+
+    for group in groups:
+        _, user = group[0].username.split("-")
+        assert [member.event_id for member in group] == [f"{user}-{number}" for number in range(each)]
+        # By one statement, at one time.
+        assert len({claims[member.entry_id] for member in group}) == 1
+    assert len(claims) == users * each
+    rows = await database.fetch("SELECT COUNT(*) AS n FROM entries WHERE claimed_at IS NOT NULL")
+    assert rows[0]["n"] == users * each
+
+
+async def test_entries_that_others_delivered_meanwhile_have_no_followers_and_are_not_claimed(
+    bench: Bench, database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await (await Writer.take(database)).persist([update(str(number), "ada") for number in range(3)])
+    store = await owner(database)
+    lanes = await store.ready_lanes(ALL, 10)
+    fetch_column = database.fetch_column
+
+    async def then_others_deliver(sql: str, parameters: Parameters = None) -> list[Any]:
+        found = await fetch_column(sql, parameters)
+        bench.change("UPDATE entries SET state = 'DELIVERED', ended_at = NOW(6)")
+        return found
+
+    monkeypatch.setattr(database, "fetch_column", then_others_deliver)
+    (head,) = await store.heads(lanes, depth=5)
+
+    assert head.followers == ()
+    assert await store.claim([head], margin=1) == {}
 
 
 async def test_an_entry_of_odd_characters_comes_out_as_it_went_in(bench: Bench, database: Database) -> None:

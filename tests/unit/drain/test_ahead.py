@@ -24,8 +24,16 @@ def test_the_slower_claims_are_the_earlier_the_next_one_begins() -> None:
     assert ahead(pace=200.0, claim_took=0.25).enough == 100
 
 
+def test_where_claims_are_slow_as_many_wait_as_are_called_while_three_are_made() -> None:
+    assert ahead(waiting=150, pace=200.0, claim_took=0.5) == Ahead(enough=200, room=150)
+
+
+def test_but_never_more_than_are_called_in_two_seconds() -> None:
+    assert ahead(waiting=300, pace=200.0, claim_took=60.0).room == 100
+
+
 def test_the_next_one_is_a_quarter_of_all_at_least_however_slow() -> None:
-    assert ahead(pace=200.0, claim_took=60.0).enough == 150
+    assert ahead(pace=200.0, claim_took=60.0).enough == 300
 
 
 def test_not_many_more_are_claimed_at_once_than_wait() -> None:
