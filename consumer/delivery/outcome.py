@@ -7,14 +7,14 @@ Outcome
   DeadLetter   no repetition can help
 
 Each carries a reason code, and all but `Delivered` a `Failure`: whom it speaks about and whether the change may have
-taken effect all the same.
+taken effect all the same. `name` is what attempts and, in lower case, spans call it: stored and shown, it does not change.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass, field
 from enum import StrEnum
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from consumer.frozen import quick_dataclass
 
@@ -150,6 +150,8 @@ class Delivered:
             kept, and written again where a user is healed or restored. Handlers of our own kinds leave it out.
     """
 
+    name: ClassVar[str] = "DELIVERED"
+
     reason: Reason
     user_id: str | None
     existed: bool
@@ -160,6 +162,8 @@ class Delivered:
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Retry:
     """Try again later. The drain decides whether the entry is charged with an attempt."""
+
+    name: ClassVar[str] = "RETRY"
 
     reason: Reason
     failure: Failure
@@ -175,6 +179,8 @@ class Defer:
         not_before_seconds: The pause that Keycloak asked for, from now, or None if it asked for none.
     """
 
+    name: ClassVar[str] = "DEFER"
+
     reason: Reason
     failure: Failure
     not_before_seconds: float | None = None
@@ -183,6 +189,8 @@ class Defer:
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DeadLetter:
     """No repetition can help; the entry waits for an operator."""
+
+    name: ClassVar[str] = "DEAD_LETTER"
 
     reason: Reason
     failure: Failure

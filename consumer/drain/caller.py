@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from datetime import UTC
 from functools import partial
-from typing import Final
 
 import orjson
 import structlog
@@ -16,7 +15,7 @@ from consumer.circuit.keeper import CircuitKeeper
 from consumer.delivery.change import Change
 from consumer.delivery.delivery import Delivery
 from consumer.delivery.errors import CallsStopped, LeaseTooShort, NotCalled
-from consumer.delivery.outcome import Blame, DeadLetter, Defer, Delivered, Failure, Outcome, Reason, Retry
+from consumer.delivery.outcome import Blame, Failure, Outcome, Reason, Retry
 from consumer.drain.known import known_user
 from consumer.drain.leases import LeaseKeeper
 from consumer.drain.merge import merged
@@ -30,12 +29,6 @@ from consumer.telemetry.spans import heal_span, process_span, set_outcome, under
 __all__ = ["Caller"]
 
 _log = structlog.get_logger(__name__)
-_NAMES: Final[Mapping[type[Outcome], str]] = {
-    Delivered: "delivered",
-    Retry: "retry",
-    Defer: "defer",
-    DeadLetter: "dead_letter",
-}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -171,7 +164,7 @@ async def _outcome_of(
         _log.exception(broken, **handle, error=type(error).__name__)
         outcome = _defect(error)
     for span in spans:
-        set_outcome(span, _NAMES[type(outcome)], outcome.reason.value)
+        set_outcome(span, outcome.name.lower(), outcome.reason.value)
     return outcome
 
 

@@ -41,14 +41,6 @@ __all__ = [
 
 Delay = Callable[[int], float]
 
-_NAMES: Final[Mapping[type[Outcome], str]] = {
-    Delivered: "DELIVERED",
-    Retry: "RETRY",
-    Defer: "DEFER",
-    DeadLetter: "DEAD_LETTER",
-}
-"""As attempts have them."""
-
 EXISTENCE_KINDS: Final = frozenset({"user_create", "user_delete"})
 """Kinds that make a user exist or not: doubt about one blocks its lane until the server limit has passed."""
 
@@ -352,7 +344,7 @@ def _attempt(outcome: Outcome, call: Call) -> Attempt:
     return Attempt(
         started_at=call.started_at,
         ended_at=call.started_at + timedelta(seconds=call.seconds),
-        outcome=_NAMES[type(outcome)],
+        outcome=outcome.name,
         reason=outcome.reason.value,
         http_status=failure.status if failure else None,
         charged=charged,
