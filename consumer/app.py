@@ -15,7 +15,7 @@ from opentelemetry.trace import Tracer
 
 from consumer.circuit.breaker import CircuitState
 from consumer.circuit.calls import CallLimit
-from consumer.circuit.limiter import LimitPolicy
+from consumer.circuit.limit_policy import LimitPolicy
 from consumer.delivery.delivery import Delivery
 from consumer.delivery.key_folder import KeyFolder
 from consumer.delivery.keycloak import Keycloak

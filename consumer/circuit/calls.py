@@ -8,7 +8,8 @@ from collections.abc import Callable, Hashable
 import structlog
 
 from consumer.circuit.bucket import Bucket
-from consumer.circuit.limiter import Call, Ending, Limiter, LimitPolicy
+from consumer.circuit.limit_policy import LimitPolicy
+from consumer.circuit.limiter import Call, Ending, Limiter
 from consumer.outbox.rows import LimitNote
 
 __all__ = ["CallLimit"]

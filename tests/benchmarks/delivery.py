@@ -30,7 +30,7 @@ from opentelemetry.sdk.trace.export import BatchSpanProcessor, SpanExporter, Spa
 
 from compose.native.stack import Stack
 from consumer.circuit.calls import CallLimit
-from consumer.circuit.limiter import LimitPolicy
+from consumer.circuit.limit_policy import LimitPolicy
 from consumer.delivery.delivery import Delivery
 from consumer.delivery.keycloak import Keycloak
 from consumer.delivery.opened import Hashed, credential_of

@@ -15,7 +15,7 @@ from opentelemetry.trace import NoOpTracer
 from consumer.circuit.breaker import CircuitPolicy, CircuitState
 from consumer.circuit.calls import CallLimit
 from consumer.circuit.keeper import CircuitKeeper, ControlAnswer
-from consumer.circuit.limiter import LimitPolicy
+from consumer.circuit.limit_policy import LimitPolicy
 from consumer.delivery.delivery import Delivery
 from consumer.delivery.passwords import KeyRing
 from consumer.drain import assembly

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from consumer.circuit.calls import CallLimit
-from consumer.circuit.limiter import LimitPolicy
+from consumer.circuit.limit_policy import LimitPolicy
 
 
 def fixed_limit(calls: int) -> CallLimit:

@@ -1,7 +1,8 @@
 from __future__ import annotations
 
 from consumer.circuit.calls import CallLimit
-from consumer.circuit.limiter import Ending, LimitPolicy
+from consumer.circuit.limit_policy import LimitPolicy
+from consumer.circuit.limiter import Ending
 from tests.unit.circuit.circuit_in_memory import Clock
 
 POLICY = LimitPolicy(ceiling=16)

@@ -35,7 +35,7 @@ class Watch:
         self.under_way -= 1
 
     def learn(self, call: Call, kind: Operation, ending: Ending) -> None:
-        assert call.window == self.begun, "the call that is under way"
+        assert call.turn == self.begun, "the call that is under way"
         self.learned.append((kind, ending))
 
 

@@ -7,7 +7,8 @@ from functools import partial
 import pytest
 
 from consumer.circuit.calls import CallLimit
-from consumer.circuit.limiter import Ending, LimitPolicy
+from consumer.circuit.limit_policy import LimitPolicy
+from consumer.circuit.limiter import Ending
 from consumer.outbox.rows import EntryState
 from tests.unit.circuit.fixed_limit import fixed_limit
 from tests.unit.drain.bench_of_drainers import Bench, settle_down, until
