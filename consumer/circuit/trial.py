@@ -92,6 +92,7 @@ class Trial:
     began: float
     tried: Seen = field(default_factory=Seen)
     stood: Seen = field(default_factory=Seen)
+    _instances: int = 1
     _pairs: int = 0
     _margins: list[float] = field(default_factory=list)
     _turn_before: Seen | None = None
@@ -116,8 +117,8 @@ class Trial:
         self._turn_before = None
         self.stood.add_all(turn)
         self._pairs += 1
-        low, high = (turn, tried) if self.is_about_more else (tried, turn)
-        margin = self._margin(low, high, instances)
+        self._instances = instances
+        margin = self._margin(tried, turn)
         if margin is not None:
             self._margins.append(margin)
 
@@ -130,16 +131,21 @@ class Trial:
     @property
     def more_is_worth_it(self) -> bool | None:
         """Whether the added calls of the higher limit bring enough; None if that cannot be said: other kinds in each."""
-        return fmean(self._margins) >= 0.0 if self._margins else None
+        if self._margins:
+            return fmean(self._margins) >= 0.0
+        # So many kinds that a turn has too few of each; all turns together may have enough.
+        margin = self._margin(self.tried, self.stood)
+        return None if margin is None else margin >= 0.0
 
     def _is_clear(self) -> bool:
         margins = self._margins
         if len(margins) < 2:
-            return not margins
+            return False
         return abs(fmean(margins)) >= _CLEAR * stdev(margins) / sqrt(len(margins))
 
-    def _margin(self, low: Seen, high: Seen, instances: int) -> float | None:
+    def _margin(self, tried: Seen, stood: Seen) -> float | None:
         """By how much more is served than the added calls must bring, as a share; None if the two cannot be compared."""
+        low, high = (stood, tried) if self.is_about_more else (tried, stood)
         worth = self.policy.worth
         stretch = high.stretch(low)
         if stretch is None:
@@ -149,5 +155,5 @@ class Trial:
             # It is our own work that takes the time.
             return -worth
         # That much less of the whole where others have as many under way.
-        added /= instances
+        added /= self._instances
         return (1.0 + added) / stretch - 1.0 - worth * added

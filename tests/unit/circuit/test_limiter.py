@@ -34,6 +34,20 @@ class TestOnAModelOfKeycloak:
 
         assert rate >= 0.8 * model.best(POLICY.ceiling)
 
+    @pytest.mark.parametrize("kinds", [4, 6, 8])
+    @pytest.mark.parametrize("servers", [4, 16])
+    def test_so_many_kinds_that_there_are_few_of_each_do_not_hide_what_serves_more(
+        self, servers: int, kinds: int
+    ) -> None:
+        seconds = {f"kind-{number}": 0.01 * (1 + number) for number in range(kinds)}
+        model = Model(servers, seconds, mix=dict.fromkeys(seconds, 1.0))
+        calling = run(model, LimitPolicy(ceiling=16))
+        calling.go(60)
+
+        rate = calling.go(20)
+
+        assert rate >= 0.8 * model.best(16)
+
     @pytest.mark.parametrize("gusts", [0.0, 0.15, 0.3])
     @pytest.mark.parametrize("alone", [0.1, 0.3])
     @pytest.mark.parametrize("seed", [1, 2, 3])
