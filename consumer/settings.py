@@ -212,7 +212,7 @@ class Settings(BaseModel):
         ge=1,
         le=256,
         description="The fewest calls one instance lets itself have under way at once, however much others wait for "
-        "Keycloak. The same as KCSYNC_KEYCLOAK_CALLS fixes the number: about a tenth faster for a first load while nobody "
+        "Keycloak. The same as KCSYNC_KEYCLOAK_CALLS fixes the number: a little faster for a first load while nobody "
         "logs in, and nothing then backs off but the circuit.",
     )
     max_calls_per_second: int | None = Field(
