@@ -79,7 +79,6 @@ class Limiter:
         self._under_way = 0
         self._answers = 0
         # A turn: calls at one limit.
-        self._limit = self._standing
         self._number = 0
         self._turn = Seen()
         self._turn_began = float("-inf")
@@ -100,7 +99,7 @@ class Limiter:
     @property
     def limit(self) -> int:
         """How many calls may be under way now; in every other turn of a trial more or fewer than `standing`."""
-        return self._limit
+        return self._standing if self._trial is None else self._trial.limit
 
     @property
     def standing(self) -> int:
@@ -141,29 +140,29 @@ class Limiter:
             case Ending.TURNED_AWAY:
                 return self._cut(call, Why.TURNED_AWAY, now)
             # While others are answered, a call that is not has a trouble of its own.
-            case Ending.TIMED_OUT if self._answers - call.answers < 2 * self._limit:
+            case Ending.TIMED_OUT if self._answers - call.answers < 2 * self.limit:
                 return self._cut(call, Why.NO_ANSWER, now)
             case Ending.TIMED_OUT | Ending.FAILED:
                 return False
         self._answers += 1
         # Only what began in this turn, and while its limit was used, says something about it.
-        if ending is Ending.SERVED and call.turn == self._number and call.under_way >= 0.6 * self._limit:
+        if ending is Ending.SERVED and call.turn == self._number and call.under_way >= 0.6 * self.limit:
             self._turn.add(kind, under_way=call.under_way, seconds=now - call.began)
-            if self._turn.calls % self._limit == 0 and self._is_enough(now):
+            if self._turn.calls % self.limit == 0 and self._is_enough(now):
                 self._end_turn(now)
         return False
 
     def _is_enough(self, now: float) -> bool:
         policy = self._policy
         return now - self._turn_began >= policy.shortest and self._turn.calls >= max(
-            policy.fewest, policy.round_trips * self._limit
+            policy.fewest, policy.round_trips * self.limit
         )
 
     def _end_turn(self, now: float) -> None:
         turn, trial = self._turn, self._trial
         self._look_whether_easing_helped(turn)
         times = self._times_of(turn)
-        if times is not None and times > self._policy.too_slow and self._limit > self._policy.lowest:
+        if times is not None and times > self._policy.too_slow and self.limit > self._policy.lowest:
             # Seen sooner than which of two limits is better.
             self._ease(turn, times, now)
         elif trial is None:
@@ -174,7 +173,6 @@ class Limiter:
                 self._go_on_with(self._after_rest(self._times_of(self._alone), now), now)
         else:
             trial.add(turn, instances=self.instances)
-            self._limit = trial.limit
             if trial.is_over(now):
                 self._keep_best(trial.stood, now)
                 self._keep_best(trial.tried, now)
@@ -183,7 +181,7 @@ class Limiter:
 
     def _ease(self, turn: Seen, times: float, now: float) -> None:
         """Calls take far too long: some are taken away, or the rival that would have been more."""
-        if self._limit > self._standing:
+        if self.limit > self._standing:
             self._go_on_with(self._fewer(times, now), now)
             return
         self._eased = turn
@@ -277,9 +275,9 @@ class Limiter:
         self._cut_at = now
         before = self._standing
         # What stood was good, if it was its rival's turn.
-        good = before if self._limit > before else self._limit - 1
+        good = before if self.limit > before else self.limit - 1
         self._cut_below, self._cut_below_until = max(policy.lowest, good), now + policy.cut_memory
-        self._change(max(policy.lowest, self._limit // 2), why, now)
+        self._change(max(policy.lowest, self.limit // 2), why, now)
         self._eased = None
         self._rests_until, self._rested_at = now + policy.rest, None
         self._go_on_with(None, now)
@@ -295,7 +293,6 @@ class Limiter:
     def _go_on_with(self, rival: int | None, now: float) -> None:
         self._trial = None if rival is None else Trial(self._policy, self._standing, rival, began=now)
         self._alone, self._turns_alone = Seen(), 0
-        self._limit = self._standing if rival is None else rival
 
     def _begin_turn(self, now: float) -> None:
         self._number += 1
