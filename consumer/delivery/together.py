@@ -21,6 +21,7 @@ from opentelemetry.trace import get_current_span
 from consumer.delivery.errors import CallFailed, GoesAlone
 from consumer.delivery.outcome import Blame
 from consumer.delivery.transport import CallScope, current_scope
+from consumer.side_by_side import side_by_side
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -195,10 +196,7 @@ async def together(deliveries: Sequence[Callable[[], Awaitable[None]]]) -> None:
         with _in(Seat(round_)):
             await delivery()
 
-    ended = await asyncio.gather(*map(seated, deliveries), return_exceptions=True)
-    for each in ended:
-        if isinstance(each, BaseException):
-            raise each
+    await side_by_side(map(seated, deliveries))
 
 
 @contextmanager

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import asyncio
-from collections.abc import Awaitable, Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import field, replace
 from datetime import datetime
-from functools import partial
-from typing import Any, TypeVar, cast
+from typing import Any
 
 import orjson
 
@@ -19,6 +17,7 @@ from consumer.outbox.lane import shard_of
 from consumer.outbox.lease_store import lock_claimable, lock_tokens
 from consumer.outbox.rows import EntryState, Position
 from consumer.outbox.statements import load_statements
+from consumer.side_by_side import side_by_side
 
 __all__ = ["Attempt", "DrainStore", "Head", "LaneHint", "ReadyLane", "Settlement", "WriteBack", "lane_of"]
 
@@ -45,9 +44,6 @@ _RESULT = (
 
 _PRIORITY = 9
 """Where an entry's document says its priority."""
-
-T = TypeVar("T")
-U = TypeVar("U")
 
 Document = list[Any]
 Result = tuple[str | int | None, ...]
@@ -212,7 +208,7 @@ class DrainStore:
             # meanwhile, by who has taken our shards over.
             size = max(1, -(-len(ids) // _parts(len(ids))))
             parts = [ids[first : first + size] for first in range(0, len(ids), size)]
-            for rows in await _side_by_side(self._open_entries, parts):
+            for rows in await side_by_side(map(self._open_entries, parts)):
                 for lane, entry in map(orjson.loads, rows):
                     documents.setdefault(lane, []).append(entry)
         heads = []
@@ -261,7 +257,7 @@ class DrainStore:
         for head in heads:
             # By shard: a merge group is claimed by one statement, or not at all.
             parts[head.shard % len(parts)].append(head)
-        claims = await _side_by_side(partial(self._claim_part, margin=margin), list(filter(None, parts)))
+        claims = await side_by_side(self._claim_part(part, margin=margin) for part in parts if part)
         return {entry: claim for part in claims for entry, claim in part.items()}
 
     async def _open_entries(self, entries: Sequence[int]) -> list[str]:
@@ -413,21 +409,12 @@ class DrainStore:
 
 
 def _parts(entries: int) -> int:
-    """In how many parts so many entries are read or claimed."""
-    return max(1, min(_MOST_PARTS, entries // _PART))
-
-
-async def _side_by_side(work: Callable[[T], Awaitable[U]], parts: Sequence[T]) -> list[U]:
-    """Do the parts of a piece of work at once, each by a connection of its own.
+    """In how many parts so many entries are read or claimed, each by a connection of its own.
 
     A busy MariaDB gives each connection its share: one alone, beside thirty of Keycloak's, kept the drain waiting for
-    its next claims (docs/decisions/0041). All parts have ended when this returns or raises.
+    its next claims (docs/decisions/0041).
     """
-    results = await asyncio.gather(*map(work, parts), return_exceptions=True)
-    for result in results:
-        if isinstance(result, BaseException):
-            raise result
-    return cast("list[U]", results)
+    return max(1, min(_MOST_PARTS, entries // _PART))
 
 
 async def _write(tx: Transaction, write_backs: Sequence[WriteBack], instance: str) -> None:
