@@ -20,7 +20,7 @@ What aiohttp 3.14 reports, tried against local servers (tests/unit/delivery/test
   connection reset                     ClientOSError                                     LOST             unknown
   status line missing or nonsense      ClientResponseError                               BROKEN           unknown
   body shorter than announced          ClientPayloadError                                BROKEN           unknown
-  answer too slow, or dripping         (our own limit)                                   TIMEOUT          unknown
+  answer too slow, or dripping         TimeoutError                                      TIMEOUT          unknown
 
 python-keycloak wraps whatever is raised here in a `KeycloakConnectionError` without a status, our own exceptions too; the
 cause stands in its `__cause__`, and users.py takes it out again. Its other exceptions never come: answers are read below
@@ -34,22 +34,24 @@ those that aiohttp repeats for.
 from __future__ import annotations
 
 import asyncio
+import math
 import re
 import ssl
 from contextvars import ContextVar, Token
 from dataclasses import dataclass, field
+from functools import cache
 from typing import TYPE_CHECKING, Any, Protocol, Self
 from urllib.parse import quote, urlencode
 
 import aiohttp
 from opentelemetry import trace
 from opentelemetry.trace import SpanKind, StatusCode
-from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
 from yarl import URL
 
 from consumer.delivery.answer import Operation, TransportCause
 from consumer.delivery.errors import DeliveryError
 from consumer.frozen import quick_dataclass
+from consumer.telemetry.propagation import trace_headers
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -59,7 +61,6 @@ if TYPE_CHECKING:
     from consumer.circuit.limiter import Call, Ending
 
 _TRACER = trace.get_tracer("consumer.delivery")
-_PROPAGATOR = TraceContextTextMapPropagator()
 
 _NAMES_IN_PATH = re.compile(
     r"(?P<realm>/realms/)[^/]+"
@@ -203,13 +204,13 @@ class KeycloakSender:
     """
 
     def __init__(self, *, ssl_context: ssl.SSLContext, max_connections: int, connect_seconds: float) -> None:
+        self._connect_seconds = connect_seconds
         self._session = aiohttp.ClientSession(
             connector=aiohttp.TCPConnector(
                 ssl=ssl_context, limit=max_connections, keepalive_timeout=_IDLE_SECONDS
             ),
             cookie_jar=aiohttp.DummyCookieJar(),
             middlewares=(_sent_once,),
-            timeout=aiohttp.ClientTimeout(total=None, sock_connect=connect_seconds),
             trust_env=False,
         )
 
@@ -256,14 +257,13 @@ class KeycloakSender:
         scope = current_scope()
         async with scope.slots:
             span = _start_span(method, target)
-            carried = dict(headers or {})
-            _PROPAGATOR.inject(carried, context=trace.set_span_in_context(span))
+            carried = {**(headers or {}), **trace_headers(span)}
             scope.authorization = carried.get("Authorization")
             # A span that is never ended is never exported: a refused call leaves no trace of a request.
             scope.leave()
+            limits = _limits(scope.timeout_seconds, self._connect_seconds)
             try:
-                async with asyncio.timeout(scope.timeout_seconds):
-                    response = await self._exchange(method, target, carried, content or data or None)
+                response = await self._exchange(method, target, carried, content or data or None, limits)
             except (TimeoutError, aiohttp.ClientError) as error:
                 lost = NoAnswer(_cause_of(error))
                 span.set_attribute("error.type", lost.cause.name.lower())
@@ -280,18 +280,29 @@ class KeycloakSender:
                 span.end()
 
     async def _exchange(
-        self, method: str, url: URL, headers: dict[str, str], body: str | Mapping[str, str] | None
+        self,
+        method: str,
+        url: URL,
+        headers: dict[str, str],
+        body: str | Mapping[str, str] | None,
+        limits: aiohttp.ClientTimeout,
     ) -> Response:
         # As bytes: aiohttp would ask each time which charset a text is to have.
         sent = body.encode() if isinstance(body, str) else body
         async with self._session.request(
-            method, url, headers=headers, data=sent, allow_redirects=False
+            method, url, headers=headers, data=sent, allow_redirects=False, timeout=limits
         ) as answer:
             return _Received(answer.status, await answer.read(), answer.headers)
 
     async def aclose(self) -> None:
         """Close every connection."""
         await self._session.close()
+
+
+@cache
+def _limits(whole_seconds: float, connect_seconds: float) -> aiohttp.ClientTimeout:
+    # aiohttp rounds limits of 5 s and more up to whole seconds, to let timers coincide; ours are kept to.
+    return aiohttp.ClientTimeout(total=whole_seconds, sock_connect=connect_seconds, ceil_threshold=math.inf)
 
 
 def _query(params: Mapping[str, Any]) -> str:

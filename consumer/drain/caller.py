@@ -24,7 +24,7 @@ from consumer.outbox.drain_store import Head, ReadyLane
 from consumer.outbox.fold import Fold
 from consumer.outbox.lane import shard_of
 from consumer.telemetry.propagation import TraceContext
-from consumer.telemetry.spans import heal_span, process_span, set_outcome, under_way
+from consumer.telemetry.spans import UnderWay, heal_span, process_span, set_outcome
 
 __all__ = ["Caller"]
 
@@ -65,7 +65,7 @@ class Caller:
         async def call() -> Outcome:
             return await self.delivery.deliver(change, lambda: self._check(group[0].lane, token))
 
-        with under_way(spans):
+        with UnderWay(spans):
             outcome = await _outcome_of(call, spans, "delivery broke", event_id=change.event_id)
         return outcome, _trace_id(spans[0])
 
@@ -81,7 +81,7 @@ class Caller:
             change = self._change((head,))
             return await self.delivery.read_back(change, lambda: self._check(head.lane, token))
 
-        with under_way(spans):
+        with UnderWay(spans):
             return await _outcome_of(call, spans, "reading back broke", event_id=head.event_id)
 
     async def heal(self, lane: ReadyLane, fold: Fold, token: int) -> Outcome:

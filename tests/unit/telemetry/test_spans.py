@@ -11,7 +11,7 @@ from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanE
 from opentelemetry.trace import NoOpTracerProvider, Span, SpanKind, StatusCode, Tracer, get_current_span
 
 from consumer.telemetry.propagation import TraceContext
-from consumer.telemetry.spans import MOST_LINKS, poll_span, process_span, set_outcome, trace_id_of, under_way
+from consumer.telemetry.spans import MOST_LINKS, UnderWay, poll_span, process_span, set_outcome, trace_id_of
 
 TRACE = "0af7651916cd43dd8448eb211c80319c"
 PARENT = TraceContext.of(f"00-{TRACE}-b7ad6b7169203331-01".encode())
@@ -47,7 +47,7 @@ def start(tracer: Tracer, parent: TraceContext = PARENT, attempt: int = 1) -> Sp
 @contextmanager
 def process(tracer: Tracer, parent: TraceContext = PARENT, attempt: int = 1) -> Iterator[Span]:
     span = start(tracer, parent, attempt)
-    with under_way([span]):
+    with UnderWay([span]):
         yield span
 
 
@@ -130,7 +130,7 @@ class TestProcessSpan:
     ) -> None:
         spans = [start(tracer, creator(number)) for number in (1, 2, 3)]
 
-        with under_way(spans):
+        with UnderWay(spans):
             assert get_current_span() is spans[0]
             assert not exported.get_finished_spans()
 
