@@ -308,7 +308,7 @@ def _limits(whole_seconds: float, connect_seconds: float) -> aiohttp.ClientTimeo
 def _target(address: str, params: Mapping[str, Any] | None) -> URL:
     if params or "?" in address:
         return URL(f"{address}?{_query(params)}" if params else address, encoded=True)
-    # Only the path is new with each user; to parse a whole address takes more than twice as long.
+    # Only the path is new with each user; to parse a whole address takes nearly twice as long.
     path_at = address.index("/", len("https://"))
     return _origin(address[:path_at]).with_path(address[path_at:], encoded=True)
 
