@@ -39,19 +39,19 @@ import re
 import ssl
 from contextvars import ContextVar, Token
 from dataclasses import dataclass, field
-from functools import cache, lru_cache
+from functools import cache
 from typing import TYPE_CHECKING, Any, Protocol, Self
 from urllib.parse import quote, urlencode
 
 import aiohttp
 from opentelemetry import trace
 from opentelemetry.trace import SpanKind, StatusCode
+from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
 from yarl import URL
 
 from consumer.delivery.answer import Operation, TransportCause
 from consumer.delivery.errors import DeliveryError
 from consumer.frozen import quick_dataclass
-from consumer.telemetry.propagation import trace_headers
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -61,6 +61,7 @@ if TYPE_CHECKING:
     from consumer.circuit.limiter import Call, Ending
 
 _TRACER = trace.get_tracer("consumer.delivery")
+_PROPAGATOR = TraceContextTextMapPropagator()
 
 _NAMES_IN_PATH = re.compile(
     r"(?P<realm>/realms/)[^/]+"
@@ -253,11 +254,12 @@ class KeycloakSender:
             Exception: Whatever the scope's `before_call` raised; nothing was sent.
         """
         del timeout
-        target = _target(url, params)
+        target = URL(f"{url}?{_query(params)}" if params else url, encoded=True)
         scope = current_scope()
         async with scope.slots:
             span = _start_span(method, target)
-            carried = {**(headers or {}), **trace_headers(span)}
+            carried = dict(headers or {})
+            _PROPAGATOR.inject(carried, context=trace.set_span_in_context(span))
             scope.authorization = carried.get("Authorization")
             # A span that is never ended is never exported: a refused call leaves no trace of a request.
             scope.leave()
@@ -303,19 +305,6 @@ class KeycloakSender:
 def _limits(whole_seconds: float, connect_seconds: float) -> aiohttp.ClientTimeout:
     # aiohttp rounds limits of 5 s and more up to whole seconds, to let timers coincide; ours are kept to.
     return aiohttp.ClientTimeout(total=whole_seconds, sock_connect=connect_seconds, ceil_threshold=math.inf)
-
-
-def _target(address: str, params: Mapping[str, Any] | None) -> URL:
-    if params or "?" in address:
-        return URL(f"{address}?{_query(params)}" if params else address, encoded=True)
-    # Only the path is new with each user; to parse a whole address takes nearly twice as long.
-    path_at = address.index("/", len("https://"))
-    return _origin(address[:path_at]).with_path(address[path_at:], encoded=True)
-
-
-@lru_cache(maxsize=8)
-def _origin(address: str) -> URL:
-    return URL(address, encoded=True)
 
 
 def _query(params: Mapping[str, Any]) -> str:

@@ -1,4 +1,4 @@
-"""The W3C trace context: from an event's Kafka headers to the outbox and back into a trace, and on to Keycloak.
+"""The W3C trace context that came with an event, from its Kafka headers to the outbox and back into a trace.
 
 No baggage: what a producer puts there would travel to Keycloak unseen. Format: https://www.w3.org/TR/trace-context/
 """
@@ -15,8 +15,6 @@ from consumer.frozen import quick_dataclass
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
-
-    from opentelemetry.trace import Span
 
 _PROPAGATOR: Final = TraceContextTextMapPropagator()
 _TRACEPARENT: Final = re.compile(
@@ -62,16 +60,3 @@ class TraceContext:
         if self.tracestate is not None:
             carrier["tracestate"] = self.tracestate.decode("ascii")
         return _PROPAGATOR.extract(carrier, context=Context())
-
-
-def trace_headers(span: Span) -> dict[str, str]:
-    """Give the HTTP headers that make a span the parent of what the receiver does; none outside any trace."""
-    context = span.get_span_context()
-    if not context.is_valid:
-        return {}
-    # Written out, once for each call: the SDK's propagator takes half as long again, for a context to take the span from.
-    ids = f"{context.trace_id:032x}-{context.span_id:016x}-{context.trace_flags:02x}"
-    headers = {"traceparent": f"00-{ids}"}
-    if context.trace_state:
-        headers["tracestate"] = context.trace_state.to_header()
-    return headers

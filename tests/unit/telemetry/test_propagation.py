@@ -3,11 +3,9 @@ from __future__ import annotations
 import pytest
 from opentelemetry import baggage, context
 from opentelemetry.sdk.trace import TracerProvider
-from opentelemetry.sdk.trace.sampling import ALWAYS_OFF, ALWAYS_ON, Sampler
-from opentelemetry.trace import INVALID_SPAN, get_current_span, set_span_in_context
-from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
+from opentelemetry.trace import get_current_span
 
-from consumer.telemetry.propagation import TraceContext, trace_headers
+from consumer.telemetry.propagation import TraceContext
 
 PARENT = b"00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
 
@@ -78,21 +76,3 @@ class TestToContext:
             assert not baggage.get_all(TraceContext(PARENT).to_context())
         finally:
             context.detach(token)
-
-
-class TestTraceHeaders:
-    @pytest.mark.parametrize("sampler", [ALWAYS_ON, ALWAYS_OFF])
-    @pytest.mark.parametrize(
-        "parent", [TraceContext(), TraceContext(PARENT), TraceContext(PARENT, b"a=1,b=2")]
-    )
-    def test_are_what_the_sdks_own_propagator_writes(self, sampler: Sampler, parent: TraceContext) -> None:
-        tracer = TracerProvider(sampler, shutdown_on_exit=False).get_tracer("test")
-        span = tracer.start_span("call", context=parent.to_context())
-        theirs: dict[str, str] = {}
-        TraceContextTextMapPropagator().inject(theirs, context=set_span_in_context(span))
-
-        assert trace_headers(span) == theirs
-        assert "traceparent" in theirs
-
-    def test_outside_any_trace_there_are_none(self) -> None:
-        assert trace_headers(INVALID_SPAN) == {}
