@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-import json
 from base64 import b64encode
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
+
+import orjson
 
 from consumer.delivery.errors import PasswordUnreadable
 from producer_lib import PREHASHED_ALG, InvalidEvent, PrehashedPassword, prehashed_info, sealing_info
@@ -74,7 +75,7 @@ def credential_of(password: Password, *, temporary: bool) -> dict[str, Any]:
     return {
         "type": "password",
         "temporary": temporary,
-        "credentialData": json.dumps(
+        "credentialData": orjson.dumps(
             {
                 "hashIterations": hashed.iterations,
                 "algorithm": "argon2",
@@ -86,14 +87,14 @@ def credential_of(password: Password, *, temporary: bool) -> dict[str, Any]:
                     "parallelism": [str(hashed.parallelism)],
                 },
             }
-        ),
-        "secretData": json.dumps(
+        ).decode(),
+        "secretData": orjson.dumps(
             {
                 "value": b64encode(hashed.digest).decode(),
                 "salt": b64encode(hashed.salt).decode(),
                 "additionalParameters": {},
             }
-        ),
+        ).decode(),
     }
 
 
