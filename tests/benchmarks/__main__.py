@@ -14,7 +14,7 @@ import structlog
 
 from compose.native.stack import Stack
 from consumer.collector import collect_less
-from tests.benchmarks import delivery, drain, holds, ingest, latency
+from tests.benchmarks import delivery, drain, holds, ingest, latency, logins
 from tests.benchmarks.result import Result
 
 SCENARIOS: dict[str, Callable[[Stack], Awaitable[list[Result]]]] = {
@@ -23,6 +23,7 @@ SCENARIOS: dict[str, Callable[[Stack], Awaitable[list[Result]]]] = {
     "delivery": delivery.scenario,
     "holds": holds.scenario,
     "latency": latency.scenario,
+    "logins": logins.scenario,
 }
 
 
