@@ -6,8 +6,7 @@ from base64 import b64encode
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-import orjson
-
+from consumer.delivery.body import body_of
 from consumer.delivery.errors import PasswordUnreadable
 from producer_lib import PREHASHED_ALG, InvalidEvent, PrehashedPassword, prehashed_info, sealing_info
 
@@ -75,7 +74,7 @@ def credential_of(password: Password, *, temporary: bool) -> dict[str, Any]:
     return {
         "type": "password",
         "temporary": temporary,
-        "credentialData": orjson.dumps(
+        "credentialData": body_of(
             {
                 "hashIterations": hashed.iterations,
                 "algorithm": "argon2",
@@ -87,14 +86,14 @@ def credential_of(password: Password, *, temporary: bool) -> dict[str, Any]:
                     "parallelism": [str(hashed.parallelism)],
                 },
             }
-        ).decode(),
-        "secretData": orjson.dumps(
+        ),
+        "secretData": body_of(
             {
                 "value": b64encode(hashed.digest).decode(),
                 "salt": b64encode(hashed.salt).decode(),
                 "additionalParameters": {},
             }
-        ).decode(),
+        ),
     }
 
 
