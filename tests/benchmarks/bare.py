@@ -35,6 +35,11 @@ class BareKeycloak:
         """Where users are."""
         return f"{self.endpoints.keycloak_url}/admin/realms/{self.endpoints.realm}/users"
 
+    @property
+    def token_url(self) -> str:
+        """Where tokens are given, to clients and to users who log in."""
+        return f"{self.endpoints.keycloak_url}/realms/{self.endpoints.realm}/protocol/openid-connect/token"
+
     async def sign_in(self) -> None:
         """Take a fresh token for all that follows."""
         self.http.headers["Authorization"] = await self.token(
@@ -43,9 +48,8 @@ class BareKeycloak:
 
     async def token(self, client: str, secret: str) -> str:
         """The `Authorization` of a client."""
-        url = f"{self.endpoints.keycloak_url}/realms/{self.endpoints.realm}/protocol/openid-connect/token"
         form = {"grant_type": "client_credentials", "client_id": client, "client_secret": secret}
-        async with self.http.post(url, data=form) as answer:
+        async with self.http.post(self.token_url, data=form) as answer:
             return f"Bearer {(await answer.json())['access_token']}"
 
     async def send(self, method: str, path: str, body: Any, expected: int) -> aiohttp.ClientResponse:

@@ -8,16 +8,14 @@ from __future__ import annotations
 
 import asyncio
 import statistics
-import tempfile
 import time
-import uuid
 from datetime import UTC, datetime
-from pathlib import Path
 from typing import Any
 
 from compose.native.stack import Stack
 from producer_lib import UserCreate, UserUpdate
 from tests.benchmarks.bare import BareKeycloak
+from tests.benchmarks.corner import corner_of
 from tests.benchmarks.result import Result
 from tests.integration.support.bench import Bench
 from tests.integration.support.waiting import until
@@ -28,17 +26,9 @@ WARM_UP = 40
 
 async def scenario(stack: Stack) -> list[Result]:
     """Publish, wait until applied, call barely, and so on."""
-    name = f"bench-latency-{uuid.uuid4().hex[:6]}"
-    dsn = stack.mariadb.new_database(name.replace("-", "_"))
-    with tempfile.TemporaryDirectory() as folder:
-        bench = Bench(stack, name, dsn, name, 3, Path(folder))
-        await bench.create_topic()
-        try:
-            await bench.started(KCSYNC_PROFILE="production", KCSYNC_KEYCLOAK_TIMEOUT="3s", KCSYNC_LEASE="30s")
-            ours, bare = await _measure(bench)
-        finally:
-            for consumer in bench.running:
-                consumer.close()
+    async with corner_of(stack, "bench-latency") as bench:
+        await bench.started(KCSYNC_PROFILE="production", KCSYNC_KEYCLOAK_TIMEOUT="3s", KCSYNC_LEASE="30s")
+        ours, bare = await _measure(bench)
     ratio = statistics.median(ours) / statistics.median(bare)
     return [
         Result(

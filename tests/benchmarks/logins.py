@@ -11,18 +11,16 @@ from __future__ import annotations
 
 import asyncio
 import statistics
-import tempfile
 import time
-import uuid
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from itertools import count, cycle, islice
-from pathlib import Path
 
 from compose.native.stack import Stack
 from producer_lib import UserChange, UserCreate, UserUpdate
 from tests.benchmarks.bare import BareKeycloak
+from tests.benchmarks.corner import corner_of
 from tests.benchmarks.result import Result, ratio_result
 from tests.integration.support.bench import Bench
 from tests.integration.support.waiting import until
@@ -60,67 +58,59 @@ CONSUMERS = (
 
 
 @dataclass(frozen=True, slots=True)
-class Times:
-    """What some logins took, in ms."""
+class Seen:
+    """What the logins of one round took, median and p95 in ms, and how many updates a second went on beside them."""
 
     median: float
     p95: float
+    updates: float
 
 
 async def scenario(stack: Stack) -> list[Result]:
     """Log in alone, log in beside each consumer, and so on."""
-    name = f"bench-logins-{uuid.uuid4().hex[:6]}"
-    dsn = stack.mariadb.new_database(name.replace("-", "_"))
-    alone: list[Times] = []
-    beside: dict[str, list[Times]] = {consumer.name: [] for consumer in CONSUMERS}
-    rates: dict[str, list[float]] = {consumer.name: [] for consumer in CONSUMERS}
-    with tempfile.TemporaryDirectory() as folder:
-        bench = Bench(stack, name, dsn, name, 3, Path(folder))
-        await bench.create_topic()
-        try:
-            async with BareKeycloak.connected(bench.endpoints) as keycloak:
-                people = await _people(keycloak, bench)
-                backlog = await Backlog.begun(bench)
-                await _warm_up(people, backlog)
-                for number in range(ROUNDS):
-                    alone.append(await people.log_in())
-                    for consumer in CONSUMERS:
-                        async with backlog.drained_by(consumer):
-                            before, began = bench.counts()["DELIVERED"], time.perf_counter()
-                            beside[consumer.name].append(await people.log_in())
-                            done = bench.counts()["DELIVERED"] - before
-                            rates[consumer.name].append(done / (time.perf_counter() - began))
-                    ran = "; ".join(
-                        f"{each.name} {beside[each.name][-1].median:.0f} ms, {rates[each.name][-1]:,.0f} calls/s"
-                        for each in CONSUMERS
-                    )
-                    print(
-                        f"  round {number + 1} of {ROUNDS}: alone {alone[-1].median:.0f} ms; {ran}",
-                        flush=True,
-                    )
-        finally:
-            for running in bench.running:
-                running.close()
-    return [
-        result
-        for each in CONSUMERS
-        for result in _results(each.name, alone, beside[each.name], rates[each.name])
-    ]
+    async with (
+        corner_of(stack, "bench-logins") as bench,
+        BareKeycloak.connected(bench.endpoints) as keycloak,
+    ):
+        people = await _people(keycloak, bench)
+        backlog = await Backlog.begun(bench)
+        await _warm_up(people, backlog)
+        alone: list[Seen] = []
+        beside: dict[str, list[Seen]] = {consumer.name: [] for consumer in CONSUMERS}
+        for number in range(ROUNDS):
+            alone.append(await _seen(people, bench))
+            for consumer in CONSUMERS:
+                async with backlog.drained_by(consumer):
+                    beside[consumer.name].append(await _seen(people, bench))
+            ran = "; ".join(
+                f"{name} {rounds[-1].median:.0f} ms, {rounds[-1].updates:,.0f} calls/s"
+                for name, rounds in beside.items()
+            )
+            print(f"  round {number + 1} of {ROUNDS}: alone {alone[-1].median:.0f} ms; {ran}", flush=True)
+    return [result for name, rounds in beside.items() for result in _results(name, rounds, alone)]
 
 
-def _results(name: str, alone: list[Times], beside: list[Times], rates: list[float]) -> list[Result]:
+async def _seen(people: People, bench: Bench) -> Seen:
+    before, began = bench.counts()["DELIVERED"], time.perf_counter()
+    took = await people.log_in()
+    done = bench.counts()["DELIVERED"] - before
+    updates = done / (time.perf_counter() - began)
+    return Seen(statistics.median(took), statistics.quantiles(took, n=20)[18], updates)
+
+
+def _results(name: str, beside: list[Seen], alone: list[Seen]) -> list[Result]:
     return [
         ratio_result(
             f"logins, p50, {name}",
             "ms",
-            [times.median for times in beside],
-            [times.median for times in alone],
-            None,
+            [seen.median for seen in beside],
+            [seen.median for seen in alone],
+            target=None,
         ),
         ratio_result(
-            "the same, p95", "ms", [times.p95 for times in beside], [times.p95 for times in alone], None
+            "the same, p95", "ms", [seen.p95 for seen in beside], [seen.p95 for seen in alone], target=None
         ),
-        Result.figure("updates meanwhile", "calls/s", rates),
+        Result.figure("updates meanwhile", "calls/s", [seen.updates for seen in beside]),
     ]
 
 
@@ -131,28 +121,27 @@ class People:
     keycloak: BareKeycloak
     names: list[str]
 
-    async def log_in(self) -> Times:
-        """Log in, so many times, each when it is due."""
+    async def log_in(self) -> list[float]:
+        """Log in, so many times, each when it is due; how long each took, in ms."""
         began = time.perf_counter()
         running = []
         for number, name in enumerate(islice(cycle(self.names), LOGINS)):
             await asyncio.sleep(max(0.0, began + number * EVERY - time.perf_counter()))
             running.append(asyncio.create_task(self._log_in(name)))
-        took = await asyncio.gather(*running)
-        return Times(statistics.median(took), statistics.quantiles(took, n=20)[18])
+        return await asyncio.gather(*running)
 
     async def _log_in(self, name: str) -> float:
-        endpoints = self.keycloak.endpoints
-        url = f"{endpoints.keycloak_url}/realms/{endpoints.realm}/protocol/openid-connect/token"
         form = {
             "grant_type": "password",
-            "client_id": endpoints.login_client_id,
+            "client_id": self.keycloak.endpoints.login_client_id,
             "username": name,
             "password": PASSWORD,
         }
         began = time.perf_counter()
         # Without our own token, as the user's application would.
-        async with self.keycloak.http.post(url, data=form, headers={"Authorization": ""}) as answer:
+        async with self.keycloak.http.post(
+            self.keycloak.token_url, data=form, headers={"Authorization": ""}
+        ) as answer:
             assert answer.status == 200, await answer.text()
             await answer.read()
         return (time.perf_counter() - began) * 1000
@@ -208,8 +197,7 @@ class Backlog:
             await instance.stop()
 
     async def _fill(self) -> None:
-        counts = self.bench.counts()
-        missing = BACKLOG - counts.get("PENDING", 0)
+        missing = BACKLOG - self.bench.counts().get("PENDING", 0)
         reader = await self.bench.started("--role", "ingest")
         await self._publish(
             [
