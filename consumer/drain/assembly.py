@@ -151,7 +151,13 @@ class Drain:
         )
         self.judge = parts.judge(circuit=self.circuit, evidence=self.evidence, policy=policy, clock=clock)
         self.realms = parts.realms(
-            self._ask_realm, stores.realms, pause=policy.realm_pause, on_state=on_state, clock=clock
+            self._ask_realm,
+            stores.realms,
+            instance=instance,
+            may_ask=lambda: self.circuit.refusal is None,
+            pause=policy.realm_pause,
+            on_state=on_state,
+            clock=clock,
         )
         caller = parts.caller(
             delivery=delivery,
@@ -198,6 +204,7 @@ class Drain:
         async with asyncio.TaskGroup() as tasks:
             tasks.create_task(self.circuit.run())
             tasks.create_task(self.leases.run())
+            tasks.create_task(self.realms.run())
             tasks.create_task(self.drainer.run())
 
     @asynccontextmanager
@@ -221,6 +228,7 @@ class Drain:
     async def _control(self) -> ControlAnswer:
         trouble = (await self._ask_realm(self._control_realm)).trouble
         if trouble is None:
+            await self.realms.well(self._control_realm)
             return ControlAnswer(available=True, detail="")
         # Credentials that are refused are a realm's trouble; Keycloak itself has answered.
         available = trouble.failure.blame is not Blame.KEYCLOAK

@@ -233,7 +233,7 @@ class Turns:
         What is not Keycloak's own word about a user is charged to nobody, also where the control call gets through.
         """
         if isinstance(outcome, Delivered):
-            await self.realms.delivered(head.lane.realm)
+            await self.realms.well(head.lane.realm)
         if isinstance(outcome, Delivered | DeadLetter) or outcome.failure.blame is not Blame.CONFIGURATION:
             return outcome
         if await self.realms.at_fault(head.lane.realm) or outcome.reason not in MAY_BE_THE_USERS:

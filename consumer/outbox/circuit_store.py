@@ -101,10 +101,20 @@ class CircuitStore:
             _SQL["note_success"], {**self._keycloak, "ago_us": int(ago * 1e6), "failures": failures}
         )
 
-    async def set_realm_fault(self, realm: str, fault: str | None, detail: str | None) -> None:
-        """Record that a realm's configuration is at fault, or well again (None)."""
-        parameters = {"realm": realm, "fault": fault, "detail": detail}
+    async def set_realm_fault(self, realm: str, fault: str, detail: str, *, instance: str) -> None:
+        """Record that `instance` found a realm's configuration at fault."""
+        parameters = {"realm": realm, "fault": fault, "detail": detail, "instance": instance}
         await self._database.execute(_SQL["set_realm_fault"], parameters)
+
+    async def end_realm_fault(self, realm: str, *, instance: str) -> bool:
+        """`instance` found the realm well: end the fault it recorded, or one whose finder is no more; whether one stood."""
+        parameters = {"realm": realm, "instance": instance}
+        return await self._database.execute(_SQL["end_realm_fault"], parameters) == 1
+
+    async def realm_faults_to_ask(self, *, instance: str) -> list[str]:
+        """Realms whose recorded fault `instance` may end."""
+        rows = await self._database.fetch(_SQL["realm_faults_to_ask"], {"instance": instance})
+        return [row["realm"] for row in rows]
 
     async def realm_faults(self) -> list[RealmFault]:
         """Realms at fault now."""

@@ -34,13 +34,23 @@ UPDATE circuits SET last_success_at = GREATEST(COALESCE(last_success_at, '1970-0
 WHERE keycloak = %(keycloak)s;
 
 -- name: set_realm_fault
--- A realm's configuration is at fault, or well again.
-INSERT INTO realms (realm, fault, fault_detail, fault_since)
-VALUES (%(realm)s, %(fault)s, %(detail)s, IF(%(fault)s IS NULL, NULL, NOW(6)))
-ON DUPLICATE KEY UPDATE
-  fault_since = IF(VALUES(fault) IS NULL, NULL, COALESCE(fault_since, NOW(6))),
-  fault = VALUES(fault), fault_detail = VALUES(fault_detail);
+-- An instance finds a realm's configuration at fault; the fault began when the first did.
+INSERT INTO realms (realm, fault, fault_detail, fault_since, fault_by)
+VALUES (%(realm)s, %(fault)s, %(detail)s, NOW(6), %(instance)s)
+ON DUPLICATE KEY UPDATE fault_since = COALESCE(fault_since, NOW(6)),
+  fault = VALUES(fault), fault_detail = VALUES(fault_detail), fault_by = VALUES(fault_by);
+
+-- name: end_realm_fault
+-- An instance found a realm well. What another that is alive has found stands: its settings may be others.
+UPDATE realms SET fault = NULL, fault_detail = NULL, fault_since = NULL, fault_by = NULL
+WHERE realm = %(realm)s AND fault IS NOT NULL AND (fault_by IS NULL OR fault_by = %(instance)s
+  OR NOT EXISTS (SELECT 1 FROM instances i WHERE i.instance = realms.fault_by AND i.deadline > NOW(6)));
+
+-- name: realm_faults_to_ask
+-- Realms at fault by an instance's own word, or by that of one which is no more.
+SELECT realm FROM realms r WHERE fault IS NOT NULL AND (fault_by IS NULL OR fault_by = %(instance)s
+  OR NOT EXISTS (SELECT 1 FROM instances i WHERE i.instance = r.fault_by AND i.deadline > NOW(6)));
 
 -- name: realm_faults
 -- Realms at fault.
-SELECT realm, fault, fault_detail, fault_since FROM realms WHERE fault IS NOT NULL;
+SELECT realm, fault, fault_detail, fault_since FROM realms WHERE fault IS NOT NULL ORDER BY realm;

@@ -4,6 +4,7 @@ import asyncio
 
 from consumer.outbox.circuit_store import CircuitStore
 from consumer.outbox.database import Database
+from consumer.outbox.lease_store import LeaseStore
 from tests.integration.support.bench import Bench
 
 KEYCLOAK = "http://keycloak.test"
@@ -54,11 +55,31 @@ async def test_times_are_told_by_the_clock_of_the_database(bench: Bench, databas
 
 async def test_a_realm_stays_at_fault_since_when_it_began(bench: Bench, database: Database) -> None:
     store = CircuitStore(database, keycloak=KEYCLOAK)
-    await store.set_realm_fault("staff", "http_403", "no role")
+    await store.set_realm_fault("staff", "http_403", "no role", instance="a")
     since = bench.value("SELECT fault_since FROM realms")
-    await store.set_realm_fault("staff", "http_401", "wrong secret")
+    await store.set_realm_fault("staff", "http_401", "wrong secret", instance="a")
     (fault,) = await store.realm_faults()
 
     assert (fault.realm, fault.fault, fault.since) == ("staff", "http_401", since)
-    await store.set_realm_fault("staff", None, None)
+    assert await store.end_realm_fault("staff", instance="a")
+    assert await store.realm_faults() == []
+    assert not await store.end_realm_fault("staff", instance="a")
+
+
+async def test_a_fault_is_ended_by_who_found_it_while_they_live(bench: Bench, database: Database) -> None:
+    store = CircuitStore(database, keycloak=KEYCLOAK)
+    leases = LeaseStore(database, owner="finder", roles="drain", version="1", seconds=30.0)
+    await leases.announce()
+    await store.set_realm_fault("staff", "http_401", "wrong secret", instance="finder")
+    # As a version before this one records it.
+    bench.change("INSERT INTO realms (realm, fault, fault_since) VALUES ('shop', %s, NOW(6))", "http_403")
+
+    assert await store.realm_faults_to_ask(instance="other") == ["shop"]
+    assert sorted(await store.realm_faults_to_ask(instance="finder")) == ["shop", "staff"]
+    assert not await store.end_realm_fault("staff", instance="other")
+    assert await store.end_realm_fault("shop", instance="other")
+
+    bench.change("UPDATE instances SET deadline = NOW(6) - INTERVAL 1 SECOND WHERE instance = %s", "finder")
+    assert await store.realm_faults_to_ask(instance="other") == ["staff"]
+    assert await store.end_realm_fault("staff", instance="other")
     assert await store.realm_faults() == []

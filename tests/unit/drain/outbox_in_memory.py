@@ -113,6 +113,7 @@ class MemoryDatabase:
         self.leases = {shard: Lease() for shard in range(SHARDS)}
         self.instances: dict[str, float] = {}
         self.realm_faults: dict[str, str] = {}
+        self.realm_fault_by: dict[str, str] = {}
         self.commands: list[QueuedCommand] = []
         self.places: dict[int, str | None] = {}
         """Rows of `deletions`: the realm whose place an entry took, or None where an operator let it through."""
@@ -602,9 +603,21 @@ class MemoryRealmStore:
     def __init__(self, database: MemoryDatabase) -> None:
         self.database = database
 
-    async def set_realm_fault(self, realm: str, fault: str | None, detail: str | None) -> None:
+    async def set_realm_fault(self, realm: str, fault: str, detail: str, *, instance: str) -> None:
         await self.database.reach("set_realm_fault")
-        if fault is None:
-            self.database.realm_faults.pop(realm, None)
-        else:
-            self.database.realm_faults[realm] = fault
+        self.database.realm_faults[realm] = fault
+        self.database.realm_fault_by[realm] = instance
+
+    async def end_realm_fault(self, realm: str, *, instance: str) -> bool:
+        await self.database.reach("end_realm_fault")
+        return self._ends(realm, instance) and self.database.realm_faults.pop(realm, None) is not None
+
+    async def realm_faults_to_ask(self, *, instance: str) -> list[str]:
+        await self.database.reach("realm_faults_to_ask")
+        return [realm for realm in self.database.realm_faults if self._ends(realm, instance)]
+
+    def _ends(self, realm: str, instance: str) -> bool:
+        """Whether the instance may end the fault: its own, or of one that is no more."""
+        by = self.database.realm_fault_by.get(realm)
+        alive = by is not None and self.database.instances.get(by, 0.0) > self.database.clock()
+        return by == instance or not alive

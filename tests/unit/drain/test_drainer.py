@@ -1085,7 +1085,7 @@ class TestDefects:
         capped = replace(POLICY, kinds={"user_update": replace(POLICY, batch=1)})
         bench.instance(policy=capped)
         # What is told of the realm after a delivery breaks: the call was made, and nobody recorded it.
-        bench.database.faults["set_realm_fault"].append(ValueError("a defect of ours"))
+        bench.database.faults["end_realm_fault"].append(ValueError("a defect of ours"))
         broken = bench.database.add("alice")
         behind = bench.database.add("alice")
 

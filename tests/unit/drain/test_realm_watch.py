@@ -6,12 +6,17 @@ from typing import cast
 import pytest
 
 from consumer.delivery.keycloak import ControlResult
-from consumer.delivery.outcome import NotDelivered
+from consumer.delivery.outcome import Blame, Defer, Failure, NotDelivered, Reason
 from consumer.drain.realms import RealmWatch
 from consumer.outbox.circuit_store import CircuitStore
 from consumer.outbox.errors import DatabaseUnavailable
+from tests.unit.drain.bench_of_drainers import until
 from tests.unit.drain.heads import FORBIDDEN, UNREACHABLE
 from tests.unit.drain.outbox_in_memory import Clock, MemoryDatabase, MemoryRealmStore
+
+NOT_SERVED = Defer(
+    reason=Reason.REALM_NOT_SERVED, failure=Failure(blame=Blame.CONFIGURATION, detail="not served")
+)
 
 
 class Watched:
@@ -23,9 +28,12 @@ class Watched:
         self.trouble: dict[str, NotDelivered] = {}
         self.asked: list[str] = []
         self.said: list[str] = []
+        self.may_ask = True
         self.watch = RealmWatch(
             self._control_call,
             cast(CircuitStore, MemoryRealmStore(self.database)),
+            instance="us",
+            may_ask=lambda: self.may_ask,
             pause=30.0,
             on_state=self.said.append,
             clock=self.clock,
@@ -89,7 +97,7 @@ class TestARealmAtFault:
         del realms.trouble["shop"]
 
         if by == "a delivery":
-            await realms.watch.delivered("shop")
+            await realms.watch.well("shop")
         else:
             assert not await realms.watch.at_fault("shop")
 
@@ -100,23 +108,117 @@ class TestARealmAtFault:
     async def test_may_fall_ill_again(self, realms: Watched) -> None:
         realms.trouble["shop"] = FORBIDDEN
         await realms.watch.at_fault("shop")
-        await realms.watch.delivered("shop")
+        await realms.watch.well("shop")
 
         assert await realms.watch.at_fault("shop")
 
         assert realms.database.realm_faults == {"shop": "forbidden"}
         assert len(realms.said) == 3
 
-    async def test_that_a_dead_process_has_recorded_is_cleared_by_the_first_delivery(
+    async def test_that_a_dead_process_has_recorded_is_ended_by_the_first_delivery(
         self, realms: Watched
     ) -> None:
         realms.database.realm_faults["shop"] = "forbidden"
 
-        await realms.watch.delivered("shop")
-        await realms.watch.delivered("shop")
+        await realms.watch.well("shop")
+        await realms.watch.well("shop")
 
         assert realms.database.realm_faults == {}
-        assert realms.said == []
+        assert realms.said == ["Realm shop: configuration is well again"]
+
+    async def test_that_a_living_process_has_recorded_is_for_that_one_to_end(self, realms: Watched) -> None:
+        realms.database.realm_faults["shop"], realms.database.realm_fault_by["shop"] = "forbidden", "other"
+        realms.database.instances["other"] = realms.clock() + 30
+
+        await realms.watch.well("shop")
+        await realms.watch.look()
+        assert (realms.asked, realms.database.realm_faults) == ([], {"shop": "forbidden"})
+
+        realms.clock.advance(31)
+        await realms.watch.look()
+        assert (realms.asked, realms.database.realm_faults) == (["shop"], {})
+
+    async def test_whose_end_could_not_be_recorded_is_ended_by_the_next_delivery(
+        self, realms: Watched
+    ) -> None:
+        realms.database.realm_faults["shop"] = "forbidden"
+        realms.database.faults["end_realm_fault"].append(DatabaseUnavailable())
+
+        await realms.watch.well("shop")
+        assert realms.database.realm_faults == {"shop": "forbidden"}
+
+        await realms.watch.well("shop")
+        assert realms.database.realm_faults == {}
+
+
+class TestALookAtRealmsAtFault:
+    async def test_ends_a_fault_although_no_change_waits_there(self, realms: Watched) -> None:
+        realms.trouble["shop"] = FORBIDDEN
+        await realms.watch.at_fault("shop")
+        del realms.trouble["shop"]
+
+        await realms.watch.look()
+        assert realms.asked == ["shop"], "it rests"
+
+        realms.clock.advance(30)
+        await realms.watch.look()
+        await realms.watch.look()
+        assert realms.asked == ["shop"] * 2
+        assert realms.database.realm_faults == {}
+        assert realms.said[1:] == ["Realm shop: configuration is well again"]
+
+    async def test_leaves_one_that_still_is(self, realms: Watched) -> None:
+        realms.trouble["shop"] = FORBIDDEN
+        await realms.watch.at_fault("shop")
+        realms.clock.advance(30)
+
+        await realms.watch.look()
+
+        assert realms.watch.resting("shop") == 30.0
+        assert realms.database.realm_faults == {"shop": "forbidden"}
+        assert len(realms.said) == 1
+
+    async def test_asks_nothing_while_the_circuit_forbids_it(self, realms: Watched) -> None:
+        realms.database.realm_faults["shop"] = "forbidden"
+        realms.may_ask = False
+
+        await realms.watch.look()
+
+        assert (realms.asked, realms.database.realm_faults) == ([], {"shop": "forbidden"})
+
+    async def test_forgets_one_that_is_not_served_any_more(self, realms: Watched) -> None:
+        realms.database.realm_faults["old"] = "realm_missing"
+        realms.trouble["old"] = NOT_SERVED
+
+        await realms.watch.look()
+
+        assert (realms.database.realm_faults, realms.said) == ({}, [])
+
+    async def test_keeps_one_that_is_not_served_while_somebody_waits_there(self, realms: Watched) -> None:
+        realms.trouble["old"] = NOT_SERVED
+        await realms.watch.at_fault("old")
+        realms.clock.advance(30)
+
+        await realms.watch.look()
+
+        assert realms.database.realm_faults == {"old": "realm_not_served"}
+
+    async def test_is_taken_again_and_again_whatever_the_database_does(self, realms: Watched) -> None:
+        realms.database.realm_faults["shop"] = "forbidden"
+        realms.database.faults["realm_faults_to_ask"].append(DatabaseUnavailable())
+        watch = RealmWatch(
+            realms._control_call,
+            cast(CircuitStore, MemoryRealmStore(realms.database)),
+            instance="us",
+            may_ask=lambda: True,
+            pause=0.01,
+            on_state=realms.said.append,
+            clock=realms.clock,
+        )
+
+        task = asyncio.create_task(watch.run())
+        await until(lambda: realms.database.realm_faults == {})
+        task.cancel()
 
 
 class TestKeycloakIsAway:
