@@ -116,8 +116,10 @@ NO_SUCH_REALM: dict[str, Verdict] = {
     "Unable to find matching target resource method": _setup(Reason.WRONG_PATH),
 }
 
+NO_SUCH_USER = "User not found"
+
 MISSING: dict[str, Verdict] = {
-    "User not found": _user(DeadLetter, Reason.USER_MISSING),
+    NO_SUCH_USER: _user(DeadLetter, Reason.USER_MISSING),
     "Group not found": _user(Retry, Reason.GROUP_MISSING),
     "Group path does not exist": _user(Retry, Reason.GROUP_MISSING),
     "Role not found": _user(Retry, Reason.ROLE_MISSING),

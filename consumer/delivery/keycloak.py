@@ -25,8 +25,8 @@ if TYPE_CHECKING:
 CONTROL_TIMEOUT_SECONDS = 5.0
 """A control call that takes longer, token included, counts as failed."""
 
-IMPOSSIBLE_USERNAME = "<kcsync control call>"
-"""Keycloak's profile validation refuses the brackets, so nobody can bear this name."""
+NOBODY = "kcsync-control-call"
+"""An id that Keycloak gives nobody: its own are UUIDs, those of users of a federation begin with `f:`."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -170,12 +170,13 @@ class Keycloak:
     async def control_call(self, realm: str) -> ControlResult:
         """Ask the realm something cheap that needs everything: network, Keycloak, its database, token and role.
 
-        It searches, exactly, for a user who cannot exist, and asks for one who cannot be created: reading alone would
-        leave users to blame for a role that is missing (docs/decisions/0033). It has slots and a limit of its own, so
-        that neither slow deliveries nor a slow Keycloak hold it up.
+        It reads a user who cannot exist, by id, and asks for one who cannot be created: reading alone would leave users
+        to blame for a role that is missing (docs/decisions/0033), and a search by name would ask the directories of the
+        realm's user federations as well (docs/decisions/0054). It has slots and a limit of its own, so that neither slow
+        deliveries nor a slow Keycloak hold it up.
         """
         began = self._clock()
-        trouble = await self._trouble(realm, Operation.CONTROL, _search_and_ask_to_write)
+        trouble = await self._trouble(realm, Operation.CONTROL, _look_and_ask_to_write)
         return ControlResult(realm=realm, began=began, ended=self._clock(), trouble=trouble)
 
     async def roles_trouble(self, realm: str) -> NotDelivered | None:
@@ -222,8 +223,8 @@ class Keycloak:
         await self._sender.aclose()
 
 
-async def _search_and_ask_to_write(users: RealmUsers) -> None:
-    await users.find(IMPOSSIBLE_USERNAME, operation=Operation.CONTROL)
+async def _look_and_ask_to_write(users: RealmUsers) -> None:
+    await users.look_for_nobody(NOBODY)
     await users.look_whether_we_may_write()
 
 

@@ -70,6 +70,11 @@ class Reason(StrEnum):
     THROTTLED = "throttled"
     GARBLED_ANSWER = "garbled_answer"
 
+    # About a user federation of the realm
+    DIRECTORY_UNAVAILABLE = "directory_unavailable"
+    FEDERATION_DISABLED = "federation_disabled"
+    TWO_USERS = "two_users"
+
     # About how we are set up
     TLS_FAILED = "tls_failed"
     CERTIFICATE_EXPIRED = "certificate_expired"
@@ -109,6 +114,8 @@ class Blame(StrEnum):
     """How this consumer, its client or a proxy is set up; the realm's fault if its control call fails too."""
     LOCAL = "local"
     """This process or its keys. Counts for nobody."""
+    FEDERATION = "federation"
+    """A user federation of the realm, or the directory behind it: the trouble of its users alone. Counts for nobody."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

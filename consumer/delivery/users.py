@@ -8,12 +8,13 @@ from __future__ import annotations
 
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
-from urllib.parse import quote
+from urllib.parse import quote, unquote
 
+from consumer.delivery import federation
 from consumer.delivery.address import RealmAddress
 from consumer.delivery.answer import Operation, parse_json, parse_problem
 from consumer.delivery.body import body_of
-from consumer.delivery.classify import unreadable_answer
+from consumer.delivery.classify import NO_SUCH_USER, classify_answer, unreadable_answer
 from consumer.delivery.connection import RealmConnection, answer_of
 from consumer.delivery.errors import CallFailed, GoesAlone
 from consumer.delivery.expected import expected
@@ -61,10 +62,10 @@ class RealmUsers:
         self._imports = RealmImports(realm, self.new_user_rules, self._import_users) if bulk_creates else None
         self.grants = RealmGrants(connection, address)
 
-    async def find(self, username_key: str, *, operation: Operation = Operation.FIND) -> str | None:
+    async def find(self, username_key: str) -> str | None:
         """Return the id of the user of exactly this username, or None if there is none."""
         response = await expected(
-            operation,
+            Operation.FIND,
             200,
             self._connection.a_raw_get(
                 self._users,
@@ -76,8 +77,8 @@ class RealmUsers:
         )
         match parse_json(response.content):
             case list(found):
-                return next((user["id"] for user in found if _is_user(user, username_key)), None)
-        raise CallFailed(unreadable_answer(operation, answer_of(response)))
+                return federation.one_of(federation.ids_of(found, username_key))
+        raise CallFailed(unreadable_answer(Operation.FIND, answer_of(response)))
 
     async def holder_of(self, email: str) -> str | None:
         """Return the username of a user who has exactly this e-mail address, or None if nobody has it."""
@@ -90,8 +91,20 @@ class RealmUsers:
             case []:
                 return None
             case [{"username": str(username)}, *_]:
-                return username
+                # As a lane names them; a directory may spell it otherwise.
+                return username.lower()
         raise CallFailed(unreadable_answer(Operation.FIND, answer_of(response)))
+
+    async def look_for_nobody(self, user_id: str) -> None:
+        """Read a user who does not exist: Keycloak looks into its own database, and asks no directory (26.4, 26.7).
+
+        Raises:
+            CallFailed: Keycloak did not say that there is no such user.
+        """
+        response = await expected(Operation.CONTROL, 404, self._connection.a_raw_get(self._user(user_id)))
+        problem = parse_problem(response.content)
+        if problem is None or problem.code != NO_SUCH_USER:
+            raise CallFailed(classify_answer(Operation.CONTROL, answer_of(response), datetime.now(UTC)))
 
     async def look_whether_we_may_write(self) -> None:
         """Ask for a user without a name: Keycloak looks first whether we may create any, and then refuses (26.4, 26.7).
@@ -135,7 +148,8 @@ class RealmUsers:
             201,
             self._connection.a_raw_post(self._users, data=body_of(representation)),
         )
-        return response.headers.get("Location", "").rpartition("/")[2] or None
+        # The id of a user whom a federation stores has the federation's id and their name in it, percent-encoded here.
+        return unquote(response.headers.get("Location", "").rpartition("/")[2]) or None
 
     async def new_user_rules(self) -> NewUserRules | None:
         """Read what the realm does to every new user; None if it is not understood.
@@ -282,16 +296,10 @@ class RealmUsers:
         raise CallFailed(unreadable_answer(Operation.ROLES, answer_of(response)))
 
 
-def _is_user(user: Any, username_key: str) -> bool:
-    match user:
-        case {"id": str(), "username": str(username)}:
-            return username == username_key
-    return False
-
-
 def _dates_of(credential: Any) -> list[datetime]:
     match credential:
-        case {"type": "password", "createdDate": int(milliseconds)}:
+        # A directory's password has no date, and -1 in its place.
+        case {"type": "password", "createdDate": int(milliseconds)} if milliseconds >= 0:
             return [datetime.fromtimestamp(milliseconds / 1000, UTC)]
     return []
 

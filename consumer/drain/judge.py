@@ -124,7 +124,7 @@ class Judge:
                 self.evidence.failed(lane, now)
                 asked = outcome.not_before_seconds if isinstance(outcome, Defer) else None
                 self.circuit.failure(generation, lane, asked)
-            case Blame.CONFIGURATION | Blame.LOCAL:
+            case Blame.CONFIGURATION | Blame.LOCAL | Blame.FEDERATION:
                 pass
 
     def blame_user(self, head: Head, reason: Reason) -> None:

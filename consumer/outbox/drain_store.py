@@ -44,6 +44,8 @@ _RESULT = (
 
 _PRIORITY = 9
 """Where an entry's document says its priority."""
+_LONGEST_USER_ID = 255
+"""Of the column, in characters. Keycloak's own are 36; of a federation, they hold the user's name."""
 
 Document = list[Any]
 Result = tuple[str | int | None, ...]
@@ -661,7 +663,8 @@ def _fold_row(lane: bytes, fold: Fold) -> tuple[Value, ...]:
         fold.exists,
         *_columns(fold.exists_position),
         fold.dump_fields(),
-        fold.user_id,
+        # Without its id a user is found by name.
+        fold.user_id if fold.user_id is None or len(fold.user_id) <= _LONGEST_USER_ID else None,
         None if credential is None else credential.sealed,
         None if credential is None else credential.event_id,
         *_columns(credential.position if credential else None),

@@ -110,7 +110,7 @@ async def test_a_fold_of_odd_characters_comes_out_as_it_went_in(database: Databa
             "attributes.\"odd'\\": Value([ODD], Position(1, 2, 3)),
             "enabled": Value(None, None),
         },
-        user_id="0b5c0b5c-0b5c-4b5c-8b5c-0b5c0b5c0b5c",
+        user_id=f"f:Cb3iCI_4QlSy4vI3TSlfoQ:{'JDoe %/' * 32}"[:255],
         credential=Credential(orjson.dumps({"odd": ODD}), ODD[:80], None, now),
         credential_date=now.replace(microsecond=123_000),
         suspect_since=now,
@@ -126,6 +126,22 @@ async def test_a_fold_of_odd_characters_comes_out_as_it_went_in(database: Databa
 
     assert head.event_id == "2"
     assert head.fold == fold
+
+
+async def test_an_id_too_long_to_be_kept_is_left_out_and_the_rest_is_kept(database: Database) -> None:
+    await (await Writer.take(database)).persist([update("1", "ada"), update("2", "ada")])
+    store = await owner(database)
+    (head,) = await heads_of(store)
+    (token, _) = (await store.claim([head], margin=1))[head.entry_id]
+    settlement = Settlement(head=head, state=EntryState.DELIVERED, reason="updated", attempts=0)
+    fold = Fold(exists=True, user_id=f"f:Cb3iCI_4QlSy4vI3TSlfoQ:{'x' * 255}")
+    await store.settle(
+        [WriteBack(lane=head.lane, token=token, settlements=(settlement,), fold=fold)], instance="me"
+    )
+
+    (head,) = await heads_of(store)
+
+    assert head.fold == Fold(exists=True)
 
 
 async def test_a_password_that_is_not_kept_leaves_its_event_and_its_place(database: Database) -> None:

@@ -21,6 +21,7 @@ FIND = f"GET {USERS}"
 CREATE = f"POST {USERS}"
 TOKEN = f"POST {TOKEN_PATH}"
 NAMELESS = (CREATE, 400, {"errorMessage": "User name is missing"})
+NOBODY_THERE = (f"GET {USERS}/kcsync-control-call", 404, {"error": "User not found"})
 ALICE = {"id": "0b5c", "username": "alice"}
 
 
@@ -243,19 +244,19 @@ class TestSearch:
 
 
 class TestControlCall:
-    async def test_it_searches_for_nobody(self) -> None:
-        script = Script().on(FIND, 200, []).on(*NAMELESS)
+    async def test_it_reads_nobody_by_id(self) -> None:
+        """By name, Keycloak would ask the directories of the realm's user federations."""
+        script = Script().on(*NOBODY_THERE).on(*NAMELESS)
         ticks = iter([10.0, 12.5])
         async with scripted(script, clock=lambda: next(ticks)) as (keycloak, _):
             result = await keycloak.control_call("shop")
 
         assert result.ok
         assert (result.realm, result.began, result.ended) == ("shop", 10.0, 12.5)
-        query = parse_qs(urlsplit(script.requests[0].target).query)
-        assert query["username"] == ["<kcsync control call>"]
+        assert script.calls == [NOBODY_THERE[0], CREATE]
 
     async def test_it_asks_for_nobody_to_learn_whether_we_may_write(self) -> None:
-        script = Script().on(FIND, 200, []).on(*NAMELESS)
+        script = Script().on(*NOBODY_THERE).on(*NAMELESS)
         async with scripted(script) as (keycloak, _):
             assert (await keycloak.control_call("shop")).ok
 
@@ -272,7 +273,7 @@ class TestControlCall:
         ],
     )
     async def test_who_may_only_read_is_told(self, status: int, body: object, reason: Reason) -> None:
-        script = Script().on(FIND, 200, []).on(CREATE, status, body)
+        script = Script().on(*NOBODY_THERE).on(CREATE, status, body)
         async with scripted(script) as (keycloak, _):
             result = await keycloak.control_call("shop")
 
@@ -285,10 +286,15 @@ class TestControlCall:
             (403, {"error": "HTTP 403 Forbidden"}, Reason.FORBIDDEN),
             (503, None, Reason.UNAVAILABLE),
             (200, b"<html>", Reason.NOT_KEYCLOAK),
+            (200, {"id": "kcsync-control-call"}, Reason.UNEXPECTED_SUCCESS),
+            (404, b"<html>", Reason.NOT_KEYCLOAK),
+            (404, {"error": "Realm not found."}, Reason.REALM_MISSING),
+            (404, {"error": "Unable to find matching target resource method"}, Reason.WRONG_PATH),
+            (404, {"error": "Something else is missing"}, Reason.UNEXPECTED_ANSWER),
         ],
     )
     async def test_it_says_what_is_wrong(self, status: int, body: object, reason: Reason) -> None:
-        async with scripted(Script().on(FIND, status, body)) as (keycloak, _):
+        async with scripted(Script().on(NOBODY_THERE[0], status, body)) as (keycloak, _):
             result = await keycloak.control_call("shop")
 
         assert not result.ok
@@ -315,7 +321,7 @@ class TestControlCall:
                 await released.wait()
             await answering(200, [])(request, writer)
 
-        script = Script().does(FIND, slow).on(*NAMELESS)
+        script = Script().does(FIND, slow).on(*NOBODY_THERE).on(*NAMELESS)
         async with scripted(script, max_calls=1) as (keycloak, _):
             delivery = asyncio.create_task(find(keycloak))
             await until(lambda: len(script.requests) == 1)
