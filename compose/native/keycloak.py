@@ -35,6 +35,8 @@ class Keycloak(Server):
         instance: whose it is.
         artifacts: where its programs come from.
         version: one that `artifacts` gives.
+        java_options: of its virtual machine.
+        options: further ones of its `start` command.
     """
 
     name: ClassVar[str] = "keycloak"
@@ -48,10 +50,12 @@ class Keycloak(Server):
         artifacts: Artifacts,
         version: str = KEYCLOAK_VERSION,
         java_options: Sequence[str] = QUICK_START,
+        options: Sequence[str] = (),
     ) -> None:
         super().__init__(instance, artifacts)
         self._version = version
         self._java_options = java_options
+        self._options = options
 
     @property
     def url(self) -> str:
@@ -99,6 +103,7 @@ class Keycloak(Server):
             # A pooled connection that MariaDB's death broke is found out before it is used, not by a user's 500.
             "-Dquarkus.datasource.jdbc.foreground-validation-interval=500ms",
             *_tracing(os.environ.get(OTLP_VARIABLE)),
+            *self._options,
         )
         return Launch(command, environment)
 
@@ -111,7 +116,7 @@ class Keycloak(Server):
 
 
 @contextlib.contextmanager
-def lone_keycloak(version: str, say: Say = silent) -> Iterator[Keycloak]:
+def lone_keycloak(version: str, say: Say = silent, *, options: Sequence[str] = ()) -> Iterator[Keycloak]:
     """Have one Keycloak, with a MariaDB of its own, for a while; at the end both are stopped and their data removed.
 
     Those that a killed process left behind are stopped by `down --all`.
@@ -119,13 +124,14 @@ def lone_keycloak(version: str, say: Say = silent) -> Iterator[Keycloak]:
     Args:
         version: one of `compose.native.artifacts`.
         say: takes one line at a time.
+        options: further ones of its `start` command.
 
     Raises:
         StackError: it cannot be had; the sentence says what to do.
     """
     instance = Instance(f"keycloak-{uuid4().hex[:8]}")
     artifacts = Artifacts(Cache(default_folder()), process.mark(instance.directory, SETUP))
-    mariadb, keycloak = MariaDB(instance, artifacts), Keycloak(instance, artifacts, version)
+    mariadb, keycloak = MariaDB(instance, artifacts), Keycloak(instance, artifacts, version, options=options)
     try:
         with instance.locked(say):
             instance.create()

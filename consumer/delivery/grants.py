@@ -3,8 +3,6 @@
 Everything an event names is looked up before anything is written, so that a name that does not exist refuses the whole
 event. What was seen of Keycloak 26.7.4 (docs/decisions/0025):
 
-- It finds a group whose path differs in case, or ends in a space, as its database compares texts: the path in the answer
-  must be the path that was asked for.
 - A client with `manage-users` alone may put anybody into any group and give them any realm role, also one that is
   composed of realm-management's. So nobody is put where rights over the realm come with it: into a group that has
   roles of realm-management, itself or from a parent, or into a composite role, whose parts the client does not see.
@@ -13,10 +11,8 @@ event. What was seen of Keycloak 26.7.4 (docs/decisions/0025):
 
 from __future__ import annotations
 
-import asyncio
-from collections import OrderedDict
 from contextlib import contextmanager
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import quote
@@ -27,6 +23,8 @@ from consumer.delivery.classify import unreadable_answer
 from consumer.delivery.connection import RealmConnection, answer_of
 from consumer.delivery.errors import CallFailed
 from consumer.delivery.expected import expected
+from consumer.delivery.group_paths import REMEMBERED_SECONDS, GroupPaths
+from consumer.delivery.looked_up import LookedUp
 from consumer.delivery.outcome import Blame, DeadLetter, Defer, Failure, Reason, Retry
 
 if TYPE_CHECKING:
@@ -36,9 +34,8 @@ if TYPE_CHECKING:
 
 __all__ = ["Grants", "RealmGrants"]
 
-_REMEMBERED_SECONDS: Final = 300.0
-_MOST: Final = 10_000
 _MISSING: Final = frozenset({Reason.GROUP_MISSING, Reason.ROLE_MISSING})
+_NOT_TO_BE_GIVEN: Final = frozenset({Reason.GROUP_AMBIGUOUS, Reason.GRANT_REFUSED})
 _EVERYWHERE: Final = frozenset({"CONFIGURE_TOTP", "UPDATE_PASSWORD", "UPDATE_PROFILE", "VERIFY_EMAIL"})
 """Required actions that every Keycloak has: asking for them needs no look."""
 
@@ -66,31 +63,6 @@ class Grants:
 _NONE = Grants()
 
 
-@dataclass(slots=True)
-class _Ids:
-    """Ids of what was looked at lately, by name; the one looked at first is forgotten first."""
-
-    look: Callable[[str], Awaitable[str]]
-    _known: OrderedDict[str, tuple[float, str]] = field(default_factory=OrderedDict)
-
-    async def of(self, name: str) -> str:
-        """Return the id; asks Keycloak if it was not asked within `_REMEMBERED_SECONDS`."""
-        now = asyncio.get_running_loop().time()
-        looked_at, known = self._known.get(name, (float("-inf"), ""))
-        if now - looked_at < _REMEMBERED_SECONDS:
-            return known
-        found = await self.look(name)
-        self.forget(name)
-        self._known[name] = (now, found)
-        if len(self._known) > _MOST:
-            self._known.popitem(last=False)
-        return found
-
-    def forget(self, name: str) -> None:
-        """Keycloak does not know the id any more."""
-        self._known.pop(name, None)
-
-
 class RealmGrants:
     """The groups, realm roles and required actions of one realm.
 
@@ -105,9 +77,10 @@ class RealmGrants:
         self._connection = connection
         self._realm = address.realm
         self._admin, self._user = address.admin, address.user
-        self._groups = _Ids(self._look_at_group)
-        self._roles = _Ids(self._look_at_role)
-        self._actions = _Ids(self._look_at_action)
+        self._paths = GroupPaths(connection, address)
+        self._groups = LookedUp(self._look_at_group, REMEMBERED_SECONDS)
+        self._roles = LookedUp(self._look_at_role)
+        self._actions = LookedUp(self._look_at_action)
 
     async def look_up(self, data: Mapping[str, Any], *, lenient: bool = False) -> Grants:
         """Look up what an event names; nothing is asked for an event that names none of it, or was looked up lately.
@@ -121,7 +94,8 @@ class RealmGrants:
 
         Raises:
             CallFailed: Something does not exist (`group_missing`, `role_missing`, `required_action_missing`, each
-                worth another try), gives rights over the realm (`grant_refused`), or cannot be looked at.
+                worth another try), may be one of several (`group_ambiguous`), gives rights over the realm
+                (`grant_refused`), or cannot be looked at.
         """
         groups, roles = data.get("groups") or {}, data.get("realm_roles") or {}
         if not (groups or roles or data.get("required_actions")):
@@ -182,7 +156,7 @@ class RealmGrants:
             await self._read_actions()
 
     async def _known(
-        self, ids: _Ids, side: str, named: Mapping[str, Any], *, lenient: bool
+        self, ids: LookedUp[str], side: str, named: Mapping[str, Any], *, lenient: bool
     ) -> tuple[str, ...]:
         known = []
         giving = side.endswith("add")
@@ -194,7 +168,7 @@ class RealmGrants:
             except CallFailed as failed:
                 reason = failed.outcome.reason
                 if (reason in _MISSING and (lenient or not giving)) or (
-                    lenient and reason is Reason.GRANT_REFUSED
+                    lenient and reason in _NOT_TO_BE_GIVEN
                 ):
                     continue
                 raise
@@ -205,7 +179,7 @@ class RealmGrants:
         if self._realm == "master":
             raise CallFailed(_refused("groups and roles of the realm master give rights over realms"))
 
-    async def _on(self, ids: _Ids, name: str, act: Callable[[str], Awaitable[None]]) -> None:
+    async def _on(self, ids: LookedUp[str], name: str, act: Callable[[str], Awaitable[None]]) -> None:
         try:
             await act(await ids.of(name))
         except CallFailed as failed:
@@ -213,6 +187,8 @@ class RealmGrants:
                 raise
             # Deleted, and perhaps made again under another id.
             ids.forget(name)
+            if ids is self._groups:
+                self._paths.forget(name)
             await act(await ids.of(name))
 
     async def _leave(self, user: str, group: str) -> None:
@@ -235,22 +211,13 @@ class RealmGrants:
         await expected(Operation.GRANT_ROLE, 204, call)
 
     async def _look_at_group(self, path: str) -> str:
-        call = self._connection.a_raw_get(f"{self._admin}/group-by-path{quote(path, safe='/')}")
-        response = await expected(Operation.GROUP, 200, call)
-        match parse_json(response.content):
-            case {"id": str(group), "path": str(found), "name": str(name)} as known:
-                pass
-            case _:
-                raise CallFailed(unreadable_answer(Operation.GROUP, answer_of(response)))
-        if found != path:
-            raise CallFailed(_missing(Reason.GROUP_MISSING, "a group's path is written in another way"))
-        if "realm-management" in (known.get("clientRoles") or {}):
-            raise CallFailed(_refused("the group has a role of realm-management"))
-        for role in known.get("realmRoles") or ():
-            await self._roles.of(role)
-        if known.get("parentId"):
-            await self._groups.of(path.removesuffix(f"/{name}"))
-        return group
+        chain = await self._paths.find(path)
+        for group in chain:
+            if "realm-management" in group.clients:
+                raise CallFailed(_refused("the group, or one above it, has a role of realm-management"))
+            for role in group.realm_roles:
+                await self._roles.of(role)
+        return chain[-1].id
 
     async def _look_at_role(self, name: str) -> str:
         call = self._connection.a_raw_get(f"{self._admin}/roles/{quote(name, safe='')}")

@@ -56,6 +56,7 @@ class Reason(StrEnum):
     ATTRIBUTE_READ_ONLY = "attribute_read_only"
     USER_PROTECTED = "user_protected"
     GROUP_MISSING = "group_missing"
+    GROUP_AMBIGUOUS = "group_ambiguous"
     ROLE_MISSING = "role_missing"
     REQUIRED_ACTION_MISSING = "required_action_missing"
     GRANT_REFUSED = "grant_refused"

@@ -8,7 +8,7 @@ from uuid import uuid4
 from consumer.delivery.opened import Hashed, credential_of
 from producer_lib import PrehashedPassword
 from tests.conformance.case import DONE, Case, a_name, a_password, made, seen
-from tests.conformance.keycloak import CHILD, COMPOSITE, GROUP, MANAGERS, ROLE, Realm, Told
+from tests.conformance.keycloak import CHILD, COMPOSITE, GROUP, MANAGERS, ROLE, WARDS, Realm, Told
 
 CASES: list[Case] = []
 
@@ -67,6 +67,52 @@ async def a_path_that_there_is_not_is_not_found(realm: Realm) -> None:
         answer = await realm.ask("GET", f"/group-by-path{path}")
         assert answer.short == (404, b'{"error":"Group path does not exist"}')
         assert answer.content_type == "application/json"
+
+
+@case
+async def a_path_leads_to_the_first_group_that_is_met(realm: Realm) -> None:
+    """Of two groups that have it; and to none where the first name that is met has no such child."""
+    assert (await group_of(realm, f"{WARDS}/east/1"))["name"] == "1"
+
+    beyond = await realm.ask("GET", "/group-by-path/wards/north/day")
+    assert beyond.short == (404, b'{"error":"Group path does not exist"}')
+
+
+async def found(realm: Realm, part: str, **query: str) -> dict[str, dict[str, Any]]:
+    """Groups of a list, by their names; each with its parent, and with what a path shows of its roles."""
+    answer = await realm.ask("GET", part, briefRepresentation="false", first="0", max="100", **query)
+    assert answer.status == 200, answer
+    assert all(each["realmRoles"] == [] for each in answer.json())
+    names = ("id", "path", "parentId", "clientRoles")
+    return {each["name"]: {name: each.get(name) for name in names} for each in answer.json()}
+
+
+@case
+async def groups_are_found_by_a_part_of_their_names_wherever_they_are(realm: Realm) -> None:
+    by_slash = await found(realm, "/groups", search="/", populateHierarchy="false")
+    by_text = await found(realm, "/groups", search="st/1", populateHierarchy="false")
+    managers = await found(realm, "/groups", search="anager", populateHierarchy="false")
+
+    wards = (await group_of(realm, WARDS))["id"]
+    assert {name: (each["path"], each["parentId"]) for name, each in by_slash.items()} == {
+        "east/1": ("/wards/east/1", wards),
+        "wards/north": ("/wards/north", None),
+    }
+    assert by_text == {"east/1": by_slash["east/1"]}
+    assert managers["managers"]["clientRoles"] == {"realm-management": ["manage-realm"]}
+    one = await realm.ask("GET", "/groups", search="/", populateHierarchy="false", max="1")
+    assert len(one.json()) == 1
+
+
+@case
+async def children_are_found_by_their_name_and_by_more(realm: Realm) -> None:
+    """Even an exact search takes % and _ for any text and letter."""
+    wards = f"/groups/{(await group_of(realm, WARDS))['id']}/children"
+
+    for asked, names in (("east", {"east"}), ("east/1", {"east/1"}), ("EAST", {"east"}), ("ast", set[str]())):
+        assert (await found(realm, wards, search=asked, exact="true")).keys() == names
+    assert (await found(realm, wards, search="e_st", exact="true")).keys() == {"e_st", "east"}
+    assert (await found(realm, wards, search="e%1", exact="true")).keys() == {"east/1"}
 
 
 @case

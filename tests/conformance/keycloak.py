@@ -19,6 +19,20 @@ POLICY = "length(8) and passwordHistory(3)"
 GROUP, CHILD, MANAGERS = "/oncology", "/oncology/night shift", "/managers"
 """Of the realm's groups; the last has a role of realm-management."""
 
+WARDS = "/wards"
+SLASHED = frozenset(
+    {
+        WARDS,
+        "/wards/east",
+        "/wards/east/1",
+        "/wards/east~/1",
+        "/wards/e_st",
+        "/wards~/north",
+        "/wards~/north/day",
+    }
+)
+"""More of them; `~/` stands for a slash in a name."""
+
 ROLE, COMPOSITE = "gold", "everything"
 """Of its roles."""
 
@@ -75,7 +89,7 @@ class FakeRealm:
             frozenset({self.name}),
             password_history=3,
             password_length=8,
-            groups=frozenset({GROUP, CHILD, MANAGERS}),
+            groups=frozenset({GROUP, CHILD, MANAGERS, *SLASHED}),
             realm_roles=frozenset({ROLE, COMPOSITE}),
             rights=frozenset({MANAGERS, COMPOSITE}),
         )
@@ -220,6 +234,15 @@ def _representation(name: str) -> dict[str, Any]:
         "groups": [
             {"name": GROUP.strip("/"), "subGroups": [{"name": CHILD.rpartition("/")[2]}]},
             {"name": MANAGERS.strip("/"), "clientRoles": {"realm-management": ["manage-realm"]}},
+            {
+                "name": WARDS.strip("/"),
+                "subGroups": [
+                    {"name": "east", "subGroups": [{"name": "1"}]},
+                    {"name": "east/1"},
+                    {"name": "e_st"},
+                ],
+            },
+            {"name": "wards/north", "subGroups": [{"name": "day"}]},
         ],
         "roles": {
             "realm": [{"name": ROLE}, {"name": COMPOSITE, "composite": True, "composites": {"realm": [ROLE]}}]

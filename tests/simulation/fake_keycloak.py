@@ -27,7 +27,7 @@ _ROUTE = re.compile(
 )
 _NAMES_ROUTE = re.compile(
     r"/?admin/realms/(?P<realm>[^/]+)/(?:group-by-path(?P<path>/.+)|roles/(?P<role>[^/]+)"
-    r"|(?P<actions>authentication/required-actions))"
+    r"|groups(?:/(?P<parent>[^/]+)/children)?(?P<groups>)|(?P<actions>authentication/required-actions))"
 )
 _EMAIL = re.compile(r"[^@\s]+@[^@\s]+")
 _FORBIDDEN_IN_NAMES = re.compile(r"[<>&\"\s$%!#?§;*~/\\|^=\[\]{}()\x00-\x1f]")
@@ -142,9 +142,10 @@ class FakeKeycloak:
         realms: Their names.
         password_history: How many former passwords, the present one included, are refused; 0 for no such policy.
         password_length: The fewest characters of a password; 0 for no such policy.
-        groups: Paths of the groups of each realm, with their parents.
+        groups: Paths of the groups of each realm, with their parents; `~/` stands for a slash in a name.
         realm_roles: Names of the realm roles of each realm.
         rights: Which groups have a role of realm-management, and which roles are composite.
+        escapes_slashes: Whether paths are shown with `~/` for a slash in a name.
     """
 
     def __init__(
@@ -156,10 +157,12 @@ class FakeKeycloak:
         groups: frozenset[str] = frozenset(),
         realm_roles: frozenset[str] = frozenset(),
         rights: frozenset[str] = frozenset(),
+        escapes_slashes: bool = False,
     ) -> None:
         self.groups = set(groups)
         self.realm_roles = set(realm_roles)
         self._rights = rights
+        self._escapes_slashes = escapes_slashes
         self.users: dict[str, dict[str, User]] = {realm: {} for realm in realms}
         self._password_history = password_history
         self._password_length = password_length
@@ -191,7 +194,7 @@ class FakeKeycloak:
         """Answer one request at a moment of Keycloak's clock, in milliseconds since 1970."""
         named = _NAMES_ROUTE.fullmatch(request.path)
         if named is not None:
-            return self._named(named)
+            return self._named(named, request.query)
         route = _ROUTE.fullmatch(request.path)
         if route is None:
             return _error(404, "HTTP 404 Not Found")
@@ -236,12 +239,14 @@ class FakeKeycloak:
                 user.sessions.clear()
                 return Reply(204)
             case "GET", "groups":
-                return _json(200, [{"id": _id(path), "path": path} for path in sorted(user.groups)])
+                return _json(
+                    200, [{"id": _id(each), "path": self._shown(each)} for each in sorted(user.groups)]
+                )
             case _, "role-mappings/realm":
                 return self._map_roles(request, user)
         return _error(405, "HTTP 405 Method Not Allowed")
 
-    def _named(self, route: re.Match[str]) -> Reply:
+    def _named(self, route: re.Match[str], query: Mapping[str, str]) -> Reply:
         if route["actions"] is not None:
             return _json(200, [{"alias": alias} for alias in sorted(_ACTIONS)])
         if route["role"] is not None:
@@ -249,23 +254,55 @@ class FakeKeycloak:
             if name not in self.realm_roles:
                 return _error(404, "Could not find role")
             return _json(200, {"id": _id(name), "name": name, "composite": name in self._rights})
-        # As MariaDB compares texts.
-        path = next((path for path in self.groups if path.lower() == unquote(route["path"]).lower()), None)
-        if path is None:
-            return _error(404, "Group path does not exist")
-        parent, _, name = path.rpartition("/")
+        if route["groups"] is not None:
+            return self._search_groups(route["parent"], query)
+        path = unquote(route["path"])
+        asked = _names_of(path) if self._escapes_slashes else tuple(path[1:].split("/"))
+        group = self._follow("", asked)
+        return _error(404, "Group path does not exist") if group is None else self._show_group(group)
+
+    def _follow(self, parent: str, asked: tuple[str, ...]) -> str | None:
+        """The group to which names lead, each perhaps a part of one. The first that there is, is taken for good."""
+        if not asked:
+            return parent or None
+        for end in range(1, len(asked) + 1):
+            name = "/".join(asked[:end])
+            # As MariaDB compares texts.
+            child = next(
+                (each for each in self.groups if _is_child(each, parent, name.lower().rstrip(" "))), None
+            )
+            if child is not None:
+                return self._follow(child, asked[end:])
+        return None
+
+    def _search_groups(self, parent: str | None, query: Mapping[str, str]) -> Reply:
+        """Those below one parent, or all, flat; `%` and `_` stand for any text and letter, also in an exact search."""
+        text = re.escape(query["search"]).replace("%", ".*").replace("_", ".")
+        wanted = re.compile(text if query.get("exact") == "true" else f".*{text}.*", re.IGNORECASE)
+        found = [
+            self._show_group(each)
+            for each in sorted(self.groups)
+            if wanted.fullmatch(_names_of(each)[-1])
+            and (parent is None or _id(_parent_of(each)) == unquote(parent))
+        ]
+        first = int(query.get("first", "0"))
+        page = found[first : first + int(query.get("max", "10"))]
+        return _json(200, [json.loads(each.body) for each in page])
+
+    def _show_group(self, group: str) -> Reply:
         shown: dict[str, Any] = {
-            "id": _id(path),
-            "name": name,
-            "path": path,
+            "id": _id(group),
+            "name": _names_of(group)[-1],
+            "path": self._shown(group),
             "realmRoles": [],
-            "clientRoles": {},
+            "clientRoles": {"realm-management": ["manage-realm"]} if group in self._rights else {},
         }
-        if parent:
+        if parent := _parent_of(group):
             shown["parentId"] = _id(parent)
-        if path in self._rights:
-            shown["clientRoles"] = {"realm-management": ["manage-realm"]}
         return _json(200, shown)
+
+    def _shown(self, group: str) -> str:
+        return group if self._escapes_slashes else group.replace("~/", "/")
 
     def _move(self, user: User, group: str, *, joins: bool) -> Reply:
         path = next((path for path in self.groups if _id(path) == group), None)
@@ -420,6 +457,20 @@ class FakeKeycloak:
 
 def _opens(kept: Password, password: str) -> bool:
     return kept == password if isinstance(kept, str) else kept.opens(password)
+
+
+def _names_of(group: str) -> tuple[str, ...]:
+    """The names of a group and its parents."""
+    return tuple(name.replace("~/", "/") for name in re.split("(?<!~)/", group)[1:])
+
+
+def _parent_of(group: str) -> str:
+    names = re.split("(?<!~)(?=/)", group)
+    return "".join(names[:-1])
+
+
+def _is_child(group: str, parent: str, name: str) -> bool:
+    return _parent_of(group) == parent and _names_of(group)[-1].lower().rstrip(" ") == name
 
 
 def _id(name: str) -> str:

@@ -61,12 +61,13 @@ class TestCosts:
         gives = [f"PUT {USER}/groups/{_id_of(link, '/staff')}", f"POST {USER}/role-mappings/realm"]
         assert link.asked == [FIND, *looks, *gives, FIND, *gives]
 
-    async def test_a_look_at_the_parents_of_a_group(self, link: Link) -> None:
+    async def test_a_look_at_the_parents_of_a_group_and_for_names_with_slashes(self, link: Link) -> None:
         await link.update(groups={"add": ["/staff/dev ops"]})
 
-        assert link.asked[1:3] == [
-            f"GET {REALM}/group-by-path/staff/dev%20ops",
+        assert link.asked[1:4] == [
+            f"GET {REALM}/groups",
             f"GET {REALM}/group-by-path/staff",
+            f"GET {REALM}/group-by-path/staff/dev%20ops",
         ]
 
     async def test_no_look_at_what_every_keycloak_can_ask_of_a_user(self, link: Link) -> None:
@@ -145,7 +146,7 @@ class TestWhatIsGone:
 
     async def test_is_looked_up_again(self, link: Link) -> None:
         await link.update(groups={"add": ["/staff"]}, realm_roles={"add": ["gold"]})
-        link.fake.groups.remove("/staff")
+        link.fake.groups -= {"/staff", "/staff/dev ops"}
         link.fake.realm_roles.remove("gold")
 
         outcome = await link.update(email="a@example.org", groups={"add": ["/staff"]})
