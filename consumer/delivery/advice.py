@@ -10,6 +10,9 @@ if TYPE_CHECKING:
     from consumer.delivery.outcome import NotDelivered
 
 ADVICE: dict[Reason, str] = {
+    # A user
+    Reason.PROFILE_BROKEN: "repair the user in Keycloak, or the rule in the realm's user profile (Realm settings, User "
+    "profile): what waits goes on by itself within minutes, or at once with `kcsync sync-now --ignore-backoff`",
     # Keycloak, or the way to it
     Reason.CONNECTION_FAILED: "see that Keycloak runs, and that KCSYNC_KEYCLOAK_URL names its host and port",
     Reason.CONNECTION_LOST: "see that KCSYNC_KEYCLOAK_URL has the right scheme (http or https), and what ends connections "

@@ -92,19 +92,35 @@ class Answer:
     retry_after: str | None = None
 
 
+@dataclass(frozen=True, slots=True)
+class FieldError:
+    """One of the errors in an answer.
+
+    Attributes:
+        code: A message key such as `error-invalid-email`, a realm's own words, or an English sentence.
+        field: The user field it speaks about, as Keycloak calls it, or "".
+    """
+
+    code: str
+    field: str = ""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Problem:
     """Keycloak's explanation of a refusal.
 
     Attributes:
-        code: The first text that names the problem: a message key such as `error-invalid-email`, or an English sentence.
+        errors: What is wrong, at least one.
         text: The longer description, or "".
-        field: The user field it speaks about, or "".
     """
 
-    code: str
+    errors: tuple[FieldError, ...]
     text: str = ""
-    field: str = ""
+
+    @property
+    def code(self) -> str:
+        """The first text that names the problem."""
+        return self.errors[0].code
 
 
 def parse_json(body: bytes) -> Any:
@@ -119,16 +135,26 @@ def parse_problem(body: bytes) -> Problem | None:
     """Read Keycloak's explanation in any of its three shapes; None if this is none of them.
 
     Shapes: `{"errorMessage", "field", "params"}`, `{"error", "error_description"}`, and a list of the first kind under
-    `errors` when several fields are wrong (research on the Admin API, 3.1). `params` may hold the user's values and
-    is not read.
+    `errors` when several fields are wrong (seen with 26.7.4, the list in no order). `params` may hold the user's values
+    and is not read.
     """
     match parse_json(body):
-        case {"errors": [{"errorMessage": str(code), **rest}, *_]} | {"errorMessage": str(code), **rest}:
-            field = rest.get("field")
-            return Problem(code=code, field=field if isinstance(field, str) else "")
+        case {"errors": list(several)}:
+            errors = tuple(error for each in several if (error := _field_error(each)) is not None)
+            return Problem(errors=errors) if errors else None
         case {"error": str(code), **rest}:
             text = rest.get("error_description")
-            return Problem(code=code, text=text if isinstance(text, str) else "")
+            return Problem(errors=(FieldError(code),), text=text if isinstance(text, str) else "")
+        case one:
+            error = _field_error(one)
+            return None if error is None else Problem(errors=(error,))
+
+
+def _field_error(value: Any) -> FieldError | None:
+    match value:
+        case {"errorMessage": str(code), **rest}:
+            field = rest.get("field")
+            return FieldError(code, field if isinstance(field, str) else "")
     return None
 
 

@@ -35,6 +35,7 @@ class Change:
         user_id: Keycloak's id of the user if the lane's fold knows it. It may be stale.
         maybe_applied_since: When an earlier call of this entry may have taken effect without our knowing (UTC, our
             clock), else None.
+        last_reason: Why the last call of this entry came to nothing, as a reason code, or None.
     """
 
     event_id: str
@@ -48,3 +49,4 @@ class Change:
     known: Callable[[], KnownUser] | None = field(repr=False)
     user_id: str | None
     maybe_applied_since: datetime | None
+    last_reason: str | None = field(default=None, repr=False)

@@ -14,12 +14,13 @@ to Keycloak after it had passed the request on.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
 from consumer.delivery.answer import (
     Answer,
+    FieldError,
     Operation,
     Problem,
     TransportCause,
@@ -31,6 +32,7 @@ from consumer.delivery.outcome import Blame, DeadLetter, Defer, Failure, NotDeli
 from consumer.delivery.redact import scrub
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from datetime import datetime
 
 _Type = type[Retry] | type[Defer] | type[DeadLetter]
@@ -132,6 +134,19 @@ CONFLICTS: dict[str, Verdict] = {
     "User exists with same email": _user(Retry, Reason.EMAIL_IN_USE),
 }
 
+_INVALID = _user(DeadLetter, Reason.INVALID_DATA)
+_ATTRIBUTE_READ_ONLY = _user(
+    DeadLetter,
+    Reason.ATTRIBUTE_READ_ONLY,
+    "let admin edit it in the realm's user profile, or in the mapper of the federation the user comes from; or name it "
+    "in no event",
+)
+_ORGANIZATION_GROUP = _user(
+    DeadLetter,
+    Reason.GROUP_MISSING,
+    "it is a group of an organization, which nobody joins by the users' API: name a group of the realm",
+)
+
 REFUSALS: dict[str, Verdict] = {
     "invalidPasswordHistoryMessage": _user(DeadLetter, Reason.PASSWORD_HISTORY),
     "Empty password not allowed": _user(DeadLetter, Reason.PASSWORD_POLICY),
@@ -142,11 +157,13 @@ REFUSALS: dict[str, Verdict] = {
     "Can't reset password as account is read only": _READ_ONLY,
     "Federated storage is not writable": _READ_ONLY,
     "user is read only for this update": _READ_ONLY,
-    "error-user-attribute-read-only": _user(
+    "error-user-attribute-read-only": _ATTRIBUTE_READ_ONLY,
+    # Names that Keycloak keeps for itself, such as LDAP_ID and createTimestamp, in any case of letters.
+    "updateReadOnlyAttributesRejectedMessage": _ATTRIBUTE_READ_ONLY,
+    "User name is missing": _user(
         DeadLetter,
-        Reason.ATTRIBUTE_READ_ONLY,
-        "let admin edit it in the realm's user profile, or in the mapper of the federation the user comes from; or name "
-        "it in no event",
+        Reason.INVALID_DATA,
+        "in this realm the e-mail address is the username, and cannot be empty",
     ),
 }
 
@@ -156,7 +173,10 @@ REFUSAL_PREFIXES: tuple[tuple[str, Verdict], ...] = (
     # Keycloak's password policies name their message invalidPassword<Policy>Message.
     ("invalidPassword", _user(DeadLetter, Reason.PASSWORD_POLICY)),
     # Its user profile validators name theirs error-<rule>.
-    ("error-", _user(DeadLetter, Reason.INVALID_DATA)),
+    ("error-", _INVALID),
+    # A group of an organization: "Cannot access ..." to join or leave, "Cannot manage ..." to read (seen with 26.7.4).
+    ("Cannot access organization related group", _ORGANIZATION_GROUP),
+    ("Cannot manage organization related group", _ORGANIZATION_GROUP),
 )
 
 
@@ -166,6 +186,8 @@ TOKEN_REFUSALS: dict[str, Verdict] = {
 
 MAY_BE_THE_USERS = frozenset({Reason.TOKEN_REFUSED, Reason.FORBIDDEN, Reason.UNEXPECTED_ANSWER})
 """Of the reasons that blame the configuration: those that Keycloak itself may give for one user alone."""
+
+_ABOUT_FIELDS = frozenset({Reason.INVALID_DATA, Reason.ATTRIBUTE_READ_ONLY})
 
 
 def classify_answer(operation: Operation, answer: Answer, now: datetime) -> NotDelivered:
@@ -187,6 +209,8 @@ def classify_answer(operation: Operation, answer: Answer, now: datetime) -> NotD
         blame=verdict.blame,
         status=answer.status,
         ambiguous=operation.writes and verdict.doubt and not turned_away,
+        own_words=problem is not None,
+        fields=() if problem is None else tuple(error.field for error in problem.errors if error.field),
         detail=_describe(operation, answer, problem) + (f"; {verdict.advice}" if verdict.advice else ""),
     )
     return _outcome(verdict, failure, pause)
@@ -210,6 +234,47 @@ def unreadable_answer(operation: Operation, answer: Answer) -> NotDelivered:
         blame=verdict.blame, status=answer.status, detail=_describe(operation, answer, problem=None)
     )
     return _outcome(verdict, failure, None)
+
+
+def spare_the_event(refused: NotDelivered, is_written: Callable[[str], bool]) -> NotDelivered:
+    """Tell a field that an event writes from one that it does not.
+
+    Keycloak holds the whole stored profile against the realm's rules at every update, also at one that only disables
+    the user (seen with 26.7.4). A field that the event does not write is not the event's fault, and a repair ends it.
+
+    Args:
+        refused: What an update came to.
+        is_written: Whether the event writes a field, by Keycloak's name of it.
+    """
+    fields = refused.failure.fields
+    if refused.reason not in _ABOUT_FIELDS or not fields or any(map(is_written, fields)):
+        return refused
+    names = ", ".join(scrub(field) for field in fields)
+    detail = f"the user's stored profile breaks the realm's, in what the event does not write ({names})"
+    failure = replace(refused.failure, detail=f"{refused.failure.detail}; {detail}")
+    return Defer(reason=Reason.PROFILE_BROKEN, failure=failure)
+
+
+def may_be_its_content(outcome: NotDelivered) -> bool:
+    """Whether Keycloak may have broken on what the change holds: a MariaDB behind it stores no text beyond the basic plane.
+
+    A create of it is a 500, an update of it a 400 without an explanation (seen with 26.7.4); Keycloak's PostgreSQL takes it.
+    """
+    return outcome.failure.own_words and (
+        outcome.reason is Reason.UNEXPLAINED_REFUSAL
+        or (outcome.reason is Reason.SERVER_ERROR and outcome.failure.status == 500)
+    )
+
+
+def refused_for_its_content(outcome: NotDelivered) -> DeadLetter:
+    """Say of a change with `beyond_plane` that Keycloak refused it for that, because it took what others wrote."""
+    places = ", ".join(outcome.failure.beyond_plane)
+    detail = (
+        f"{outcome.failure.detail}; the database behind Keycloak does not store characters beyond Unicode's basic plane "
+        f"(U+10000 and above, such as emoji): {places}"
+    )
+    failure = replace(outcome.failure, blame=Blame.USER, ambiguous=False, detail=detail)
+    return DeadLetter(reason=Reason.INVALID_DATA, failure=failure)
 
 
 def _outcome(verdict: Verdict, failure: Failure, pause: float | None) -> NotDelivered:
@@ -241,16 +306,21 @@ def _verdict(answer: Answer, problem: Problem | None) -> Verdict:
     if status == 409:
         return CONFLICTS.get(problem.code, _user(Retry, Reason.CONFLICT))
     if status == 400:
-        return _refusal(problem.code)
+        # Of several errors one that no repetition mends decides; all of them are told.
+        verdicts = [_refusal(error) for error in problem.errors]
+        return next((each for each in verdicts if each.outcome is DeadLetter), verdicts[0])
     return _setup(Reason.UNEXPECTED_ANSWER)
 
 
-def _refusal(code: str) -> Verdict:
-    if (known := REFUSALS.get(code)) is not None:
+def _refusal(error: FieldError) -> Verdict:
+    if (known := REFUSALS.get(error.code)) is not None:
         return known
     for prefix, verdict in REFUSAL_PREFIXES:
-        if code.startswith(prefix):
+        if error.code.startswith(prefix):
             return verdict
+    if error.field:
+        # A rule of the realm's user profile, in the realm's own words.
+        return _INVALID
     # "Could not update user!" and "Batch update returned ..." are database trouble in a 400's clothes.
     return _UNEXPLAINED
 
@@ -279,9 +349,12 @@ def _describe(operation: Operation, answer: Answer, problem: Problem | None) -> 
     if problem is None:
         kind = answer.content_type or "no content type"
         return f"{said}, {len(answer.body)} bytes of {kind}"
-    field = f" (field {scrub(problem.field)})" if problem.field else ""
+    errors = ", ".join(
+        scrub(error.code) + (f" (field {scrub(error.field)})" if error.field else "")
+        for error in problem.errors
+    )
     text = f": {scrub(problem.text)}" if problem.text else ""
-    return f"{said} {scrub(problem.code)}{field}{text}"
+    return f"{said} {errors}{text}"
 
 
 def _origin(location: str | None) -> str:

@@ -7,6 +7,7 @@ from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
 from consumer.delivery.errors import CallFailed
+from consumer.delivery.handlers.stored_profile import sparing_the_event
 from consumer.delivery.opened import Clear, Password, credential_of, open_sealed
 from consumer.delivery.outcome import Reason
 
@@ -106,7 +107,8 @@ async def set_password(
     if demanded and not temporary:
         actions = (await users.read(user_id)).get("requiredActions") or []
         fields["requiredActions"] = [action for action in actions if action != _UPDATE_PASSWORD]
-    await users.update(user_id, fields)
+    with sparing_the_event({}):
+        await users.update(user_id, fields)
 
 
 def set_since(set_at: datetime | None, since: datetime) -> bool:

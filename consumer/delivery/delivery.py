@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
+from consumer.delivery.beyond_plane import beyond_plane
+from consumer.delivery.classify import may_be_its_content
 from consumer.delivery.email_conflict import naming_holder
 from consumer.delivery.errors import CallFailed, NotCalled, PasswordUnreadable, UnknownSealingKey
 from consumer.delivery.handlers.converge import converge
@@ -17,6 +19,7 @@ from consumer.delivery.outcome import (
     Blame,
     DeadLetter,
     Defer,
+    Delivered,
     Failure,
     Outcome,
     Reason,
@@ -108,7 +111,17 @@ class Delivery:
                 known = {} if change.known is None else change.known().data
                 raise await naming_holder(failed, users, change.username_key, change.data, known) from None
 
-        return await self._outcome(apply, before_call, lambda: _texts_of(change))
+        outcome = await self._outcome(apply, before_call, lambda: _texts_of(change))
+        if isinstance(outcome, Delivered) or not may_be_its_content(outcome):
+            return outcome
+        places = beyond_plane(change.username_key, change.data)
+        if not places:
+            return outcome
+        # Once more: what breaks on the text breaks again, a deadlock does not.
+        again = await self._outcome(apply, before_call, lambda: _texts_of(change))
+        if isinstance(again, Delivered) or again.reason is not outcome.reason:
+            return again
+        return replace(again, failure=replace(again.failure, beyond_plane=places))
 
     async def read_back(self, change: Change, before_call: Callable[[], None]) -> Outcome:
         """Say whether a change whose answer was lost has taken effect; nothing is written.
@@ -193,7 +206,9 @@ async def _answered(
     except CallFailed as failed:
         outcome = failed.outcome
         detail = mask(outcome.failure.detail, theirs())
-        return replace(outcome, failure=replace(outcome.failure, detail=detail, partial=scope.wrote))
+        # Sessions that were ended all the same are nothing that could be healed.
+        partial = scope.wrote and outcome.reason is not Reason.PROFILE_BROKEN
+        return replace(outcome, failure=replace(outcome.failure, detail=detail, partial=partial))
     except NotCalled as stopped:
         if not scope.wrote:
             raise

@@ -50,6 +50,7 @@ class Reason(StrEnum):
     PASSWORD_POLICY = "password_policy"  # noqa: S105 - a reason code.
     PASSWORD_HISTORY = "password_history"  # noqa: S105 - a reason code.
     HEAL_REFUSED_BY_HISTORY = "heal_refused_by_history"
+    PROFILE_BROKEN = "profile_broken"
     USER_MISSING = "user_missing"
     NOT_APPLIED = "not_applied"
     USER_READ_ONLY = "user_read_only"
@@ -104,6 +105,10 @@ class Reason(StrEnum):
     INTERNAL_ERROR = "internal_error"
 
 
+NEEDS_REPAIR = frozenset({Reason.PROFILE_BROKEN})
+"""What only a repair in Keycloak ends, and a repair does end: such an entry waits for it however long that takes."""
+
+
 class Blame(StrEnum):
     """Whom a failure speaks about."""
 
@@ -128,6 +133,10 @@ class Failure:
         status: The HTTP status, or None if no answer came.
         ambiguous: The change may have taken effect all the same, or may do so later inside Keycloak.
         partial: An earlier request of the same delivery was done: part of the change is in Keycloak.
+        own_words: Keycloak itself has answered, in one of its own forms; not a proxy, and not nobody.
+        fields: The user's fields that were refused, as Keycloak calls them.
+        beyond_plane: Places of the event that hold characters beyond Unicode's basic plane, if Keycloak gave the same
+            unexplained answer to the change twice.
         detail: One line for people, without usernames, e-mail addresses or secrets; at most `DETAIL_LIMIT` characters.
         holder: The username of the other user who has the e-mail address that was asked for, as Keycloak stores it; None
             where it is not known, or about nothing of the kind. For MariaDB and the command line: never shown elsewhere.
@@ -137,6 +146,9 @@ class Failure:
     status: int | None = None
     ambiguous: bool = False
     partial: bool = False
+    own_words: bool = False
+    fields: tuple[str, ...] = ()
+    beyond_plane: tuple[str, ...] = ()
     detail: str = ""
     holder: str | None = field(default=None, repr=False)
 

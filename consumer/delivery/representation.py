@@ -74,6 +74,13 @@ def named_fields(data: Mapping[str, Any]) -> dict[str, Any]:
     return fields
 
 
+def is_written(data: Mapping[str, Any], field: str) -> bool:
+    """Whether the data writes a field of the user's profile, by Keycloak's name of it."""
+    if field in _PROFILE_FIELDS:
+        return field in named_fields(data)
+    return _replaces(data) or field in (data.get("attributes") or {})
+
+
 def new_user(username_key: str, data: Mapping[str, Any], password: Password | None) -> dict[str, Any]:
     """Return the representation that creates a user.
 

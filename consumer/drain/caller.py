@@ -113,6 +113,7 @@ class Caller:
             known=partial(known_user, head.lane, head.fold) if head.fold.exists else None,
             user_id=head.fold.user_id,
             maybe_applied_since=head.maybe_applied_since and head.maybe_applied_since.replace(tzinfo=UTC),
+            last_reason=head.state_reason,
         )
 
     def _span(self, head: Head) -> Span:

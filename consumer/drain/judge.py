@@ -82,6 +82,11 @@ class Judge:
             charge_share=self.policy.charge_share,
         )
 
+    async def others_served(self, lane: bytes) -> bool:
+        """Whether Keycloak serves others than this lane now; asked if it was not seen."""
+        now = self.clock()
+        return self.evidence.available_after(now, lane) or (await self.circuit.check()).available
+
     def reason_of_last(self, entry_id: int) -> str | None:
         """The reason code of the failure that waits for its judgement."""
         failure = self._unjudged.get(entry_id)

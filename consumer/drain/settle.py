@@ -8,6 +8,7 @@ from datetime import datetime, timedelta
 from typing import Any, Final
 
 from consumer.delivery.outcome import (
+    NEEDS_REPAIR,
     Blame,
     DeadLetter,
     Defer,
@@ -172,8 +173,9 @@ def _failed(head: Head, outcome: NotDelivered, call: Call, policy: DrainPolicy, 
     base = replace(base, maybe_applied_since=_maybe(head, outcome, call))
     if call.openings >= policy.openings:
         return replace(base, state=EntryState.HELD, reason="suspected_cause")
-    if isinstance(outcome, Retry):
-        # By calls, charged or not: a user who always times out must not take a place every second.
+    if isinstance(outcome, Retry) or outcome.reason in NEEDS_REPAIR:
+        # By calls, charged or not: a user who always times out must not take a place every second, nor must the many of
+        # a realm that somebody has to repair.
         wait = delay(head.calls + 1)
     else:
         # Some waits have no limit in themselves (a key that is not there yet): look again, not too often.

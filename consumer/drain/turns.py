@@ -10,9 +10,18 @@ from functools import partial
 from typing import TypeGuard
 
 from consumer.circuit.keeper import CircuitKeeper
-from consumer.delivery.classify import MAY_BE_THE_USERS
+from consumer.delivery.classify import MAY_BE_THE_USERS, refused_for_its_content
 from consumer.delivery.errors import CallsStopped, LeaseTooShort, NotCalled
-from consumer.delivery.outcome import Blame, DeadLetter, Defer, Delivered, NotDelivered, Outcome, Retry
+from consumer.delivery.outcome import (
+    NEEDS_REPAIR,
+    Blame,
+    DeadLetter,
+    Defer,
+    Delivered,
+    NotDelivered,
+    Outcome,
+    Retry,
+)
 from consumer.drain.addresses import Unfinished, may_be_given_up
 from consumer.drain.ages import Ages
 from consumer.drain.caller import Caller
@@ -122,7 +131,11 @@ class Turns:
             head = replace(head, attempts=head.attempts + bool(judged), eligible=head.eligible + waited)
         policy = self.policy.of(head.kind)
         used_up = head.attempts >= policy.max_attempts
-        too_old = policy.pending_max_age is not None and head.eligible >= policy.pending_max_age
+        too_old = (
+            policy.pending_max_age is not None
+            and head.eligible >= policy.pending_max_age
+            and head.state_reason not in NEEDS_REPAIR
+        )
         exhausted = used_up or too_old
         left = self._doubt_left(claimed)
         # What may have been applied stays the head: it is not given up before Keycloak has been read.
@@ -153,7 +166,7 @@ class Turns:
         head = group[0]
         begun, started_at = self.judge.begin(), datetime.now(UTC).replace(tzinfo=None)
         outcome, trace_id = await self.caller.deliver(group, claimed.token)
-        outcome = await self._until_given_up(head, outcome)
+        outcome = await self._for_its_content(head, await self._until_given_up(head, outcome))
         self.judge.forget(head.entry_id)
         self.judge.learn(head, outcome, begun)
         outcome = await self._configuration(head, outcome)
@@ -241,6 +254,16 @@ class Turns:
         failure = replace(outcome.failure, blame=Blame.USER)
         self.judge.blame_user(head, outcome.reason)
         return Retry(reason=outcome.reason, failure=failure)
+
+    async def _for_its_content(self, head: Head, outcome: Outcome) -> Outcome:
+        """Keycloak broke on a change twice, and it holds text that not every database behind Keycloak stores: refused alone.
+
+        Unless Keycloak breaks on others too.
+        """
+        if isinstance(outcome, Delivered) or not outcome.failure.beyond_plane:
+            return outcome
+        serves = await self.judge.others_served(head.lane.lane_id)
+        return refused_for_its_content(outcome) if serves else outcome
 
     async def _until_given_up(self, head: Head, outcome: Outcome) -> Outcome:
         """Refused for another user's e-mail address: not charged while a change of theirs may give it up."""

@@ -9,6 +9,7 @@ from consumer.delivery.credential import apply_password, open_password
 from consumer.delivery.errors import CallFailed
 from consumer.delivery.handlers.create_user import create_user
 from consumer.delivery.handlers.handler import with_user
+from consumer.delivery.handlers.stored_profile import sessions_ended
 from consumer.delivery.handlers.update import write_named
 from consumer.delivery.opened import Password
 from consumer.delivery.outcome import Delivered, Reason
@@ -62,13 +63,12 @@ class CreateHandler:
     async def _converge(
         self, change: Change, users: RealmUsers, user_id: str, password: Password | None, grants: Grants
     ) -> Delivered:
-        await write_named(users, user_id, change.data, grants)
         set_at = None
-        if password is not None:
-            temporary = bool(change.data.get("temporary", False))
-            applied = await apply_password(change, users, user_id, password, temporary=temporary)
-            set_at = applied.set_at
-        if change.data.get("end_sessions"):
-            # Said by an update or a password change that the create has taken in.
-            await users.end_sessions(user_id)
+        # Ending them is said by an update or a password change that the create has taken in.
+        async with sessions_ended(change, users, user_id):
+            await write_named(users, user_id, change.data, grants)
+            if password is not None:
+                temporary = bool(change.data.get("temporary", False))
+                applied = await apply_password(change, users, user_id, password, temporary=temporary)
+                set_at = applied.set_at
         return Delivered(reason=Reason.CONVERGED, user_id=user_id, existed=True, credential_date=set_at)

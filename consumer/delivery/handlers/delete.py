@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Literal
 
 from consumer.delivery.errors import CallFailed
 from consumer.delivery.handlers.handler import with_user
+from consumer.delivery.handlers.stored_profile import sessions_ended, sparing_the_event
 from consumer.delivery.outcome import Delivered, Reason
 
 if TYPE_CHECKING:
@@ -28,20 +29,19 @@ class DeleteHandler:
 
     async def __call__(self, change: Change, users: RealmUsers) -> Delivered:
         """Delete the user, or disable them if the mode says so."""
-        end_sessions = bool(change.data.get("end_sessions"))
 
         async def delete(user_id: str) -> Delivered:
-            if end_sessions:
+            if change.data.get("end_sessions"):
                 # Before: of somebody who is gone, no application can be told.
                 await users.end_sessions(user_id)
             await users.delete(user_id)
             return Delivered(reason=Reason.DELETED, user_id=None, existed=True)
 
         async def disable(user_id: str) -> Delivered:
-            await users.update(user_id, {"enabled": False})
-            if end_sessions:
-                # After: no new one can begin.
-                await users.end_sessions(user_id)
+            # After: no new one can begin.
+            async with sessions_ended(change, users, user_id):
+                with sparing_the_event({}):
+                    await users.update(user_id, {"enabled": False})
             return Delivered(reason=Reason.DISABLED, user_id=user_id, existed=True)
 
         mode = change.data.get("mode", self.default_mode)

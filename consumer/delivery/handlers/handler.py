@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Protocol, TypeVar
 
 from consumer.delivery.errors import CallFailed
 from consumer.delivery.handlers.restore import restore
+from consumer.delivery.handlers.stored_profile import sparing_the_event
 from consumer.delivery.outcome import Delivered, Reason, missing_user
 
 if TYPE_CHECKING:
@@ -75,7 +76,8 @@ async def with_user(
                 raise
     user_id = await users.find(change.username_key)
     if user_id is None and keys is not None and change.known is not None:
-        user_id = await restore(change.known(), users, keys)
+        with sparing_the_event(change.data):
+            user_id = await restore(change.known(), users, keys)
     if user_id is None and create is not None:
         return await create()
     if user_id is None:

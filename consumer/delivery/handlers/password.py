@@ -10,6 +10,7 @@ from consumer.delivery.errors import PasswordUnreadable
 from consumer.delivery.grants import Grants
 from consumer.delivery.handlers.create_user import create_user
 from consumer.delivery.handlers.handler import with_user
+from consumer.delivery.handlers.stored_profile import sessions_ended
 from consumer.delivery.outcome import Delivered, Reason
 
 if TYPE_CHECKING:
@@ -43,9 +44,8 @@ class PasswordHandler:
         async def apply(user_id: str) -> Delivered:
             password = password_of()
             temporary = bool(change.data.get("temporary", False))
-            applied = await apply_password(change, users, user_id, password, temporary=temporary)
-            if change.data.get("end_sessions"):
-                await users.end_sessions(user_id)
+            async with sessions_ended(change, users, user_id):
+                applied = await apply_password(change, users, user_id, password, temporary=temporary)
             return Delivered(
                 reason=Reason.ALREADY_APPLIED if applied.already else Reason.PASSWORD_SET,
                 user_id=user_id,

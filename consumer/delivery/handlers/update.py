@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 from consumer.delivery.errors import CallFailed
 from consumer.delivery.handlers.create_user import create_user
 from consumer.delivery.handlers.handler import with_user
+from consumer.delivery.handlers.stored_profile import sessions_ended, sparing_the_event
 from consumer.delivery.outcome import Blame, Delivered, Reason
 from consumer.delivery.representation import merged_user, named_fields, needs_merge, written_out
 
@@ -36,9 +37,8 @@ class UpdateHandler:
         """Write the fields the event names, give and take groups and roles, and end sessions if the event says so."""
 
         async def write(user_id: str) -> Delivered:
-            await write_named(users, user_id, change.data)
-            if change.data.get("end_sessions"):
-                await users.end_sessions(user_id)
+            async with sessions_ended(change, users, user_id):
+                await write_named(users, user_id, change.data)
             return Delivered(reason=Reason.UPDATED, user_id=user_id, existed=True)
 
         async def create() -> Delivered:
@@ -63,10 +63,11 @@ async def write_named(
     data = written_out(data)
     if grants is None:
         grants = await users.grants.look_up(data)
-    if needs_merge(data):
-        await _write_merged(users, user_id, data)
-    elif (fields := named_fields(data)) or not grants:
-        await users.update(user_id, fields)
+    with sparing_the_event(data):
+        if needs_merge(data):
+            await _write_merged(users, user_id, data)
+        elif (fields := named_fields(data)) or not grants:
+            await users.update(user_id, fields)
     await users.grants.apply(user_id, grants)
 
 

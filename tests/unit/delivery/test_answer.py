@@ -4,7 +4,14 @@ from datetime import UTC, datetime
 
 import pytest
 
-from consumer.delivery.answer import Operation, Problem, parse_json, parse_problem, retry_after_seconds
+from consumer.delivery.answer import (
+    FieldError,
+    Operation,
+    Problem,
+    parse_json,
+    parse_problem,
+    retry_after_seconds,
+)
 
 NOW = datetime(2026, 11, 21, 12, 0, 0, tzinfo=UTC)
 
@@ -12,19 +19,26 @@ NOW = datetime(2026, 11, 21, 12, 0, 0, tzinfo=UTC)
 @pytest.mark.parametrize(
     ("body", "problem"),
     [
-        (b'{"errorMessage":"User exists with same email"}', Problem(code="User exists with same email")),
+        (
+            b'{"errorMessage":"User exists with same email"}',
+            Problem(errors=(FieldError("User exists with same email"),)),
+        ),
         (
             b'{"field":"email","errorMessage":"error-invalid-email","params":["email","x@"]}',
-            Problem(code="error-invalid-email", field="email"),
+            Problem(errors=(FieldError("error-invalid-email", "email"),)),
         ),
         (
             b'{"error":"invalidPasswordMinLengthMessage","error_description":"Invalid password: minimum length 8."}',
-            Problem(code="invalidPasswordMinLengthMessage", text="Invalid password: minimum length 8."),
+            Problem(
+                errors=(FieldError("invalidPasswordMinLengthMessage"),),
+                text="Invalid password: minimum length 8.",
+            ),
         ),
         (
-            b'{"errors":[{"field":"email","errorMessage":"error-invalid-email"},{"errorMessage":"second"}]}',
-            Problem(code="error-invalid-email", field="email"),
+            b'{"errors":[{"field":"email","errorMessage":"error-invalid-email"},7,{"errorMessage":"second"}]}',
+            Problem(errors=(FieldError("error-invalid-email", "email"), FieldError("second"))),
         ),
+        (b'{"errors":[7,{"field":"email"}]}', None),
         (b'{"errors":[]}', None),
         (b'{"errorMessage":7}', None),
         (b'["errorMessage"]', None),

@@ -1,12 +1,21 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from datetime import UTC, datetime
 
 import pytest
 
 from consumer.delivery.answer import Answer, Operation, TransportCause
-from consumer.delivery.classify import NO_ANSWER, classify_answer, classify_silence, unreadable_answer
+from consumer.delivery.classify import (
+    NO_ANSWER,
+    classify_answer,
+    classify_silence,
+    may_be_its_content,
+    refused_for_its_content,
+    spare_the_event,
+    unreadable_answer,
+)
 from consumer.delivery.outcome import (
     DETAIL_LIMIT,
     Blame,
@@ -22,7 +31,8 @@ NOW = datetime(2026, 11, 21, 12, 0, 0, tzinfo=UTC)
 
 USER, KEYCLOAK, SETUP = Blame.USER, Blame.KEYCLOAK, Blame.CONFIGURATION
 CREATE, UPDATE, DELETE, FIND = Operation.CREATE, Operation.UPDATE, Operation.DELETE, Operation.FIND
-RESET, TOKEN = Operation.SET_PASSWORD, Operation.TOKEN
+GROUP = Operation.GROUP
+RESET, TOKEN, JOIN = Operation.SET_PASSWORD, Operation.TOKEN, Operation.JOIN_GROUP
 
 
 def said(message: str) -> bytes:
@@ -31,6 +41,18 @@ def said(message: str) -> bytes:
 
 def error(code: str) -> bytes:
     return json.dumps({"error": code}).encode()
+
+
+def field(name: str, code: str) -> dict[str, object]:
+    return {"field": name, "errorMessage": code, "params": [name, "a value of the user's"]}
+
+
+def several(*errors: dict[str, object]) -> bytes:
+    return json.dumps({"errors": errors}).encode()
+
+
+def one(name: str, code: str) -> bytes:
+    return json.dumps(field(name, code)).encode()
 
 
 def judge(operation: Operation, status: int, body: bytes, retry_after: str | None = None) -> NotDelivered:
@@ -70,6 +92,36 @@ TABLE: list[tuple[Operation, int, bytes, type[NotDelivered], Reason, Blame, bool
         said("error-user-attribute-read-only"),
         DeadLetter,
         Reason.ATTRIBUTE_READ_ONLY,
+        USER,
+        False,
+    ),
+    (UPDATE, 400, one("city", "Only small letters, please"), DeadLetter, Reason.INVALID_DATA, USER, False),
+    (CREATE, 400, one("city", "${my.key}"), DeadLetter, Reason.INVALID_DATA, USER, False),
+    (
+        UPDATE,
+        400,
+        several(field("city", "Only small letters"), field("phone", "error-user-attribute-required")),
+        DeadLetter,
+        Reason.INVALID_DATA,
+        USER,
+        False,
+    ),
+    (
+        UPDATE,
+        400,
+        one("LDAP_ID", "updateReadOnlyAttributesRejectedMessage"),
+        DeadLetter,
+        Reason.ATTRIBUTE_READ_ONLY,
+        USER,
+        False,
+    ),
+    (UPDATE, 400, said("User name is missing"), DeadLetter, Reason.INVALID_DATA, USER, False),
+    (
+        JOIN,
+        400,
+        said("Cannot access organization related group via non Organization API."),
+        DeadLetter,
+        Reason.GROUP_MISSING,
         USER,
         False,
     ),
@@ -237,7 +289,75 @@ class TestUnreadableAnswer:
         assert outcome.failure.blame is blame
 
 
+class TestWhoseFieldItIs:
+    """Keycloak holds the whole stored profile against the realm's at every update."""
+
+    TWO = several(field("phone", "error-user-attribute-required"), field("city", "Only small letters"))
+
+    def test_what_the_event_does_not_write_is_the_stored_profiles(self) -> None:
+        spared = spare_the_event(judge(UPDATE, 400, self.TWO), lambda _: False)
+
+        assert isinstance(spared, Defer)
+        assert spared.reason is Reason.PROFILE_BROKEN
+        assert spared.failure.fields == ("phone", "city")
+        assert "in what the event does not write (phone, city)" in spared.failure.detail
+
+    def test_one_field_that_it_writes_is_the_events(self) -> None:
+        refused = judge(UPDATE, 400, self.TWO)
+
+        assert spare_the_event(refused, lambda name: name == "city") is refused
+
+    @pytest.mark.parametrize(
+        "body", [said("Could not update user!"), said("error-invalid-email"), error("unknown_error")]
+    )
+    def test_a_refusal_that_names_no_field_stays_what_it_is(self, body: bytes) -> None:
+        refused = judge(UPDATE, 400, body)
+
+        assert spare_the_event(refused, lambda _: False) is refused
+
+
+class TestTextBeyondTheBasicPlane:
+    def test_is_refused_by_the_name_of_its_place_and_leaves_no_doubt(self) -> None:
+        broke = judge(CREATE, 500, error("unknown_error"))
+        places = replace(broke, failure=replace(broke.failure, beyond_plane=("data.last_name", "username")))
+
+        refused = refused_for_its_content(places)
+
+        assert (refused.reason, refused.failure.blame) == (Reason.INVALID_DATA, USER)
+        assert not refused.failure.ambiguous
+        assert "data.last_name, username" in refused.failure.detail
+
+    @pytest.mark.parametrize(
+        ("operation", "status", "body", "may_be"),
+        [
+            pytest.param(CREATE, 500, error("unknown_error"), True, id="create"),
+            pytest.param(UPDATE, 400, said("Could not update user!"), True, id="update"),
+            pytest.param(GROUP, 500, error("unknown_error"), True, id="lookup"),
+            pytest.param(CREATE, 500, HTML, False, id="a proxy's page"),
+            pytest.param(CREATE, 502, error("unknown_error"), False, id="a proxy's status"),
+            pytest.param(CREATE, 503, error("unknown_error"), False, id="turned away"),
+            pytest.param(CREATE, 409, said("User exists with same email"), False, id="conflict"),
+            pytest.param(UPDATE, 400, one("city", "Only small letters"), False, id="a rule of the realm"),
+        ],
+    )
+    def test_is_thought_of_where_keycloak_itself_gives_no_reason(
+        self,
+        operation: Operation,
+        status: int,
+        body: bytes,
+        may_be: bool,  # noqa: FBT001 - a table.
+    ) -> None:
+        assert may_be_its_content(judge(operation, status, body)) is may_be
+
+
 class TestDetail:
+    def test_names_every_field_and_no_value(self) -> None:
+        body = several(field("city", "Only small letters"), field("phone", "error-user-attribute-required"))
+
+        assert judge(UPDATE, 400, body).failure.detail == (
+            "user update: HTTP 400 Only small letters (field city), error-user-attribute-required (field phone)"
+        )
+
     def test_names_call_status_and_code(self) -> None:
         body = json.dumps(
             {"errorMessage": "error-invalid-email", "field": "email", "params": ["a@b"]}

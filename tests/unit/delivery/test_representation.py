@@ -4,6 +4,7 @@ import pytest
 
 from consumer.delivery.opened import Clear
 from consumer.delivery.representation import (
+    is_written,
     merged_user,
     named_fields,
     needs_merge,
@@ -69,6 +70,28 @@ class TestNewUser:
         user = new_user("alice", {"name": "Alice Smith"}, None)
 
         assert user == {"username": "alice", "enabled": True, "firstName": "Alice", "lastName": "Smith"}
+
+
+@pytest.mark.parametrize(
+    ("data", "field", "written"),
+    [
+        ({"enabled": False}, "phone", False),
+        ({"attributes": {"phone": ["1"]}}, "phone", True),
+        ({"attributes": {"city": ["x"]}}, "phone", False),
+        # Replacing them all writes the absence of the others.
+        ({"attributes": {"city": ["x"]}, "attributes_mode": "replace"}, "phone", True),
+        ({"attributes": {"city": ["x"]}, "attributes_mode": "replace"}, "lastName", False),
+        ({"last_name": "x"}, "lastName", True),
+        ({"name": "Ada Lovelace"}, "lastName", True),
+        ({"email": ""}, "email", True),
+        ({"first_name": "x"}, "email", False),
+        ({"first_name": "x"}, "username", False),
+        (written_out({"clear": ["attributes.phone", "email"]}), "phone", True),
+        (written_out({"clear": ["attributes.phone", "email"]}), "email", True),
+    ],
+)
+def test_a_field_is_written_or_not(data: dict[str, object], field: str, written: bool) -> None:  # noqa: FBT001
+    assert is_written(data, field) is written
 
 
 class TestUpdate:
