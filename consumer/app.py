@@ -302,6 +302,7 @@ class Consumer:
     async def _summarise(self) -> None:
         counts = self.drain.drainer.counts
         processed, retried, dead = counts.processed, counts.retried, counts.dead
+        restored = counts.restored
         persisted = self._ingest.persisted
         while True:
             await asyncio.sleep(self._settings.sync_interval.total_seconds())
@@ -321,9 +322,11 @@ class Consumer:
                 retried=counts.retried - retried,
                 dead=counts.dead - dead,
                 pending=queue.pending,
+                restored=counts.restored - restored,
             )
             _say(summary_line(progress))
             processed, retried, dead = counts.processed, counts.retried, counts.dead
+            restored = counts.restored
 
     async def _keep_house(self) -> None:
         store = purge_store(self._database, self._settings)

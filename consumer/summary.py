@@ -17,6 +17,7 @@ class Progress:
         retried: Those of the interval that will be tried again.
         dead: Those of the interval that became dead letters.
         pending: Entries that wait now, of all instances.
+        restored: Users of the interval whom Keycloak had lost, and who were made again.
     """
 
     processed: int
@@ -24,13 +25,15 @@ class Progress:
     retried: int
     dead: int
     pending: int
+    restored: int = 0
 
 
 def summary_line(progress: Progress) -> str:
     """Write the line of one interval, begun as the polling service's was, so that old searches find it."""
+    restored = f", restored: {progress.restored}" if progress.restored else ""
     return (
         f"Processed {progress.processed} sync items (total: {progress.total}, retried: {progress.retried}, "
-        f"dead: {progress.dead}, pending: {progress.pending})"
+        f"dead: {progress.dead}, pending: {progress.pending}{restored})"
     )
 
 

@@ -12,7 +12,7 @@ import typer
 
 from consumer.cli.asking import ask, report
 from consumer.cli.exit_codes import ExitCode
-from consumer.cli.held import confirm, order_of
+from consumer.cli.held import confirm, order_of, refuse_unknown
 from consumer.cli.render import row, table
 from consumer.cli.session import database_of, fail
 from consumer.drain.guard import HELD_BY_GUARD, limit_of
@@ -35,6 +35,7 @@ async def show_deletes(settings: Settings, *, realm: str | None, as_json: bool) 
     """Show how many deletes are held, a sample of their users, and what stands behind each."""
     async with database_of(settings) as database:
         await check_schema(database)
+        await refuse_unknown(settings, database, realm)
         held = (await count_held(database)).entries.get(HELD_BY_GUARD, 0)
         sample = await read_held(database, Which(realm=realm, reason=HELD_BY_GUARD), limit=_SAMPLE)
         places = await _places(settings, database, realm)
@@ -63,6 +64,7 @@ async def allow_deletes(
     action = Action.DROP if drop else Action.RELEASE
     async with database_of(settings) as database:
         await check_schema(database)
+        await refuse_unknown(settings, database, realm)
         found = await read_held(
             database, Which(realm=realm, reason=HELD_BY_GUARD), limit=_MOST if count is None else count
         )

@@ -21,7 +21,7 @@ class ExitCode(IntEnum):
     )
     DEAD_LETTERS = (
         4,
-        "some events will not reach Keycloak without somebody: dead letters, held entries or poison",
+        "some events need somebody: dead letters, held entries, poison, or a change that waits for a person",
     )
     UNREACHABLE = 5, "Kafka, MariaDB or Keycloak did not answer"
     PARTIAL = 6, "stopped before all was done; the rest waits for the next time"

@@ -102,6 +102,8 @@ def sync_now(
     settings = load_settings(role="drain")
     if realm is not None and user is None:
         fail("--realm needs --user", ExitCode.USAGE)
+    if realm is not None and realm not in settings.keycloak_realms:
+        fail(f"--realm must be one of {', '.join(settings.keycloak_realms)}", ExitCode.USAGE)
     confines = Confines(which_of(settings, user=user, realm=realm).lane, limit)
     run_quietly(settings, sync_once(settings, confines, ignore_backoff=ignore_backoff))
 

@@ -24,13 +24,14 @@ from consumer.cli.status_report import (
     Timestamps,
     Unreachable,
 )
+from consumer.drain.reasons import FOR_SOMEBODY
 from consumer.from_settings import kafka_address
 from consumer.ingest.kafka import KafkaUnavailable, end_offsets
 from consumer.outbox.circuit_store import CircuitRow, CircuitStore
 from consumer.outbox.circuit_store import RealmFault as RecordedFault
 from consumer.outbox.database import Database
 from consumer.outbox.errors import OutboxError
-from consumer.outbox.held import Held, Which, read_held
+from consumer.outbox.held import Held, HeldCounts, Which, count_held, read_held
 from consumer.outbox.maintenance_store import EVERY_REALM, Maintenance, MaintenanceStore
 from consumer.outbox.migrate import check_schema
 from consumer.outbox.overview import CallsRow, Overview, read_overview
@@ -50,10 +51,10 @@ async def read_status(settings: Settings, database: Database) -> StatusReport:
     configuration = Configuration.of(settings)
     if isinstance(found, Unreachable):
         return _without_database(settings, configuration, ends, unreachable)
-    overview, circuit, faults, held, stops = found
+    overview, circuit, faults, held, counts, stops = found
     return StatusReport(
         version=VERSION,
-        generated_at=datetime.now(UTC),
+        generated_at=_now(),
         connection=_connection(circuit, faults, stops),
         timestamps=Timestamps(
             last_success=_utc(circuit.last_success_at), last_health_check=_utc(circuit.last_check_at)
@@ -79,19 +80,11 @@ async def read_status(settings: Settings, database: Database) -> StatusReport:
             lanes_ready=overview.lanes["READY"],
             lanes_waiting=overview.lanes["WAITING"],
             lanes_held=overview.lanes["HELD"],
-            held=tuple(
-                HeldLane(
-                    each.realm,
-                    each.event_id,
-                    each.state.value,
-                    each.reason,
-                    _utc(each.since),
-                    each.behind,
-                )
-                for each in held
-            ),
+            held=_lanes([each for each in held if each.state is not EntryState.PENDING]),
             waiting_for=_by_reason(overview.waiting_for),
             heals_refused=_by_reason(overview.heals_refused),
+            for_somebody=_by_reason(counts.waiting),
+            waits=_lanes([each for each in held if each.state is EntryState.PENDING]),
         ),
         unreachable=unreachable,
     )
@@ -99,16 +92,19 @@ async def read_status(settings: Settings, database: Database) -> StatusReport:
 
 async def _from_database(
     settings: Settings, database: Database
-) -> tuple[Overview, CircuitRow, list[RecordedFault], list[Held], list[Maintenance]] | Unreachable:
+) -> (
+    tuple[Overview, CircuitRow, list[RecordedFault], list[Held], HeldCounts, list[Maintenance]] | Unreachable
+):
     try:
         await check_schema(database)
         circuits = CircuitStore(database, keycloak=settings.keycloak_url)
-        held = await read_held(database, Which(), limit=_HELD_SHOWN)
+        held = await read_held(database, Which(), limit=_HELD_SHOWN, waits_for=FOR_SOMEBODY)
         return (
             await read_overview(database),
             await circuits.read(),
             await circuits.realm_faults(),
             held,
+            await count_held(database, waits_for=FOR_SOMEBODY),
             await MaintenanceStore(database).read(),
         )
     except OutboxError as error:
@@ -162,6 +158,13 @@ def _queue(overview: Overview) -> QueueMetrics:
     )
 
 
+def _lanes(held: list[Held]) -> tuple[HeldLane, ...]:
+    return tuple(
+        HeldLane(each.realm, each.event_id, each.state.value, each.reason, _utc(each.since), each.behind)
+        for each in held
+    )
+
+
 def _by_reason(counts: dict[str, int]) -> tuple[LanesFor, ...]:
     return tuple(LanesFor(reason, lanes) for reason, lanes in sorted(counts.items()))
 
@@ -211,7 +214,7 @@ def _without_database(
         )
     return StatusReport(
         version=VERSION,
-        generated_at=datetime.now(UTC),
+        generated_at=_now(),
         connection=Connection(
             available=unknown, circuit_state=unknown, failure_count=unknown, opened_at=unknown
         ),
@@ -237,6 +240,8 @@ def _without_database(
             held=unknown,
             waiting_for=unknown,
             heals_refused=unknown,
+            for_somebody=unknown,
+            waits=unknown,
         ),
         unreachable=unreachable,
     )
@@ -250,6 +255,11 @@ def _calls(row: CallsRow) -> Calls:
         reason=row.why,
         changed_at=_utc(row.changed_at),
     )
+
+
+def _now() -> datetime:
+    """The moment of a report, as the clocks here show it."""
+    return datetime.now(UTC).astimezone()
 
 
 def _utc(moment: datetime | None) -> datetime | None:

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from datetime import datetime
 from typing import TYPE_CHECKING, Final
 
 from consumer.durations import format_age
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
-    from datetime import datetime, timedelta
+    from datetime import timedelta
 
 RULE: Final = "=" * 70
 _LABEL_WIDTH: Final = 20
@@ -45,6 +46,17 @@ def table(headings: Sequence[str], rows: Sequence[Sequence[object]]) -> list[str
 
 
 def when(at: datetime | Unknown | None, now: datetime) -> str:
+    """Write a point in time as clocks show it where `now` is, and how long ago: `2026-02-07 10:01:00+01:00 (12s ago)`."""
+    relative = ago(at, now)
+    return f"{clock_time(at, now)} ({relative})" if isinstance(at, datetime) else relative
+
+
+def clock_time(at: datetime, now: datetime) -> str:
+    """Write a point in time with its offset from UTC, as clocks show it where `now` is."""
+    return at.astimezone(now.tzinfo).isoformat(sep=" ", timespec="seconds")
+
+
+def ago(at: datetime | Unknown | None, now: datetime) -> str:
     """Write a point in time as people say it: `12s ago`, `in 40s`, `never`."""
     if at is None:
         return "never"

@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING, Any, Final
 
 from consumer.circuit.breaker import CircuitState
 from consumer.cli.exit_codes import ExitCode, worst
-from consumer.cli.render import RULE, Unknown, age, row, table, when
-from consumer.delivery.advice import ADVICE
+from consumer.cli.render import RULE, Unknown, age, ago, clock_time, row, table, when
+from consumer.drain.reasons import FOR_SOMEBODY, advice_of
 from consumer.durations import format_age, format_duration
 
 if TYPE_CHECKING:
@@ -27,7 +27,7 @@ SCHEMA_VERSION: Final = 1
 
 
 _KEY_MISSING: Final = "unknown_sealing_key"
-"""What a lane waits for that only somebody can end; the others end by themselves, or as dead letters."""
+"""What holds up every password that is sealed to that key, and with it the system: the others hold up single users."""
 
 
 class Mode(StrEnum):
@@ -231,10 +231,10 @@ class HeldLane:
 
     Attributes:
         realm: The user's realm.
-        event_id: The held entry's, or the dead letter's that holds the lane.
-        state: `HELD` or `DEAD_LETTER`.
-        reason: Why it is held, or why it died.
-        since: Since when; None if the dead letter is gone.
+        event_id: The held entry's, the dead letter's that holds the lane, or that of the change which waits.
+        state: `HELD`, `DEAD_LETTER`, or `PENDING` of what waits.
+        reason: Why it is held, why it died, or what it waits for.
+        since: Since when; None if what would tell it is gone.
         behind: How many changes wait behind it.
     """
 
@@ -270,6 +270,8 @@ class Drain:
         lanes_held: Lanes whose head is HELD, or that a dead letter holds.
         held: The oldest of what is held, and why.
         waiting_for: What the heads of waiting lanes wait for, among the thousand lanes that go on first.
+        for_somebody: The same of those that no time ends, among the ten thousand that go on first.
+        waits: The oldest of these.
         heals_refused: Lanes that were in doubt and that Keycloak refused to make equal to what was delivered.
     """
 
@@ -280,6 +282,8 @@ class Drain:
     held: tuple[HeldLane, ...] | Unknown = ()
     waiting_for: tuple[LanesFor, ...] | Unknown = ()
     heals_refused: tuple[LanesFor, ...] | Unknown = ()
+    for_somebody: tuple[LanesFor, ...] | Unknown = ()
+    waits: tuple[HeldLane, ...] | Unknown = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -367,10 +371,10 @@ def exit_code(report: StatusReport) -> ExitCode:
         or _roles_missing(report.drain)
     ):
         codes.append(ExitCode.DEGRADED)
-    waiting = () if isinstance(report.drain.waiting_for, Unknown) else report.drain.waiting_for
+    waiting = () if isinstance(report.drain.for_somebody, Unknown) else report.drain.for_somebody
     if any(each.reason == _KEY_MISSING for each in waiting):
         codes.append(ExitCode.DEGRADED)
-    if any(
+    if waiting or any(
         isinstance(count, int) and count > 0
         for count in (report.queue.dead_letters, report.queue.held, report.queue.poison)
     ):
@@ -379,7 +383,7 @@ def exit_code(report: StatusReport) -> ExitCode:
 
 
 def render_text(report: StatusReport) -> str:
-    """Write the screen for people: plain text without colours, times relative to the report's moment."""
+    """Write the screen for people: plain text without colours, times as clocks show them and how long ago that was."""
     lines = ["Keycloak Resilience Status", RULE]
     for title, rows in (
         ("Connection", _connection(report)),
@@ -426,7 +430,8 @@ def _connection(report: StatusReport) -> list[str]:
     connection = report.connection
     state = str(connection.circuit_state)
     if isinstance(connection.opened_at, datetime):
-        state += f" (for {format_age(report.generated_at - connection.opened_at)})"
+        opened = clock_time(connection.opened_at, report.generated_at)
+        state += f" (since {opened}, for {format_age(report.generated_at - connection.opened_at)})"
     rows = [
         row("Available", connection.available),
         row("Circuit State", state),
@@ -523,10 +528,21 @@ def _drain(drain: Drain, now: datetime) -> list[str]:
         row("Lanes Held", drain.lanes_held),
     ]
     if isinstance(drain.waiting_for, tuple):
-        rows += [row("Waiting For", f"{_lanes_for(each)}{_remedy(each)}") for each in drain.waiting_for]
+        by_itself = [each for each in drain.waiting_for if each.reason not in FOR_SOMEBODY]
+        rows += [row("Waiting For", f"{_lanes_for(each)}{_remedy(each.reason)}") for each in by_itself]
+    if isinstance(drain.for_somebody, tuple):
+        needy = [f"{_lanes_for(each)}{_remedy(each.reason)}" for each in drain.for_somebody]
+        rows += [row("Needs Somebody", each) for each in needy]
     if isinstance(drain.heals_refused, tuple):
-        rows += [row("Heal Refused", _lanes_for(each)) for each in drain.heals_refused]
-    if isinstance(drain.held, tuple) and drain.held:
+        refused = [f"{_lanes_for(each)}{_remedy(each.reason)}" for each in drain.heals_refused]
+        rows += [row("Heal Refused", each) for each in refused]
+    held = () if isinstance(drain.held, Unknown) else drain.held
+    waits = () if isinstance(drain.waits, Unknown) else drain.waits
+    if held or waits:
+        rows += [
+            row("Held For", f"{reason}{_remedy(reason)}") for reason in sorted({each.reason for each in held})
+        ]
+        rows.append(row("Who", "kcsync held names the users, and lets them go on"))
         rows += table(
             ("Held By", "Reason", "Since", "Behind", "Realm", "Event"),
             [
@@ -538,7 +554,7 @@ def _drain(drain: Drain, now: datetime) -> list[str]:
                     lane.realm,
                     lane.event_id,
                 )
-                for lane in drain.held
+                for lane in (*held, *waits)
             ],
         )
     if isinstance(drain.instances, Unknown):
@@ -558,7 +574,7 @@ def _drain(drain: Drain, now: datetime) -> list[str]:
                 each.name,
                 "+".join(each.roles),
                 each.shards,
-                when(each.lease_until, now),
+                ago(each.lease_until, now),
                 *_calls(each.calls, now),
             )
             if "drain" in each.roles
@@ -572,11 +588,9 @@ def _lanes_for(each: LanesFor) -> str:
     return f"{each.reason} ({each.lanes} {'user' if each.lanes == 1 else 'users'})"
 
 
-def _remedy(waiting: LanesFor) -> str:
-    if waiting.reason == _KEY_MISSING:
-        return " — kcsync keys list names the key"
-    advice = next((text for reason, text in ADVICE.items() if reason == waiting.reason), None)
-    return "" if advice is None else f" — {advice}"
+def _remedy(reason: str) -> str:
+    advice = advice_of(reason)
+    return "" if advice is None else f" — {advice.meaning}: {advice.remedy}"
 
 
 def _calls(calls: Calls | None, now: datetime) -> tuple[str, str]:
@@ -588,7 +602,7 @@ def _calls(calls: Calls | None, now: datetime) -> tuple[str, str]:
         most += f", {calls.per_second:.3g}/s"
     if calls.changed_at is None:
         return most, calls.reason
-    return most, f"{when(calls.changed_at, now)}: {calls.reason}"
+    return most, f"{ago(calls.changed_at, now)}: {calls.reason}"
 
 
 def _roles_missing(drain: Drain) -> tuple[str, ...]:

@@ -8,13 +8,15 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Final
 
+from consumer.delivery.outcome import Reason
 from consumer.drain.guard import HELD_BY_GUARD
+from consumer.drain.reasons import FOR_SOMEBODY, DrainReason
 from consumer.outbox.command_store import Action, Answer, Change, Command, Found, Verdict
 from consumer.outbox.rows import EntryState
 
 __all__ = ["decide"]
 
-_UNREADABLE: Final = frozenset({"schema_newer", "kind_unregistered"})
+_UNREADABLE: Final = frozenset({DrainReason.SCHEMA_NEWER, Reason.KIND_UNREGISTERED})
 """Reasons of entries whose data this version cannot read: there is nothing that it could deliver."""
 
 Rule = Callable[[Command, Found], Change | str]
@@ -56,16 +58,23 @@ def _release(_command: Command, found: Found) -> Change | str:
     if found.reason in _UNREADABLE:
         return f"{found.reason}: this version cannot read it; start one that can, or drop it"
     # An operator's word is a place: the guard does not ask again.
-    return Change(state=EntryState.PENDING, reason="released", allows_delete=found.reason == HELD_BY_GUARD)
+    return Change(
+        state=EntryState.PENDING,
+        reason=DrainReason.RELEASED.value,
+        allows_delete=found.reason == HELD_BY_GUARD,
+    )
 
 
 def _drop(command: Command, found: Found) -> Change | str:
-    if found.state is not EntryState.HELD:
-        return "the entry is not held"
+    if found.state is EntryState.PENDING and found.reason in FOR_SOMEBODY:
+        if (refused := _not_next(command, found)) is not None:
+            return refused
+    elif found.state is not EntryState.HELD:
+        return "the entry is not held, nor does it wait for somebody"
     if found.arrivals != command.seen_arrivals:
         # What comes behind a dropped event is applied without it: whoever drops has to have seen it.
         return "more events of that user have come since: look again"
-    return Change(state=EntryState.DEAD_LETTER, reason="dropped")
+    return Change(state=EntryState.DEAD_LETTER, reason=DrainReason.DROPPED.value)
 
 
 def _release_lane(command: Command, found: Found) -> Change | str:
@@ -75,11 +84,16 @@ def _release_lane(command: Command, found: Found) -> Change | str:
 
 
 def _hurry(command: Command, found: Found) -> Change | str:
+    return _not_next(command, found) or Change(state=EntryState.PENDING)
+
+
+def _not_next(command: Command, found: Found) -> str | None:
+    """Why a pending entry can be neither tried now nor given up; None if it can."""
     if found.state is not EntryState.PENDING or found.head_id != command.entry_id:
         return "the entry is not the next of its user"
     if found.in_doubt:
         return "its last call may still take effect: it waits for the server limit"
-    return Change(state=EntryState.PENDING)
+    return None
 
 
 _RULES: Final[Mapping[Action, Rule]] = {

@@ -21,6 +21,7 @@ import structlog
 from consumer.circuit.calls import CallLimit
 from consumer.circuit.keeper import CircuitKeeper
 from consumer.delivery.errors import GoesAlone, NotCalled
+from consumer.delivery.outcome import Reason
 from consumer.delivery.together import together
 from consumer.drain.admission import Admission, held_back
 from consumer.drain.ahead import claim_ahead
@@ -31,6 +32,7 @@ from consumer.drain.merge import group_of
 from consumer.drain.pace import Pace
 from consumer.drain.policy import DrainPolicy
 from consumer.drain.realms import RealmWatch
+from consumer.drain.reasons import FOR_SOMEBODY, advice_of
 from consumer.drain.sharing import sharing_a_call
 from consumer.drain.turns import Claimed, Turns
 from consumer.drain.writer import Writer
@@ -66,6 +68,7 @@ class DrainCounts:
     deferred: int = 0
     dead: int = 0
     fenced: int = 0
+    restored: int = 0
 
     @property
     def processed(self) -> int:
@@ -486,28 +489,30 @@ class Drainer:
         self._wake.set()
 
     def _count(self, settlement: Settlement) -> None:
+        head, reason = settlement.head, settlement.reason
         match settlement.state:
             case EntryState.DELIVERED:
                 self.counts.delivered += 1
+                if reason == Reason.RESTORED:
+                    self.counts.restored += 1
+                    _log.warning("a user whom Keycloak had lost was made again", event_id=head.event_id)
             case EntryState.DEAD_LETTER:
                 self.counts.dead += 1
-                _log.error(
-                    "dead letter",
-                    event_id=settlement.head.event_id,
-                    reason=settlement.reason,
-                    kind=settlement.head.kind,
-                )
+                _log.error("dead letter", event_id=head.event_id, reason=reason, kind=head.kind)
             case EntryState.HELD if settlement.attempt is None:
                 # Not admitted: whoever refused it says so once, not for each.
                 pass
             case EntryState.HELD:
-                _log.error("entry held", event_id=settlement.head.event_id, reason=settlement.reason)
+                _log.error("entry held", event_id=head.event_id, reason=reason)
             case _ if settlement.attempt is None:
                 pass
-            case _ if settlement.attempt.outcome == "RETRY":
-                self.counts.retried += 1
             case _:
-                self.counts.deferred += 1
+                if reason is not None and reason != head.state_reason:
+                    _tell_whom_it_needs(head, reason)
+                if settlement.attempt.outcome == "RETRY":
+                    self.counts.retried += 1
+                else:
+                    self.counts.deferred += 1
 
     async def _flush_hints(self) -> None:
         hints, self._hints = self._hints, []
@@ -557,6 +562,20 @@ def _after_takeover(head: Head, claimed_at: datetime) -> Head:
         return head
     fold = replace(head.fold, suspect_since=claimed_at, suspect_kind="takeover")
     return replace(head, maybe_applied_since=head.maybe_applied_since or head.claimed_at, fold=fold)
+
+
+def _tell_whom_it_needs(head: Head, reason: str) -> None:
+    """Say once that a change waits for somebody, not for each try; `kcsync held` says whose it is."""
+    # A missing key is named once, by the key folder, however many passwords are sealed to it.
+    if reason in FOR_SOMEBODY and reason != Reason.UNKNOWN_SEALING_KEY:
+        advice = advice_of(reason)
+        _log.error(
+            "a change waits for somebody",
+            event_id=head.event_id,
+            kind=head.kind,
+            reason=reason,
+            remedy=None if advice is None else advice.remedy,
+        )
 
 
 def _hint_after(written: WriteBack) -> LaneHint:

@@ -15,6 +15,7 @@ from typing import Final
 
 import structlog
 
+from consumer.drain.reasons import DrainReason
 from consumer.outbox.deletion_store import DeletionStore
 from consumer.outbox.drain_store import Head
 from consumer.telemetry.trouble import Trouble
@@ -26,7 +27,7 @@ _COUNT_EVERY: Final = 60.0
 _COUNT_AGAIN_AFTER: Final = 1.0
 """A count older than this refuses nobody: a realm that is being filled knows many more users than a minute ago."""
 
-HELD_BY_GUARD: Final = "deletion_guard"
+HELD_BY_GUARD: Final = DrainReason.DELETION_GUARD.value
 """The reason of deletes that were held back."""
 
 

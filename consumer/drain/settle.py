@@ -20,6 +20,7 @@ from consumer.delivery.outcome import (
 )
 from consumer.delivery.representation import split_name, written_out
 from consumer.drain.policy import DrainPolicy
+from consumer.drain.reasons import DrainReason
 from consumer.frozen import quick_dataclass
 from consumer.outbox.drain_store import Attempt, Head, Settlement, WriteBack
 from consumer.outbox.fold import Applied, Credential, Fold, fields_of
@@ -115,7 +116,7 @@ def split_apart(group: Sequence[Head], outcome: NotDelivered, call: Call) -> Wri
     head = group[0]
     maybe = call.claimed_at if _left_traces(outcome) else None
     attempt = replace(_attempt(outcome, call), outcome="DEFER", charged=False)
-    split = replace(_left(head, maybe), reason="merge_refused", attempt=attempt)
+    split = replace(_left(head, maybe), reason=DrainReason.MERGE_REFUSED.value, attempt=attempt)
     followers = (_left(member, maybe) for member in group[1:])
     return WriteBack(
         lane=head.lane,
@@ -172,7 +173,7 @@ def _failed(head: Head, outcome: NotDelivered, call: Call, policy: DrainPolicy, 
         return replace(base, state=EntryState.DEAD_LETTER)
     base = replace(base, maybe_applied_since=_maybe(head, outcome, call))
     if call.openings >= policy.openings:
-        return replace(base, state=EntryState.HELD, reason="suspected_cause")
+        return replace(base, state=EntryState.HELD, reason=DrainReason.SUSPECTED_CAUSE.value)
     if isinstance(outcome, Retry) or outcome.reason in NEEDS_REPAIR:
         # By calls, charged or not: a user who always times out must not take a place every second, nor must the many of
         # a realm that somebody has to repair.

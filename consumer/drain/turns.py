@@ -29,6 +29,7 @@ from consumer.drain.holds import hold_after
 from consumer.drain.judge import Begun, Judge
 from consumer.drain.policy import DrainPolicy
 from consumer.drain.realms import RealmWatch
+from consumer.drain.reasons import DrainReason
 from consumer.drain.settle import (
     EXISTENCE_KINDS,
     Call,
@@ -144,9 +145,13 @@ class Turns:
             # The circuit opened, or the realm was stopped, while this waited for its turn or we asked whose fault the
             # last failure was: handed back with the others, and judged again.
             return None
-        reason = self.judge.reason_of_last(head.entry_id) or head.state_reason or "attempts_exhausted"
+        reason = (
+            self.judge.reason_of_last(head.entry_id)
+            or head.state_reason
+            or DrainReason.ATTEMPTS_EXHAUSTED.value
+        )
         if too_old and not used_up:
-            reason = "too_old"
+            reason = DrainReason.TOO_OLD.value
         if not needs_call:
             self.judge.forget(head.entry_id)
             return dead(head, token=claimed.token, reason=reason, judged=judged)
@@ -155,7 +160,9 @@ class Turns:
             return wait_for_read_back(head, claimed.token, left, reason=reason, judged=judged)
         if left > 0 and head.claimed_at is not None and head.kind in EXISTENCE_KINDS:
             # Taken over, and whether the user exists is in doubt: nothing is asked before the server limit has passed.
-            return wait_for_read_back(head, claimed.token, left, reason="taken_over", judged=judged)
+            return wait_for_read_back(
+                head, claimed.token, left, reason=DrainReason.TAKEN_OVER.value, judged=judged
+            )
         if exhausted:
             return await self._last_look(head, claimed, reason=reason, judged=judged)
         return await self._deliver((head, *claimed.group[1:]), claimed, left, judged=judged)

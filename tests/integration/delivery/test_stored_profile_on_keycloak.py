@@ -225,4 +225,4 @@ async def test_a_lost_user_whose_last_state_breaks_a_rule_waits(realm: RuledReal
 
 
 def test_the_reason_says_what_to_do() -> None:
-    assert "User profile" in ADVICE[Reason.PROFILE_BROKEN]
+    assert "User profile" in ADVICE[Reason.PROFILE_BROKEN].remedy

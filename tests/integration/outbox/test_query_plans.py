@@ -355,6 +355,23 @@ QUERIES = {
         {"f": "held", "l": "PRIMARY", "e": "PRIMARY", "b": "lane"},
         500,
     ),
+    "what waits for somebody": Query(
+        HELD["for_somebody"],
+        held_by(looked_at=1_000, reasons=("roles_unreadable", "group_missing")),
+        {"waits": "due", "turns": "urgent", "h": "lane", "e": "PRIMARY"},
+        12_000,
+        expects=60_000,
+    ),
+    "what waits for somebody, counted": Query(
+        HELD["for_somebody_counts"],
+        {"looked_at": 1_000, "reasons": ("roles_unreadable", "group_missing")},
+        {"waits": "due", "turns": "urgent", "h": "lane", "e": "PRIMARY"},
+        12_000,
+        expects=60_000,
+    ),
+    "whether a realm is known": Query(
+        HELD["knows_realm"], {"realm": "staff"}, {"lanes": "user"}, 5, expects=20_000
+    ),
     "held entries that may be known now": Query(
         UNKNOWN["known_now"],
         {"known": KNOWN, "shards": SOME_SHARDS, "after": 0, "limit": 100},

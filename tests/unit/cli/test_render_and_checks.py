@@ -6,7 +6,7 @@ import pytest
 
 from consumer.cli.checks import Check, CheckGroup, checks_exit_code, render_checks
 from consumer.cli.exit_codes import ExitCode
-from consumer.cli.render import Unknown, age, row, table, when
+from consumer.cli.render import Unknown, age, ago, row, table, when
 
 NOW = datetime(2026, 2, 7, 10, 0, tzinfo=UTC)
 
@@ -24,7 +24,9 @@ class TestWhen:
         ],
     )
     def test_says_it_as_people_do(self, at: datetime | Unknown | None, text: str) -> None:
-        assert when(at, NOW) == text
+        assert ago(at, NOW) == text
+        clock = f"{at.isoformat(sep=' ', timespec='seconds')} ({text})" if isinstance(at, datetime) else text
+        assert when(at, NOW) == clock
 
 
 def test_an_age_can_be_none_or_unknown() -> None:

@@ -33,6 +33,7 @@ from consumer.cli.status_report import (
     render_text,
     to_json,
 )
+from consumer.drain.reasons import advice_of
 from consumer.settings import Settings
 from consumer.summary import Progress, summary_line
 
@@ -116,6 +117,13 @@ LOST = replace(
     drain=Drain(GONE, GONE, GONE, GONE),
     unreachable=(Unreachable("MariaDB", "connection refused at 127.0.0.1:3306"),),
 )
+
+
+def told(reason: str) -> str:
+    """What a screen says of a reason."""
+    advice = advice_of(reason)
+    assert advice is not None
+    return f"{advice.meaning}: {advice.remedy}"
 
 
 class TestMode:
@@ -217,8 +225,8 @@ class TestText:
             "  Mode:                NORMAL",
             "  Failure Count:       0",
             "Timestamps:",
-            "  Last Success:        15s ago",
-            "  Last Health Check:   0s ago",
+            "  Last Success:        2026-02-07 10:30:45+00:00 (15s ago)",
+            "  Last Health Check:   2026-02-07 10:31:00+00:00 (0s ago)",
             "Queue Metrics:",
             "  Pending Syncs:       5",
             "  Oldest Pending:      3m",
@@ -254,10 +262,15 @@ class TestText:
             "======================================================================",
         ]
 
+    def test_shows_times_as_the_clocks_of_the_place_do(self) -> None:
+        there = replace(HEALTHY, generated_at=NOW.astimezone(timezone(timedelta(hours=5, minutes=30))))
+
+        assert "  Last Success:        2026-02-07 16:00:45+05:30 (15s ago)\n" in render_text(there)
+
     def test_an_outage_says_since_when(self) -> None:
         text = render_text(OPEN)
 
-        assert "  Circuit State:       OPEN (for 23h)\n" in text
+        assert "  Circuit State:       OPEN (since 2026-02-06 11:31:00+00:00, for 23h)\n" in text
         assert "  Reason:              bad_gateway: control call: HTTP 502; see the proxy\n" in text
         assert "  Mode:                OFFLINE\n" in text
 
@@ -287,7 +300,7 @@ class TestText:
     def test_names_a_realm_that_keeps_us_out(self) -> None:
         text = render_text(replace(HEALTHY, connection=replace(HEALTHY.connection, realm_faults=(FAULT,))))
 
-        assert "  Realm Fault:         staff: forbidden, since 5m ago\n" in text
+        assert "  Realm Fault:         staff: forbidden, since 2026-02-07 10:26:00+00:00 (5m ago)\n" in text
         assert "  Why:                 control call: HTTP 403; give the client its role\n" in text
 
     def test_says_what_to_do_when_nobody_drains(self) -> None:
@@ -402,6 +415,8 @@ class TestJson:
                 "held": [],
                 "waiting_for": [],
                 "heals_refused": [],
+                "for_somebody": [],
+                "waits": [],
             },
             "unreachable": [],
             "exit_code": 0,
@@ -451,7 +466,7 @@ class TestStartBanner:
             "5",
             "0",
             "unknown (held in each instance)",
-            "15s ago",
+            "2026-02-07 10:30:45+00:00 (15s ago)",
         ]
         assert "geheim" not in banner
 
@@ -468,6 +483,12 @@ def test_the_summary_line_begins_as_the_polling_services_did() -> None:
     assert line == "Processed 5 sync items (total: 8, retried: 1, dead: 0, pending: 3)"
 
 
+def test_the_summary_line_tells_of_users_who_were_made_again() -> None:
+    line = summary_line(Progress(processed=5, total=8, retried=1, dead=0, pending=3, restored=2))
+
+    assert line == "Processed 5 sync items (total: 8, retried: 1, dead: 0, pending: 3, restored: 2)"
+
+
 def test_the_mode_of_a_report_is_never_another_than_its_circuit_says() -> None:
     assert mode_of(HEALTHY) is Mode.NORMAL
     assert mode_of(OPEN) is Mode.OFFLINE
@@ -479,7 +500,9 @@ class TestWhatIsWaitedFor:
         HEALTHY,
         drain=replace(
             HEALTHY.drain,
-            waiting_for=(LanesFor("email_in_use", 2), LanesFor("unknown_sealing_key", 1)),
+            waiting_for=(LanesFor("email_in_use", 2), LanesFor("roles_unreadable", 1)),
+            for_somebody=(LanesFor("roles_unreadable", 1),),
+            waits=(HeldLane("staff", "e-3", "PENDING", "roles_unreadable", NOW - timedelta(minutes=9), 4),),
             heals_refused=(LanesFor("heal_refused_by_history", 3),),
         ),
     )
@@ -487,12 +510,27 @@ class TestWhatIsWaitedFor:
     def test_is_shown_with_what_to_do(self) -> None:
         text = render_text(self.REPORT)
 
-        assert "  Waiting For:         email_in_use (2 users)\n" in text
-        assert "unknown_sealing_key (1 user) — kcsync keys list names the key\n" in text
-        assert "  Heal Refused:        heal_refused_by_history (3 users)\n" in text
+        assert f"  Waiting For:         email_in_use (2 users) — {told('email_in_use')}\n" in text
+        assert f"  Needs Somebody:      roles_unreadable (1 user) — {told('roles_unreadable')}\n" in text
+        assert text.count("roles_unreadable (1 user)") == 1
+        assert "  Heal Refused:        heal_refused_by_history (3 users) — " in text
 
-    def test_a_missing_key_needs_somebody(self) -> None:
-        assert exit_code(self.REPORT) is ExitCode.DEGRADED
+    def test_names_the_event_that_waits_for_somebody_and_since_when(self) -> None:
+        lines = [line.split() for line in render_text(self.REPORT).splitlines()]
+
+        since = ["2026-02-07", "10:22:00+00:00", "(9m", "ago)"]
+        assert ["PENDING", "roles_unreadable", *since, "4", "staff", "e-3"] in lines
+        assert ["Who:", "kcsync", "held", "names", "the", "users,"] in [line[:6] for line in lines]
+
+    def test_is_not_well_while_somebody_is_needed(self) -> None:
+        assert exit_code(self.REPORT) is ExitCode.DEAD_LETTERS
+
+    def test_a_missing_key_holds_up_more_than_one_user(self) -> None:
+        drain = replace(HEALTHY.drain, for_somebody=(LanesFor("unknown_sealing_key", 1),))
+        report = replace(HEALTHY, drain=drain)
+
+        assert exit_code(report) is ExitCode.DEGRADED
+        assert "kcsync keys list" in render_text(report)
 
     def test_what_ends_by_itself_does_not(self) -> None:
         drain = replace(HEALTHY.drain, waiting_for=(LanesFor("email_in_use", 2),))
@@ -516,7 +554,8 @@ class TestWhatIsHeld:
         text = render_text(self.REPORT)
 
         lines = [line.split() for line in text.splitlines()]
-        assert ["HELD", "suspected_cause", "5m", "ago", "12", "staff", "e-7"] in lines
+        since = ["2026-02-07", "10:26:00+00:00", "(5m", "ago)"]
+        assert ["HELD", "suspected_cause", *since, "12", "staff", "e-7"] in lines
         assert ["DEAD_LETTER", "email_in_use", "unknown", "1", "staff", "e-9"] in lines
 
     def test_needs_somebody(self) -> None:

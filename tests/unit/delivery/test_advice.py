@@ -2,10 +2,10 @@ from __future__ import annotations
 
 import pytest
 
-from consumer.delivery.advice import ADVICE, explained
+from consumer.delivery.advice import ADVICE, DONE, explained
 from consumer.delivery.answer import Operation
 from consumer.delivery.classify import MAY_BE_THE_USERS, NO_ANSWER, classify_silence
-from consumer.delivery.outcome import Blame, Defer, Failure, NotDelivered, Reason
+from consumer.delivery.outcome import Blame, NotDelivered, Reason
 from tests.unit.delivery.test_classify import TABLE, judge
 
 OUTCOMES = [
@@ -24,7 +24,7 @@ OUTCOMES = [
     ids=lambda outcome: outcome.reason.value,
 )
 def test_whatever_is_not_a_users_fault_is_followed_by_what_to_do(outcome: NotDelivered) -> None:
-    assert explained(outcome) == f"{outcome.failure.detail}; {ADVICE[outcome.reason]}"
+    assert explained(outcome) == f"{outcome.failure.detail}; {ADVICE[outcome.reason].remedy}"
 
 
 @pytest.mark.parametrize("outcome", OUTCOMES, ids=lambda outcome: outcome.failure.detail[:40])
@@ -34,7 +34,11 @@ def test_what_a_token_request_meets_is_never_a_users_fault(outcome: NotDelivered
         assert outcome.reason not in MAY_BE_THE_USERS
 
 
-def test_a_user_gets_no_advice() -> None:
-    failure = Failure(blame=Blame.USER, detail="user create: HTTP 409 Conflict")
-
-    assert explained(Defer(reason=Reason.EMAIL_IN_USE, failure=failure)) == failure.detail
+def test_every_reason_says_what_it_means_and_what_to_do() -> None:
+    assert ADVICE.keys() | DONE.keys() == set(Reason)
+    assert not ADVICE.keys() & DONE.keys()
+    for advice in ADVICE.values():
+        assert advice.meaning
+        assert advice.remedy
+        assert not advice.meaning.endswith("."), "they are parts of a line"
+        assert not advice.remedy.endswith(".")

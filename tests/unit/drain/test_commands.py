@@ -62,6 +62,13 @@ def answer(action: Action, seen: EntryState = HELD, **changes: Any) -> Answer:
         # The dead letter is gone, and must not hold its lane for ever.
         (Action.RELEASE_LANE, DEAD_LETTER, {"state": None, "held_by_entry": 11}, Change(ends_hold=True)),
         (Action.HURRY, PENDING, {"state": PENDING}, Change(state=PENDING)),
+        # What only somebody can bring on may be given up as well.
+        (
+            Action.DROP,
+            PENDING,
+            {"state": PENDING, "reason": "roles_unreadable"},
+            Change(state=DEAD_LETTER, reason="dropped"),
+        ),
     ],
 )
 def test_what_stands_as_it_was_seen_is_done(
@@ -82,7 +89,16 @@ def test_what_stands_as_it_was_seen_is_done(
         (Action.RELEASE, HELD, {"reason": "schema_newer"}, "cannot read it"),
         (Action.RELEASE, HELD, {"reason": "kind_unregistered"}, "cannot read it"),
         (Action.DROP, HELD, {"arrivals": 8}, "look again"),
-        (Action.DROP, PENDING, {"state": PENDING}, "not held"),
+        (Action.DROP, PENDING, {"state": PENDING, "reason": "timeout"}, "nor does it wait for somebody"),
+        (Action.DROP, PENDING, {"state": PENDING, "reason": None}, "nor does it wait for somebody"),
+        (Action.DROP, PENDING, {"state": PENDING, "reason": "group_missing", "head_id": 9}, "not the next"),
+        (Action.DROP, PENDING, {"state": PENDING, "reason": "group_missing", "arrivals": 8}, "look again"),
+        (
+            Action.DROP,
+            PENDING,
+            {"state": PENDING, "reason": "group_missing", "in_doubt": True},
+            "may still take effect",
+        ),
         (Action.RELEASE_LANE, DEAD_LETTER, {"state": DEAD_LETTER}, "does not hold its lane"),
         (
             Action.RELEASE_LANE,

@@ -8,6 +8,7 @@ from datetime import timedelta
 from itertools import chain
 
 import pytest
+import structlog
 
 from consumer.delivery.change import Change
 from consumer.delivery.outcome import Blame, Defer, Delivered, Failure, Outcome, Reason, Retry
@@ -1188,6 +1189,59 @@ class TestForbidden:
             await bench.done(entry)
 
         assert (entry.state, entry.attempts) == (DELIVERED, 0)
+
+
+class TestWhatIsTold:
+    async def test_of_what_waits_for_somebody_is_told_once(self, bench: Bench) -> None:
+        bench.instance()
+        entry = bench.database.add("alice")
+        wait = Defer(
+            reason=Reason.ROLES_UNREADABLE,
+            failure=Failure(blame=Blame.LOCAL, status=403, detail="view-realm"),
+        )
+        bench.keycloak.plans[entry.event_id].extend([wait] * 4)
+
+        with structlog.testing.capture_logs() as lines:
+            async with bench.running():
+                await bench.done(entry)
+
+        told = [line for line in lines if line["event"] == "a change waits for somebody"]
+        assert [(line["event_id"], line["reason"]) for line in told] == [(entry.event_id, "roles_unreadable")]
+        assert "view-realm" in told[0]["remedy"]
+        assert "alice" not in str(lines)
+        assert bench.instances[0].drainer.counts.deferred == 4
+
+    @pytest.mark.parametrize("reason", [Reason.UNKNOWN_SEALING_KEY, Reason.BROKEN_OFF])
+    async def test_of_what_others_tell_or_time_ends_nothing_is_told(
+        self, bench: Bench, reason: Reason
+    ) -> None:
+        bench.instance()
+        entry = bench.database.add("alice")
+        bench.keycloak.plans[entry.event_id].append(
+            Defer(reason=reason, failure=Failure(blame=Blame.LOCAL, detail="later"))
+        )
+
+        with structlog.testing.capture_logs() as lines:
+            async with bench.running():
+                await bench.done(entry)
+
+        assert [line for line in lines if line["log_level"] == "error"] == []
+
+    async def test_a_user_who_was_made_again_is_told_and_counted(self, bench: Bench) -> None:
+        bench.instance()
+        entry = bench.database.add("alice")
+        bench.keycloak.plans[entry.event_id].append(replace(delivered(), reason=Reason.RESTORED))
+
+        with structlog.testing.capture_logs() as lines:
+            async with bench.running():
+                await bench.done(entry)
+
+        (line,) = [line for line in lines if line["log_level"] == "warning"]
+        assert (line["event"], line["event_id"]) == (
+            "a user whom Keycloak had lost was made again",
+            entry.event_id,
+        )
+        assert bench.instances[0].drainer.counts.restored == 1
 
 
 class TestStopping:
