@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import html
 import json
-from collections.abc import AsyncIterator
+import re
+from collections.abc import AsyncIterator, Awaitable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from typing import Any, Protocol
@@ -11,7 +13,7 @@ from uuid import uuid4
 
 import httpx
 
-from tests.simulation.fake_keycloak import FakeKeycloak, Request
+from tests.simulation.fake_keycloak import FakeKeycloak, Request, User
 
 POLICY = "length(8) and passwordHistory(3)"
 """Of the realm's passwords."""
@@ -36,8 +38,11 @@ SLASHED = frozenset(
 ROLE, COMPOSITE = "gold", "everything"
 """Of its roles."""
 
+OWN = "nickname"
+"""An attribute that users may edit themselves."""
+
 CLIENT, SECRET = "conformance", "conformance-secret"
-LOGIN = "login"
+LOGIN, REDIRECT = "login", "http://application.invalid/"
 POWERLESS = "powerless"
 
 
@@ -75,6 +80,15 @@ class Realm(Protocol):
     async def logs_in(self, username: str, password: str) -> bool:
         """Whether this password begins a session."""
 
+    async def choose_password(self, username: str, old: str, new: str) -> None:
+        """Log in, as far as one is let, and choose another password."""
+
+    async def do_what_is_required(self, username: str, password: str, action: str) -> None:
+        """Log in, and do one thing of those that are required, the first that is asked for."""
+
+    async def edit_profile(self, username: str, password: str, **fields: str) -> None:
+        """Change fields of one's own profile, or attributes that are one's own to change; an empty text clears."""
+
 
 @dataclass(slots=True)
 class FakeRealm:
@@ -103,6 +117,22 @@ class FakeRealm:
     async def logs_in(self, username: str, password: str) -> bool:
         self.clock += 1000
         return self.fake.begin_session(self.name, username, password, self.clock)
+
+    async def choose_password(self, username: str, old: str, new: str) -> None:
+        self.clock += 1000
+        self.fake.choose_password(self._user(username), old, new, self.clock)
+
+    async def do_what_is_required(self, username: str, password: str, action: str) -> None:
+        self.fake.do_what_is_required(self._user(username), action)
+
+    async def edit_profile(self, username: str, password: str, **fields: str) -> None:
+        for name, value in fields.items():
+            self.fake.edit_profile(self._user(username), name, value)
+
+    def _user(self, username: str) -> User:
+        user = self.fake.find(self.name, username)
+        assert user is not None
+        return user
 
     def _ask(self, method: str, path: str, body: Any, query: dict[str, str]) -> Told:
         self.clock += 1000
@@ -141,6 +171,37 @@ class RealRealm:
         assert answer.status_code in {200, 400, 401}, answer.text
         return answer.is_success
 
+    async def choose_password(self, username: str, old: str, new: str) -> None:
+        async with self._pages() as pages:
+            await pages.log_in(username, old, kc_action="UPDATE_PASSWORD")
+            await pages.send("kc-passwd-update-form", {"password-new": new, "password-confirm": new})
+
+    async def do_what_is_required(self, username: str, password: str, action: str) -> None:
+        async with self._pages() as pages:
+            await pages.log_in(username, password)
+            assert action == "UPDATE_PROFILE"
+            await pages.send("kc-update-profile-form", {})
+
+    async def edit_profile(self, username: str, password: str, **fields: str) -> None:
+        grant = {"grant_type": "password", "client_id": LOGIN, "username": username, "password": password}
+        answer = await self.http.post(f"/realms/{self.name}/protocol/openid-connect/token", data=grant)
+        headers = {"Authorization": f"Bearer {answer.json()['access_token']}", "Accept": "application/json"}
+        account = f"/realms/{self.name}/account/"
+        profile = (await self.http.get(account, headers=headers)).json()
+        theirs = {"first_name": "firstName", "last_name": "lastName"}
+        for name, value in fields.items():
+            if name in theirs:
+                profile[theirs[name]] = value
+            else:
+                profile["attributes"] = {**profile.get("attributes", {}), name: [value] if value else []}
+        answer = await self.http.post(account, headers=headers, json=profile)
+        assert answer.status_code == 204, answer.text
+
+    @asynccontextmanager
+    async def _pages(self) -> AsyncIterator[LoginPages]:
+        async with httpx.AsyncClient(base_url=self.http.base_url, timeout=30, trust_env=False) as browser:
+            yield LoginPages(self.name, browser)
+
     async def ask_as(self, authorization: str | None) -> Told:
         """Search for a user with another `Authorization` header, or none."""
         headers = {} if authorization is None else {"Authorization": authorization}
@@ -168,6 +229,55 @@ class RealRealm:
                 method, f"/admin/realms{path}", content=content, params=query, headers=headers
             )
         )
+
+
+@dataclass(slots=True)
+class LoginPages:
+    """The pages of a login, as a browser without JavaScript has them."""
+
+    realm: str
+    browser: httpx.AsyncClient
+    page: str = ""
+
+    async def log_in(self, username: str, password: str, **further: str) -> None:
+        """Send name and password, whatever comes then."""
+        query = {
+            "client_id": LOGIN,
+            "response_type": "code",
+            "scope": "openid",
+            "redirect_uri": REDIRECT,
+            **further,
+        }
+        answer = await self._got(
+            self.browser.get(f"/realms/{self.realm}/protocol/openid-connect/auth", params=query)
+        )
+        assert answer.status_code == 200, answer.text
+        self.page = answer.text
+        await self.send("kc-form-login", {"username": username, "password": password})
+
+    async def send(self, form: str, fields: dict[str, str]) -> None:
+        """Fill in a form, with what stands in it already, and send it."""
+        found = re.search(rf'<form[^>]*id="{form}".*?</form>', self.page, re.DOTALL)
+        if found is None:
+            return
+        action = re.search(r'action="([^"]+)"', found[0])
+        assert action is not None
+        given = {
+            name[1]: html.unescape(value[1]) if (value := re.search(r'value="([^"]*)"', each)) else ""
+            for each in re.findall(r"<input[^>]*>", found[0])
+            if (name := re.search(r'name="([^"]+)"', each)) and 'type="checkbox"' not in each
+        }
+        answer = await self._got(self.browser.post(html.unescape(action[1]), data={**given, **fields}))
+        while answer.is_redirect and not answer.headers["location"].startswith(REDIRECT):
+            answer = await self._got(self.browser.get(answer.headers["location"]))
+        self.page = answer.text
+
+    async def _got(self, request: Awaitable[httpx.Response]) -> httpx.Response:
+        answer = await request
+        for cookie in self.browser.cookies.jar:
+            # A browser takes this machine for safe, with http too.
+            cookie.secure = False
+        return answer
 
 
 def _told(answer: httpx.Response) -> Told:
@@ -199,6 +309,8 @@ async def real_realm(url: str, admin: str, password: str) -> AsyncIterator[RealR
         await administer("POST", "", _representation(name))
         try:
             profile = await administer("GET", f"/{name}/users/profile")
+            own = {"name": OWN, "permissions": {"view": ["admin", "user"], "edit": ["admin", "user"]}}
+            profile["attributes"].append(own)
             await administer(
                 "PUT", f"/{name}/users/profile", {**profile, "unmanagedAttributePolicy": "ADMIN_EDIT"}
             )
@@ -227,7 +339,7 @@ def _representation(name: str) -> dict[str, Any]:
             {
                 "clientId": LOGIN,
                 "publicClient": True,
-                "standardFlowEnabled": False,
+                "redirectUris": [REDIRECT],
                 "directAccessGrantsEnabled": True,
             }
         ],

@@ -1,16 +1,27 @@
-"""What a user must look like after a sequence of accepted events. Written apart from the product's own fold."""
+"""What a user must look like after a sequence of accepted events. Written apart from the product's own fold.
+
+Fields are named one by one: each attribute (`attributes.a`), group (`groups./staff`), realm role (`realm_roles.author`)
+and required action (`required_actions.VERIFY_EMAIL`) stands for itself, and so does the `password`. A value that is not
+there is None: a membership and an action are True or None, the values of an attribute are a tuple.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Final
 
-from tests.simulation.fake_keycloak import User
+from tests.simulation.fake_keycloak import ACTIONS, User
 
-__all__ = ["Accepted", "ExpectedUser", "differences"]
+__all__ = ["ATTRIBUTE", "EVERY_ATTRIBUTE", "Accepted", "ExpectedUser", "differences", "fields_of", "said_by"]
 
-_PLAIN = ("first_name", "last_name", "email_verified", "enabled")
+ATTRIBUTE: Final = "attributes."
+EVERY_ATTRIBUTE: Final = "attributes"
+"""Stands for every attribute that is not named, where an event replaces them all."""
+
+_PLAIN: Final = ("first_name", "last_name", "email_verified", "enabled")
+_UPDATE_PASSWORD: Final = "required_actions.UPDATE_PASSWORD"
+_OF_A_NEW_USER: Final = {"enabled": True, "email_verified": False}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -25,106 +36,116 @@ class Accepted:
 
 @dataclass(slots=True)
 class ExpectedUser:
-    """One user, as events make them. `exists` is False before the first create."""
+    """One user, as events make them.
+
+    Attributes:
+        exists: False before the first create, and after a delete.
+        emptied: a delete was accepted: what no event has named since is known not to be there.
+        fields: what events have named since then.
+        password_event: the event whose password is the last.
+        disabled_by_delete: a delete that only disables has come last.
+    """
 
     exists: bool = False
-    email: str | None = None
-    first_name: str | None = None
-    last_name: str | None = None
-    email_verified: bool = False
-    enabled: bool = True
-    attributes: dict[str, list[str]] = field(default_factory=dict)
-    password: str | None = None
+    emptied: bool = False
+    fields: dict[str, Any] = field(default_factory=dict)
     password_event: str | None = None
     disabled_by_delete: bool = False
-    required_actions: set[str] = field(default_factory=set)
-    groups: set[str] = field(default_factory=set)
-    realm_roles: set[str] = field(default_factory=set)
 
-    @classmethod
-    def after(cls, events: Iterable[Accepted]) -> ExpectedUser:
-        """Apply events in their order."""
-        user = cls()
-        for event in events:
-            user = user._with(event)
-        return user
+    def value(self, name: str) -> Any:
+        """What a field must be."""
+        return self.fields.get(name, _OF_A_NEW_USER.get(name))
 
-    def _with(self, event: Accepted) -> ExpectedUser:
-        user = self
-        match event.kind:
-            case "user_delete" if event.data.get("mode") == "disable":
-                user.enabled = False
-                # A disable that finds nobody leaves nobody.
-                user.disabled_by_delete = user.exists
-                return user if user.exists else ExpectedUser()
-            case "user_delete":
-                return ExpectedUser()
-            case "user_create":
-                if not user.exists:
-                    user = ExpectedUser(exists=True)
-                if user.disabled_by_delete:
-                    user.enabled, user.disabled_by_delete = True, False
-        user._write(event)
-        return user
+    def knows(self, name: str) -> bool:
+        """Whether an accepted event has said something of a field, and not only the default of a new user."""
+        every_attribute = name.startswith(ATTRIBUTE) and EVERY_ATTRIBUTE in self.fields
+        return name in self.fields or every_attribute or self.emptied
 
-    def _write(self, event: Accepted) -> None:
-        data = event.data
-        for name in _PLAIN:
-            if name in data:
-                setattr(self, name, data[name])
-        if "enabled" in data:
-            self.disabled_by_delete = False
-        if "email" in data:
-            self.email = data["email"].lower()
-        if "name" in data:
-            self.first_name, _, last = data["name"].rpartition(" ")
-            self.last_name = last or None
-        self._write_attributes(event)
-        for cleared in data.get("clear", ()):
-            if not cleared.startswith("attributes."):
-                setattr(self, cleared, None)
-        for name, has in (("groups", self.groups), ("realm_roles", self.realm_roles)):
-            has |= set(data.get(name, {}).get("add", ()))
-            has -= set(data.get(name, {}).get("remove", ()))
-        self._write_password(event)
-
-    def _write_attributes(self, event: Accepted) -> None:
-        data = event.data
-        if event.kind == "shop_badge":
-            self.attributes["badge"] = [data["badge"]]
-        if data.get("attributes_mode") == "replace":
-            self.attributes = {}
-        self.attributes |= {name: list(values) for name, values in data.get("attributes", {}).items()}
-        for cleared in data.get("clear", ()):
-            if cleared.startswith("attributes."):
-                self.attributes.pop(cleared.removeprefix("attributes."), None)
-
-    def _write_password(self, event: Accepted) -> None:
-        data = event.data
-        if "required_actions" in data:
-            self.required_actions = set(data["required_actions"])
+    def take(self, event: Accepted, *, found: bool) -> None:
+        """Apply the next event, delivered when there was such a user in Keycloak, or none."""
+        mode = event.data.get("mode", "delete")
+        if event.kind == "user_delete" and (mode == "delete" or not found):
+            # A disable that finds nobody leaves nobody.
+            self.exists, self.emptied, self.fields = False, True, {}
+            self.password_event, self.disabled_by_delete = None, False
+            return
+        self.exists = True
+        said = said_by(event.kind, event.data, password=event.password)
+        if event.kind == "user_create" and self.disabled_by_delete:
+            said.setdefault("enabled", True)
+        if "enabled" in said:
+            self.disabled_by_delete = event.kind == "user_delete"
+        if EVERY_ATTRIBUTE in said:
+            self.fields = {
+                name: value for name, value in self.fields.items() if not name.startswith(ATTRIBUTE)
+            }
+        self.fields |= said
         if event.password is not None:
-            self.password, self.password_event = event.password, event.event_id
-            if event.kind == "password_change" or "required_actions" not in data:
-                self.required_actions -= {"UPDATE_PASSWORD"}
-            if data.get("temporary"):
-                self.required_actions |= {"UPDATE_PASSWORD"}
+            self.password_event = event.event_id
 
 
-def differences(expected: ExpectedUser, found: User | None) -> list[str]:
-    """In what the fake Keycloak's user is not as expected."""
-    if not expected.exists or found is None:
-        return [] if expected.exists == (found is not None) else [f"exists: {found is not None}"]
-    pairs = {
-        "email": (expected.email, found.email),
-        "first_name": (expected.first_name, found.first_name),
-        "last_name": (expected.last_name, found.last_name),
-        "email_verified": (expected.email_verified, found.email_verified),
-        "enabled": (expected.enabled, found.enabled),
-        "attributes": (expected.attributes, found.attributes),
-        "password": (expected.password, found.password),
-        "required_actions": (expected.required_actions, set(found.required_actions)),
-        "groups": (expected.groups, found.groups),
-        "realm_roles": (expected.realm_roles, found.realm_roles),
+def said_by(kind: str, data: Mapping[str, Any], *, password: str | None) -> dict[str, Any]:
+    """The fields that an event writes, with their values; it may be written out already."""
+    if kind == "user_delete":
+        return {"enabled": False} if data.get("mode") == "disable" else {}
+    said: dict[str, Any] = {name: data[name] for name in _PLAIN if name in data}
+    if "email" in data:
+        said["email"] = data["email"].lower()
+    if "name" in data:
+        said["first_name"], _, said["last_name"] = data["name"].rpartition(" ")
+    if kind == "shop_badge":
+        said["attributes.badge"] = (data["badge"],)
+    if data.get("attributes_mode") == "replace":
+        said[EVERY_ATTRIBUTE] = None
+    for name, values in data.get("attributes", {}).items():
+        said[ATTRIBUTE + name] = tuple(values)
+    said |= dict.fromkeys(data.get("clear", ()))
+    for several in ("groups", "realm_roles"):
+        for side, has in (("add", True), ("remove", None)):
+            said |= {f"{several}.{name}": has for name in data.get(several, {}).get(side, ())}
+    said |= _required(kind, data, password)
+    if password is not None:
+        said["password"] = password
+    return {name: None if value in ("", ()) else value for name, value in said.items()}
+
+
+def _required(kind: str, data: Mapping[str, Any], password: str | None) -> dict[str, Any]:
+    required: dict[str, Any] = {}
+    if "required_actions" in data:
+        required = {
+            f"required_actions.{action}": action in data["required_actions"] or None for action in ACTIONS
+        }
+        if data.get("temporary"):
+            required[_UPDATE_PASSWORD] = True
+    elif "temporary" in data or password is not None:
+        required[_UPDATE_PASSWORD] = data.get("temporary") or None
+    if kind == "password_change":
+        required[_UPDATE_PASSWORD] = data.get("temporary") or None
+    return required
+
+
+def fields_of(user: User) -> dict[str, Any]:
+    """The fields of the fake Keycloak's user; what is not there is not in it."""
+    found: dict[str, Any] = {
+        "email": user.email,
+        "first_name": user.first_name,
+        "last_name": user.last_name,
+        "email_verified": user.email_verified,
+        "enabled": user.enabled,
+        "password": user.password,
     }
-    return [f"{name}: {got!r} instead of {want!r}" for name, (want, got) in pairs.items() if want != got]
+    found = {name: value for name, value in found.items() if value is not None}
+    found |= {ATTRIBUTE + name: tuple(values) for name, values in user.attributes.items()}
+    found |= dict.fromkeys([f"required_actions.{action}" for action in user.required_actions], True)
+    found |= dict.fromkeys([f"groups.{path}" for path in user.groups], True)
+    return found | dict.fromkeys([f"realm_roles.{name}" for name in user.realm_roles], True)
+
+
+def differences(expected: ExpectedUser, found: Mapping[str, Any]) -> dict[str, tuple[Any, Any]]:
+    """In what a user who should be there and is there is not as expected: per field what is wanted, and what is there."""
+    names = (expected.fields.keys() - {EVERY_ATTRIBUTE}) | found.keys() | _OF_A_NEW_USER.keys()
+    return {
+        name: (want, got)
+        for name in sorted(names)
+        if (want := expected.value(name)) != (got := found.get(name))
+    }

@@ -19,7 +19,7 @@ from urllib.parse import quote, unquote
 
 from cryptography.hazmat.primitives.kdf.argon2 import Argon2id
 
-__all__ = ["FakeKeycloak", "Reply", "Request", "User"]
+__all__ = ["ACTIONS", "FakeKeycloak", "Reply", "Request", "User"]
 
 _ROUTE = re.compile(
     r"/?admin/realms/(?P<realm>[^/]+)/users(?:/(?P<id>[^/]+)(?:/(?P<part>credentials|reset-password|logout|sessions"
@@ -31,7 +31,7 @@ _NAMES_ROUTE = re.compile(
 )
 _EMAIL = re.compile(r"[^@\s]+@[^@\s]+")
 _FORBIDDEN_IN_NAMES = re.compile(r"[<>&\"\s$%!#?§;*~/\\|^=\[\]{}()\x00-\x1f]")
-_ACTIONS = frozenset(
+ACTIONS = frozenset(
     {"CONFIGURE_TOTP", "TERMS_AND_CONDITIONS", "UPDATE_PASSWORD", "UPDATE_PROFILE", "VERIFY_EMAIL"}
 )
 """The aliases that are kept; others are dropped without a word."""
@@ -190,6 +190,38 @@ class FakeKeycloak:
         user.sessions.append(now_ms)
         return True
 
+    # What users do about themselves, in their account and on the pages of a login.
+
+    def choose_password(self, user: User, old: str, new: str, now_ms: int) -> None:
+        """Give oneself another password: if nobody has barred the account, and nothing else is required before."""
+        before = {*user.required_actions} - {"UPDATE_PASSWORD"}
+        if user.enabled and not before and user.password is not None and _opens(user.password, old):
+            self._set_password(user, new, now_ms, temporary=False)
+
+    def confirm_address(self, user: User) -> None:
+        """Follow the link that was sent to the address."""
+        if user.enabled and user.email is not None:
+            user.email_verified = True
+            self.do_what_is_required(user, "VERIFY_EMAIL")
+
+    @staticmethod
+    def do_what_is_required(user: User, action: str) -> None:
+        """Do one thing that is required at the login: it is required no longer, all else still is."""
+        if user.enabled:
+            user.required_actions = [each for each in user.required_actions if each != action]
+
+    @staticmethod
+    def edit_profile(user: User, name: str, value: str) -> None:
+        """Change one's name, or an attribute that users may edit; an empty text clears it."""
+        if not user.enabled:
+            return
+        if name in {"first_name", "last_name"}:
+            setattr(user, name, value or None)
+        elif value:
+            user.attributes[name] = [value]
+        else:
+            user.attributes.pop(name, None)
+
     def answer(self, request: Request, now_ms: int) -> Reply:
         """Answer one request at a moment of Keycloak's clock, in milliseconds since 1970."""
         named = _NAMES_ROUTE.fullmatch(request.path)
@@ -248,7 +280,7 @@ class FakeKeycloak:
 
     def _named(self, route: re.Match[str], query: Mapping[str, str]) -> Reply:
         if route["actions"] is not None:
-            return _json(200, [{"alias": alias} for alias in sorted(_ACTIONS)])
+            return _json(200, [{"alias": alias} for alias in sorted(ACTIONS)])
         if route["role"] is not None:
             name = unquote(route["role"])
             if name not in self.realm_roles:
@@ -403,7 +435,7 @@ class FakeKeycloak:
         if asked.get("enabled") is not None:
             user.enabled = asked["enabled"]
         if asked.get("requiredActions") is not None:
-            user.required_actions = [alias for alias in asked["requiredActions"] if alias in _ACTIONS]
+            user.required_actions = [alias for alias in asked["requiredActions"] if alias in ACTIONS]
         for name, values in (asked.get("attributes") or {}).items():
             if any(values):
                 user.attributes[name] = [value for value in values if value]

@@ -9,10 +9,11 @@ from __future__ import annotations
 
 import asyncio
 import random
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable, Mapping
 from contextlib import contextmanager
 from contextvars import Context, ContextVar
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from functools import partial
 from typing import TYPE_CHECKING, Any, Protocol, cast
 
 from keycloak import KeycloakConnectionError
@@ -27,7 +28,10 @@ from consumer.delivery.outcome import Outcome
 from consumer.delivery.transport import NoAnswer, current_scope
 from consumer.delivery.users import RealmUsers
 from consumer.outbox.lane import lane_id
+from tests.simulation.expected import said_by
 from tests.simulation.fake_keycloak import FakeKeycloak, Reply, Request
+from tests.simulation.history import Hand, History, subject_of
+from tests.simulation.our_calls import OurCall
 from tests.simulation.virtual_loop import Host, VirtualLoop
 from tests.simulation.weather import CallFate, Weather
 
@@ -40,22 +44,32 @@ EPOCH_MS = 1_795_219_200_000
 """2026-11-21 in Keycloak's clock: the database's zero (tests/unit/drain/outbox_in_memory.py)."""
 
 _NOWHERE = Context()
-_ERRAND: ContextVar[Errand | None] = ContextVar("simulated_errand", default=None)
+_ERRAND: ContextVar[tuple[Errand, OurCall | None] | None] = ContextVar("simulated_errand", default=None)
+"""What the requests are made for, and the call that they belong to: a look belongs to none."""
 
 _ERROR = Reply(500, b'{"error":"unknown_error"}', {"Content-Type": "application/json"})
 _UNAVAILABLE = Reply(503, b"<html>", {"Content-Type": "text/html"})
 _TURNED_AWAY = Reply(503, b"", {"Retry-After": "2"})
 _THROTTLED = Reply(429, b"", {"Retry-After": "1"})
+_NEVER_LEFT = Reply(0)
 _FORBIDDEN = Reply(403, b'{"error":"HTTP 403 Forbidden"}', {"Content-Type": "application/json"})
 
 
 @dataclass(frozen=True, slots=True)
 class Errand:
-    """What a request is made for. `event_id` is the first event of a merge group, and None for a heal."""
+    """What a request is made for.
+
+    Attributes:
+        event_id: the first event of a merge group; None for a heal.
+        carries: the fields that its event sends.
+        kind: of its event.
+    """
 
     realm: str
     username_key: str
     event_id: str | None
+    carries: Mapping[str, Any]
+    kind: str | None
 
     @property
     def lane(self) -> bytes:
@@ -66,20 +80,25 @@ class Errand:
 class WatchedCalls(Protocol):
     """Who is told of every delivery and every request in it."""
 
-    def delivery_begins(self, host: Host, errand: Errand) -> None:
-        """The drain asks for a change."""
+    def delivery_begins(self, host: Host, errand: Errand) -> OurCall:
+        """The drain asks for a change; what is returned names the call."""
 
-    def read_back_begins(self, host: Host, errand: Errand) -> None:
-        """The drain asks whether a change has taken effect."""
+    def read_back_begins(self, host: Host, errand: Errand) -> float:
+        """The drain asks whether a change has taken effect; what is returned is when."""
 
-    def delivery_ended(self, host: Host, errand: Errand, outcome: Outcome) -> None:
-        """The drain was told what came of it."""
+    def read_back_ended(self, errand: Errand, begun: float, outcome: Outcome) -> None:
+        """The drain was told whether it has."""
 
-    def request_begins(self, host: Host, errand: Errand, request: Request, timeout: float) -> object:
+    def delivery_ended(self, host: Host, errand: Errand, call: OurCall, outcome: Outcome | None) -> None:
+        """The drain was told what came of it; None: nothing, because a request did not leave."""
+
+    def request_begins(
+        self, host: Host, errand: Errand, call: OurCall | None, request: Request, timeout: float
+    ) -> object:
         """A request leaves; what is returned names it."""
 
-    def request_ended(self, request: object) -> None:
-        """Its caller knows its end: an answer, or that there is none."""
+    def request_ended(self, request: object, reply: Reply | None) -> None:
+        """Its caller knows its end: an answer, 0 for a refused connection, or that there is none."""
 
     def request_given_up(self, request: object) -> None:
         """Its caller was cancelled; the request may go on."""
@@ -99,17 +118,45 @@ class _Response:
 
 @dataclass(slots=True)
 class KeycloakServer:
-    """The one Keycloak, and the network before it."""
+    """The Keycloaks, with one database and one cache between them, and the network before them.
+
+    Attributes:
+        held: requests that a node has received which stands still: they take effect when it goes on.
+        late: how many requests are still to take effect whose callers have given up.
+    """
 
     loop: VirtualLoop
     weather: Weather
     fake: FakeKeycloak
+    history: History
     watch: WatchedCalls
     closed: bool = False
+    held: list[Callable[[], None]] = field(default_factory=list)
+    late: int = 0
 
-    def apply(self, request: Request) -> Reply:
+    @property
+    def now_ms(self) -> int:
+        """Keycloak's clock."""
+        return EPOCH_MS + int((self.loop.time() + self.weather.clock_ahead) * 1000)
+
+    def apply(self, request: Request, realm: str, call: OurCall | None) -> Reply:
         """Let a request take effect now."""
-        return self.fake.answer(request, EPOCH_MS + int(self.loop.time() * 1000))
+        if call is None or request.method == "GET":
+            return self.fake.answer(request, self.now_ms)
+        return self.by(Hand(call.what, call), request, realm)
+
+    def by(self, hand: Hand, request: Request, realm: str) -> Reply:
+        """Let somebody's request take effect now."""
+        return self.history.record(
+            hand, realm, subject_of(request), lambda: self.fake.answer(request, self.now_ms)
+        )
+
+    def go_on(self, rng: random.Random, within: float) -> None:
+        """The node that stood still goes on: one after the other, what it holds takes effect."""
+        held, self.held = self.held, []
+        after = sorted(rng.uniform(0.0, within) for _ in held)
+        for seconds, take_effect in zip(after, held, strict=True):
+            self.loop.call_later(seconds, take_effect, context=_NOWHERE)
 
     async def exchange(self, request: Request, realm: str, rng: random.Random, limit: float) -> Reply:
         """Carry one request there and its answer back, or not.
@@ -119,9 +166,7 @@ class KeycloakServer:
         """
         weather, loop = self.weather, self.loop
         errand = _ERRAND.get()
-        fate = weather.fate_of_call(rng)
-        if self.closed:
-            fate = CallFate.DROPPED
+        fate = CallFate.DROPPED if self.closed else weather.fate_of_call(rng)
         there, back = weather.call_latency(rng, limit), weather.call_latency(rng, limit)
         if fate is CallFate.REFUSED:
             await asyncio.sleep(0.001)
@@ -130,23 +175,36 @@ class KeycloakServer:
             await asyncio.sleep(there)
             raise NoAnswer(TransportCause.LOST)
         answer: asyncio.Future[Reply | None] = loop.create_future()
+        cursed = errand is not None and errand[0].username_key in weather.cursed
         if fate is CallFate.LATE:
-            late = limit + rng.uniform(0.0, weather.server_limit - limit)
-            loop.call_later(late, self._late, request, errand, context=_NOWHERE)
+            late = limit + rng.uniform(0.0, weather.server_limit)
+            self._put_off(late, request, realm, errand)
+        elif fate is CallFate.LOST_LATE:
+            loop.call_later(there, _deliver, None, answer, context=_NOWHERE)
+            self._put_off(there + rng.uniform(0.0, weather.server_limit), request, realm, errand)
+        elif fate is CallFate.FROZEN:
+            self.late += 1
+            self.held.append(partial(self._late, request, realm, errand))
         elif fate is not CallFate.DROPPED:
-            cursed = errand is not None and errand.username_key in weather.cursed
             if cursed:
                 fate = CallFate.ERROR
             elif realm in weather.forbidden:
                 fate = CallFate.ANSWERED
-            loop.call_later(there, self._serve, request, realm, fate, back, answer, context=_NOWHERE)
+            call = None if errand is None else errand[1]
+            loop.call_later(there, self._serve, request, realm, call, fate, back, answer, context=_NOWHERE)
         reply = await answer
         if reply is None:
             raise NoAnswer(TransportCause.LOST)
         return reply
 
     def _serve(
-        self, request: Request, realm: str, fate: CallFate, back: float, answer: asyncio.Future[Reply | None]
+        self,
+        request: Request,
+        realm: str,
+        call: OurCall | None,
+        fate: CallFate,
+        back: float,
+        answer: asyncio.Future[Reply | None],
     ) -> None:
         reply: Reply | None
         match fate:
@@ -159,7 +217,7 @@ class KeycloakServer:
             case _ if realm in self.weather.forbidden:
                 reply = _FORBIDDEN
             case _:
-                reply = self.apply(request)
+                reply = self.apply(request, realm, call)
         if fate is CallFate.ERROR_AFTER:
             reply = _ERROR
         elif fate is CallFate.UNAVAILABLE_AFTER:
@@ -169,10 +227,17 @@ class KeycloakServer:
         if fate is not CallFate.SILENT_AFTER:
             self.loop.call_later(back, _deliver, reply, answer, context=_NOWHERE)
 
-    def _late(self, request: Request, errand: Errand | None) -> None:
-        self.apply(request)
+    def _put_off(
+        self, seconds: float, request: Request, realm: str, errand: tuple[Errand, OurCall | None] | None
+    ) -> None:
+        self.late += 1
+        self.loop.call_later(seconds, self._late, request, realm, errand, context=_NOWHERE)
+
+    def _late(self, request: Request, realm: str, errand: tuple[Errand, OurCall | None] | None) -> None:
+        self.late -= 1
         if errand is not None and request.method != "GET":
-            self.watch.took_effect_late(errand)
+            self.watch.took_effect_late(errand[0])
+        self.apply(request, realm, None if errand is None else errand[1])
 
 
 class _Connection:
@@ -219,23 +284,21 @@ class _Connection:
                 scope.gone()
 
     async def _exchange(self, request: Request, limit: float) -> _Response:
-        server, errand = self._server, _ERRAND.get()
-        made = None
-        if errand is not None:
-            made = server.watch.request_begins(self._host, errand, request, limit)
+        watch, errand = self._server.watch, _ERRAND.get()
+        made = None if errand is None else watch.request_begins(self._host, *errand, request, limit)
         try:
             async with asyncio.timeout(limit):
-                reply = await server.exchange(request, self._realm, self._rng, limit)
+                reply = await self._server.exchange(request, self._realm, self._rng, limit)
         except TimeoutError:
-            server.watch.request_ended(made)
+            watch.request_ended(made, None)
             raise KeycloakConnectionError("no answer") from NoAnswer(TransportCause.TIMEOUT)
         except NoAnswer as lost:
-            server.watch.request_ended(made)
+            watch.request_ended(made, _NEVER_LEFT if lost.cause is TransportCause.REFUSED else None)
             raise KeycloakConnectionError("no answer") from lost
         except asyncio.CancelledError:
-            server.watch.request_given_up(made)
+            watch.request_given_up(made)
             raise
-        server.watch.request_ended(made)
+        watch.request_ended(made, reply)
         return _Response(reply.status, reply.body, dict(reply.headers))
 
 
@@ -275,33 +338,45 @@ class SimDelivery:
 
     async def deliver(self, change: Change, before_call: Callable[[], None]) -> Outcome:
         """Apply one change."""
-        errand = Errand(change.realm, change.username_key, change.event_id)
-        self.watch.delivery_begins(self.host, errand)
-        with _on(errand):
-            outcome = await self.delivery.deliver(change, before_call)
-        self.watch.delivery_ended(self.host, errand, outcome)
+        errand = _errand(change)
+        return await self._called(errand, partial(self.delivery.deliver, change, before_call))
+
+    async def read_back(self, change: Change, before_call: Callable[[], None]) -> Outcome:
+        """Say whether a change has taken effect."""
+        errand = _errand(change)
+        begun = self.watch.read_back_begins(self.host, errand)
+        with _on(errand, None):
+            outcome = await self.delivery.read_back(change, before_call)
+        self.watch.read_back_ended(errand, begun, outcome)
+        return outcome
+
+    async def heal(self, known: KnownUser, before_call: Callable[[], None]) -> Outcome:
+        """Make a user equal to what is known."""
+        errand = Errand(known.realm, known.username_key, None, {}, None)
+        return await self._called(errand, partial(self.delivery.heal, known, before_call))
+
+    async def _called(self, errand: Errand, work: Callable[[], Awaitable[Outcome]]) -> Outcome:
+        call, outcome = self.watch.delivery_begins(self.host, errand), None
+        try:
+            with _on(errand, call):
+                outcome = await work()
+        finally:
+            self.watch.delivery_ended(self.host, errand, call, outcome)
         if self.strike("delivered"):
             await asyncio.sleep(0)
         return outcome
 
-    async def read_back(self, change: Change, before_call: Callable[[], None]) -> Outcome:
-        """Say whether a change has taken effect."""
-        errand = Errand(change.realm, change.username_key, change.event_id)
-        self.watch.read_back_begins(self.host, errand)
-        with _on(errand):
-            return await self.delivery.read_back(change, before_call)
 
-    async def heal(self, known: KnownUser, before_call: Callable[[], None]) -> Outcome:
-        """Make a user equal to what is known."""
-        errand = Errand(known.realm, known.username_key, None)
-        self.watch.delivery_begins(self.host, errand)
-        with _on(errand):
-            return await self.delivery.heal(known, before_call)
+def _errand(change: Change) -> Errand:
+    # Any text will do for a password whose own text is never sent as a field.
+    password = None if change.credential is None else change.credential_event_id
+    carries = said_by(change.kind, change.data, password=password)
+    return Errand(change.realm, change.username_key, change.event_id, carries, change.kind)
 
 
 @contextmanager
-def _on(errand: Errand) -> Iterator[None]:
-    token = _ERRAND.set(errand)
+def _on(errand: Errand, call: OurCall | None) -> Iterator[None]:
+    token = _ERRAND.set((errand, call))
     try:
         yield
     finally:

@@ -284,7 +284,7 @@ class Mutation:
 
 
 MUTATIONS = [
-    Mutation("the fence of write-backs", ("I4", "defect"), Parts(drain_store=_NoFence)),
+    Mutation("the fence of write-backs", ("I4", "defect"), Parts(drain_store=_NoFence), first=40),
     Mutation("the head rule: held blocks", ("I2",), Parts(drain_store=_LeapsOverHeld)),
     Mutation("the head rule: waiting blocks", ("I2",), Parts(drain_store=_LeapsOverWaiting), first=4),
     Mutation("the watermark's compare-and-set", ("I1",), Parts(ingest_store=_ComparesNothing), first=5),

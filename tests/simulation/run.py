@@ -18,13 +18,17 @@ from typing import Any
 
 from consumer.outbox.maintenance_store import EVERY_REALM, Maintenance
 from tests.simulation.operators import Operators
+from tests.simulation.others import Others
 from tests.simulation.process import REALMS, Parts, SimProcess
-from tests.simulation.story import Story
+from tests.simulation.story import ACTIONS, GROUPS, REALM_ROLES, Story
 from tests.simulation.virtual_loop import HostState, VirtualLoop
 from tests.simulation.weather import Outage, Weather
 from tests.simulation.world import World, heard
 
-__all__ = ["Mode", "Result", "simulate"]
+__all__ = ["OTHERS", "Mode", "Result", "simulate"]
+
+OTHERS = False
+"""Whether kcsync is the only writer, unless it is said."""
 
 _HEALED_WITHIN = 300.0
 """Seconds within which the backlog must be gone after all is well: several times the longest wait of any part."""
@@ -67,6 +71,7 @@ def simulate(
     *,
     parts: Parts | None = None,
     bias: Callable[[Weather, Story], None] | None = None,
+    others: bool = OTHERS,
 ) -> Result:
     """Run one seed.
 
@@ -75,6 +80,7 @@ def simulate(
         mode: what is left broken at the end.
         parts: variants of the real parts, for the check that the simulation notices them.
         bias: changes what was drawn, to look for something rare.
+        others: whether others change users too, and a node of Keycloak may stand still.
     """
     rng = random.Random(f"{seed}/{mode}")
     before = random.getstate()
@@ -91,7 +97,7 @@ def simulate(
         )
         loop.set_exception_handler(lambda _, context: _unhandled(world, context))
         with heard(world.watch):
-            run = _Run(world, rng, mode)
+            run = _Run(world, rng, mode, others=others)
             if bias is not None:
                 bias(world.weather, run.story)
             loop.run_until_complete(run.play())
@@ -121,7 +127,7 @@ def _unhandled(world: World, context: dict[str, Any]) -> None:
 class _Run:
     """The course of one run."""
 
-    def __init__(self, world: World, rng: random.Random, mode: Mode) -> None:
+    def __init__(self, world: World, rng: random.Random, mode: Mode, *, others: bool) -> None:
         self._world = world
         self._rng = rng
         self._mode = mode
@@ -158,6 +164,19 @@ class _Run:
         self._operators = Operators(
             world.database, world.rng("operators"), patience=rng.choice([1.0, 4.0, 15.0])
         )
+        self.others = Others(
+            world.server,
+            world.rng("others"),
+            [self.story.user(number) for number in range(self.story.users)],
+            GROUPS,
+            REALM_ROLES,
+            ACTIONS,
+        )
+        if others:
+            self.others.draw()
+            world.weather.draw_apart(self.others.rng)
+        self._others_write = others
+        self._freezes_every = self.others.rng.choice([None, None, 8.0, 20.0]) if others else None
         self._ambush = world.rng("ambush")
         world.strike = self._strike
         if rng.random() < 0.3:
@@ -177,7 +196,9 @@ class _Run:
             loop.create_task(self._make_trouble()),
             loop.create_task(self._maintain()),
             loop.create_task(self._upgrade(rng.uniform(0.0, length))),
+            loop.create_task(self._freeze()),
         ]
+        others = loop.create_task(self.others.run())
         for _ in range(rng.randint(20, 90)):
             await asyncio.sleep(rng.expovariate(90 / length))
             self.story.publish()
@@ -186,7 +207,14 @@ class _Run:
         await asyncio.sleep(rng.uniform(0.0, 10.0))
         for each in trouble:
             each.cancel()
+        late = world.weather.lateness
         self._heal()
+        if self._others_write:
+            # Most of the backlog is delivered only now: here is where their changes and our doubts meet.
+            world.weather.lateness = late
+            await asyncio.sleep(self.others.rng.uniform(0.0, 20.0))
+            world.weather.lateness = (0.0, 0.0, 0.0)
+            self._later(self.others.rng.uniform(0.0, 20.0), others.cancel)
         await self._settle()
         if not world.watch.violations:
             world.watch.check_complete()
@@ -229,7 +257,11 @@ class _Run:
         )
         watch = world.watch
         return (
-            read and not watch.stuck(cursed) and not watch.unanswered() and not set(watch.suspects()) - cursed
+            read
+            and not world.server.late
+            and not watch.stuck(cursed)
+            and not watch.unanswered()
+            and not set(watch.suspects()) - cursed
         )
 
     def _heal(self) -> None:
@@ -339,6 +371,23 @@ class _Run:
         setattr(self._world.weather, what, True)
         self._later(seconds, lambda: setattr(self._world.weather, what, False))
         return seconds
+
+    async def _freeze(self) -> None:
+        """A node of Keycloak stands still for a while, or all of it, with what it has received."""
+        world, rng = self._world, self.others.rng
+        while self._freezes_every is not None:
+            await asyncio.sleep(rng.expovariate(1 / self._freezes_every))
+            share, seconds = rng.choice([1.0, rng.uniform(0.1, 0.6)]), rng.uniform(1.0, 35.0)
+            world.watch.note(f"{share:.0%} of Keycloak stands still for {seconds:.1f} s")
+            world.weather.frozen = share
+            self._later(seconds, self._thaw)
+            await asyncio.sleep(seconds)
+
+    def _thaw(self) -> None:
+        world = self._world
+        world.watch.note("Keycloak goes on")
+        world.weather.frozen = 0.0
+        world.server.go_on(self.others.rng, 0.8 * world.policy.server_limit)
 
     def _rebalance(self) -> float:
         self._world.watch.note("rebalance")

@@ -9,25 +9,29 @@ from __future__ import annotations
 import hashlib
 from collections import defaultdict, deque
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
-from consumer.delivery.outcome import Outcome, Reason
+from consumer.delivery.outcome import Delivered, Outcome, Reason
 from consumer.outbox.command_store import Action, Answer, Command, Found, Verdict
 from consumer.outbox.drain_store import Settlement, WriteBack
 from consumer.outbox.ingest_store import BatchRows
-from consumer.outbox.lane import shard_of
+from consumer.outbox.lane import lane_id, shard_of
 from consumer.outbox.maintenance_store import EVERY_REALM
 from consumer.outbox.rows import EntryState, PartitionProgress, Position
 from consumer.outbox.unknown_store import Reread
-from tests.simulation.expected import Accepted, ExpectedUser, differences
-from tests.simulation.fake_keycloak import Request
+from tests.simulation.expected import Accepted, ExpectedUser
+from tests.simulation.explained import Explained
+from tests.simulation.fake_keycloak import Reply, Request
+from tests.simulation.heal_rule import HealRule
+from tests.simulation.history import Change, History
+from tests.simulation.our_calls import OurCall, OurCalls
 from tests.simulation.virtual_loop import Host
 from tests.unit.drain.outbox_in_memory import Entry
 
 if TYPE_CHECKING:
     from consumer.outbox.fold import Fold
-    from tests.simulation.fake_keycloak import FakeKeycloak
+    from tests.simulation.fake_keycloak import FakeKeycloak, User
     from tests.simulation.kafka import Broker
     from tests.simulation.keycloak_link import Errand
     from tests.simulation.outbox import SimDatabase
@@ -46,6 +50,8 @@ _KEYCLOAKS_FAULT = frozenset(
 )
 _NEVER_CALLED = frozenset({"dropped", "invalid_data"})
 _DIARY = 400
+_SAID_OTHERWISE = ("email_verified", "enabled", "required_actions.", "password")
+"""Fields that the product's fold calls otherwise than they are called here, or has only sometimes."""
 
 
 class Violation(AssertionError):
@@ -59,6 +65,8 @@ class _Call:
     host: Host
     what: str
     until: float
+    of: OurCall | None
+    request: Request
 
 
 @dataclass(slots=True)
@@ -88,8 +96,13 @@ class Watch:
     _under_way: dict[str, int] = field(default_factory=dict)
     _stopped: dict[str, frozenset[str]] = field(default_factory=dict)
     _unrecorded: dict[bytes, tuple[str, int, str | None]] = field(default_factory=dict)
+    expected: defaultdict[bytes, ExpectedUser] = field(default_factory=lambda: defaultdict(ExpectedUser))
+    calls: OurCalls = field(default_factory=OurCalls)
     database: SimDatabase = field(init=False)
     broker: Broker = field(init=False)
+    history: History = field(init=False)
+    heal_rule: HealRule = field(init=False)
+    explained: Explained = field(init=False)
 
     @property
     def digest(self) -> str:
@@ -142,31 +155,66 @@ class Watch:
 
     # Drain
 
-    def delivery_begins(self, host: Host, errand: Errand) -> None:
+    def delivery_begins(self, host: Host, errand: Errand) -> OurCall:
         """I2: no lane has two unrecorded calls. And none begins under maintenance."""
         self._check_maintenance(host, errand)
         token = self.database.leases[shard_of(errand.lane)].token
         before = self._unrecorded.get(errand.lane)
         if before is not None and before[:2] == (host.name, token):
             self.fail("I2", f"{host.name} delivers {errand.event_id} before it recorded {before[2]}")
+        known = self.expected[errand.lane]
+        call = OurCall(
+            what=_what(errand),
+            event_id=errand.event_id,
+            kind=errand.kind,
+            realm=errand.realm,
+            username_key=errand.username_key,
+            host=host.name,
+            carries=errand.carries,
+            expected=replace(known, fields={**known.fields}),
+            begun=self.database.clock(),
+        )
+        self.calls.begin(errand.lane, call)
+        return call
 
-    def read_back_begins(self, host: Host, errand: Errand) -> None:
+    def read_back_begins(self, host: Host, errand: Errand) -> float:
         """Nor does a look, unless it belongs to a delivery that is under way."""
         unrecorded = self._unrecorded.get(errand.lane)
         if unrecorded is None or unrecorded[0] != host.name:
             self._check_maintenance(host, errand)
+        return self.database.clock()
 
-    def delivery_ended(self, host: Host, errand: Errand, outcome: Outcome) -> None:
+    def read_back_ended(self, errand: Errand, begun: float, outcome: Outcome) -> None:
+        """What is said of a change is so."""
+        self.explained.look(errand, begun, outcome)
+
+    def delivery_ended(self, host: Host, errand: Errand, call: OurCall, outcome: Outcome | None) -> None:
         """What came of a delivery is known to its host, and not yet recorded."""
-        self.note(f"{host.name} is told {errand.event_id}: {outcome.reason.value}")
-        lease = self.database.leases[shard_of(errand.lane)]
-        if lease.owner == host.name:
-            self._unrecorded[errand.lane] = (host.name, lease.token, errand.event_id)
+        if outcome is not None:
+            self.note(f"{host.name} is told {errand.event_id}: {outcome.reason.value}")
+            call.delivered = isinstance(outcome, Delivered)
+            self.explained.delivery(errand, call, outcome)
+            lease = self.database.leases[shard_of(errand.lane)]
+            if lease.owner == host.name and not call.heals:
+                self._unrecorded[errand.lane] = (host.name, lease.token, errand.event_id)
+        self.calls.ended(errand.lane, call, self.database.clock())
 
-    def request_begins(self, host: Host, errand: Errand, request: Request, timeout: float) -> object:
+    def changed(self, changes: list[Change]) -> None:
+        """I11: users have been changed in Keycloak, by whomever."""
+        by = changes[0].by
+        what = ", ".join(f"{c.name} {c.before!r} -> {c.after!r}" for c in changes)
+        self.note(f"{by.name} changes {changes[0].user_id[-4:]}: {what}")
+        if by.call is not None:
+            self.heal_rule.judge(lane_id(by.call.realm, by.call.username_key), changes)
+
+    def request_begins(
+        self, host: Host, errand: Errand, of: OurCall | None, request: Request, timeout: float
+    ) -> object:
         """I2: it is the head's, nobody else's request for this user is under way, and the lease outlives it."""
         db, now, lane = self.database, self.database.clock(), errand.lane
-        what = errand.event_id or f"the heal of {errand.username_key}"
+        what = _what(errand)
+        if of is not None:
+            of.leaves(request)
         self.requests += 1
         self.note(f"{host.name} {request.method} {request.path.rpartition('users')[2]} for {what}")
         if errand.event_id is not None:
@@ -187,19 +235,23 @@ class Watch:
         under_way = self._under_way[host.name] = self._under_way.get(host.name, 0) + 1
         if under_way > self.calls_allowed:
             self.fail("I7", f"{host.name} has {under_way} requests under way")
-        call = self._last[lane] = _Call(host, what, now + timeout)
+        call = self._last[lane] = _Call(host, what, now + timeout, of, request)
         return call
 
-    def request_ended(self, request: object) -> None:
+    def request_ended(self, request: object, reply: Reply | None) -> None:
         """Its caller knows its end."""
         if isinstance(request, _Call):
             request.until = min(request.until, self.database.clock())
             self._under_way[request.host.name] -= 1
+            if request.of is not None:
+                request.of.answered(request.request, reply)
 
     def request_given_up(self, request: object) -> None:
         """Its caller was cancelled; the request may go on."""
         if isinstance(request, _Call):
             self._under_way[request.host.name] -= 1
+            if request.of is not None:
+                request.of.answered(request.request, None)
 
     def took_effect_late(self, errand: Errand) -> None:
         """A request took effect after its caller had given it up."""
@@ -213,6 +265,7 @@ class Watch:
             unrecorded = self._unrecorded.get(lane)
             if unrecorded is not None and unrecorded[0] == owner:
                 del self._unrecorded[lane]
+            self.calls.settled(lane, owner, self.database.clock(), fenced=lane in fenced)
             if lane in fenced:
                 self.note(f"{owner} is fenced: {name}")
                 continue
@@ -235,6 +288,11 @@ class Watch:
             self.ended[head.entry_id] = (s.state, s.reason)
         if s.state is EntryState.DEAD_LETTER and s.reason in _KEYCLOAKS_FAULT:
             self.fail("I4", f"{head.event_id} was given up for Keycloak's fault: {s.reason}")
+        elif s.state is EntryState.DEAD_LETTER and not self.explained.may_die(head.event_id, s.reason):
+            self.fail("I4", f"{head.event_id} was given up as {s.reason}, and was told nothing like that")
+        if s.state is EntryState.DELIVERED:
+            accepted = self.published[head.position]
+            self.expected[head.lane.lane_id].take(accepted, found=s.reason != Reason.ALREADY_ABSENT)
 
     def _check_order(self, lane: bytes, entry: Entry) -> None:
         for other in self.database.by_lane[lane]:
@@ -342,7 +400,7 @@ class Watch:
         """What is under way when a process learns of it finishes; nothing more begins."""
         stopped = self._stopped.get(host.name, frozenset())
         if not stopped.isdisjoint({EVERY_REALM, errand.realm}):
-            what = errand.event_id or f"the heal of {errand.username_key}"
+            what = _what(errand)
             self.fail(
                 "maintenance", f"{host.name} begins {what}, and knows that {sorted(stopped)} is stopped"
             )
@@ -383,38 +441,38 @@ class Watch:
             if head is not None and (head.calls or head.claimed_at or head.maybe_applied_since):
                 # It may have taken effect already.
                 continue
-            delivered = [e for e in entries if e.state is EntryState.DELIVERED]
-            row = self.database.lanes[lane]
-            expected = ExpectedUser.after(self.published[entry.position] for entry in delivered)
+            row, expected = self.database.lanes[lane], self.expected[lane]
             found = fake.find(row.realm, row.username_key)
-            story = [f"{e.event_id} {e.kind}" for e in delivered]
-            for difference in differences(expected, found):
-                self.fail("I3", f"{row.username_key}: {difference}, after {story}")
-            if delivered:
-                self._check_fold(
-                    row.username_key, expected, self.database.folds[lane], None if found is None else found.id
-                )
+            self.heal_rule.judge_end(row.realm, row.username_key, expected, found)
+            if any(entry.state is EntryState.DELIVERED for entry in entries):
+                self._check_fold(row.username_key, expected, self.database.folds[lane])
+                self._check_id(row.realm, row.username_key, self.database.folds[lane], found)
+        known = {(row.realm, row.username_key) for row in self.database.lanes.values()}
+        for realm, users in fake.users.items():
+            for user in users.values():
+                if (realm, user.username) not in known and not self.history.made(user.id).by_others:
+                    self.fail("I3", f"we have made {user.username}, of whom no event has spoken")
 
-    def _check_fold(self, name: str, expected: ExpectedUser, fold: Fold, user_id: str | None) -> None:
+    def _check_fold(self, name: str, expected: ExpectedUser, fold: Fold) -> None:
         if fold.exists != expected.exists:
             self.fail("I3", f"the fold of {name} says exists={fold.exists}")
-        if fold.user_id != user_id:
-            self.fail("I3", f"the fold of {name} says id {fold.user_id} instead of {user_id}")
         if (fold.credential and fold.credential.event_id) != expected.password_event:
             self.fail("I3", f"the fold of {name} has another password than {expected.password_event}")
         values = {name: known.value for name, known in fold.fields.items() if known.value is not None}
-        wanted = {
-            "email": expected.email,
-            "first_name": expected.first_name,
-            "last_name": expected.last_name,
-            **{f"attributes.{key}": value for key, value in expected.attributes.items()},
-            **{f"groups.{path}": True for path in expected.groups},
-            **{f"realm_roles.{role}": True for role in expected.realm_roles},
-        }
-        for field_name, value in wanted.items():
-            got = values.get(field_name)
+        for field_name, value in expected.fields.items():
+            if value is None or field_name.startswith(_SAID_OTHERWISE):
+                continue
+            got: Any = values.get(field_name)
+            if isinstance(got, list):
+                got = tuple(got)
             if (got.lower() if field_name == "email" and got else got or None) != value:
                 self.fail("I3", f"the fold of {name} has {field_name}={got!r} instead of {value!r}")
+
+    def _check_id(self, realm: str, name: str, fold: Fold, found: User | None) -> None:
+        """The fold has the id of the user whom our own deliveries left."""
+        left = self.history.made(found.id) if found is not None else self.history.gone(realm, name)
+        if left is not None and not left.by_others and fold.user_id != (found and found.id):
+            self.fail("I3", f"the fold of {name} says id {fold.user_id} instead of {found and found.id}")
 
     def suspects(self) -> list[str]:
         """Users whose lane waits to be healed and has nothing else to do."""
@@ -445,6 +503,10 @@ class Watch:
                 continue
             found.append(head)
         return found
+
+
+def _what(errand: Errand) -> str:
+    return errand.event_id or f"the heal of {errand.username_key}"
 
 
 def _earlier(one: Entry, other: Entry) -> bool:

@@ -40,6 +40,10 @@ class CallFate(Enum):
     """It takes effect, and no answer ever comes."""
     LATE = auto()
     """It takes effect after its caller has given up."""
+    LOST_LATE = auto()
+    """The connection goes, and it takes effect a while later."""
+    FROZEN = auto()
+    """A node that stands still has received it: it takes effect when that node goes on."""
     ERROR = auto()
     ERROR_AFTER = auto()
     UNAVAILABLE = auto()
@@ -72,12 +76,16 @@ _CALLS = {
     "unavailable": CallFate.UNAVAILABLE,
     "unavailable_after": CallFate.UNAVAILABLE_AFTER,
     "throttled": CallFate.THROTTLED,
+    "lost_late": CallFate.LOST_LATE,
+    "frozen": CallFate.FROZEN,
 }
 _TRANSACTIONS = {
     "database_cut": DatabaseFate.CUT,
     "database_lost": DatabaseFate.LOST,
     "database_late": DatabaseFate.LATE,
 }
+_STAYS = frozenset({"server_limit", "clock_ahead"})
+_APART = _STAYS | {"lost_late", "frozen"}
 _HIGHEST = {"database_late": 0.1, "late_effect": 0.05, "late_insert": 0.6, "strikes": 0.03}
 
 
@@ -90,7 +98,11 @@ class Weather:
         slow_call: how often Keycloak takes nearly as long as it may.
         kafka: how often an exchange with Kafka fails.
         strikes: how often a process is stopped at a moment that matters; faults at random times seldom meet one.
-        server_limit: seconds after which no request takes effect any more inside Keycloak.
+        lost_late: drawn apart, as is what follows.
+        frozen: how many requests go to a node of Keycloak that stands still now.
+        clock_ahead: seconds by which Keycloak's clock is ahead of everybody else's.
+        server_limit: seconds after the end of a call until which its requests may take effect inside Keycloak; only what a
+            node holds that stands still takes effect later.
         cursed: users all of whose calls fail with a 500, for ever.
     """
 
@@ -113,6 +125,9 @@ class Weather:
     late_insert: float = 0.0
     kafka: float = 0.0
     strikes: float = 0.0
+    lost_late: float = 0.0
+    frozen: float = 0.0
+    clock_ahead: float = 0.0
     server_limit: float = 10.0
     database_away: bool = False
     kafka_away: bool = False
@@ -125,7 +140,7 @@ class Weather:
         """Some of the faults, each at a rate of its own: a few at a time meet situations that all at once never do."""
         weather = cls()
         for each in fields(cls):
-            if each.type != "float" or each.name == "server_limit" or rng.random() < 0.55:
+            if each.type != "float" or each.name in _APART or rng.random() < 0.55:
                 continue
             setattr(weather, each.name, rng.uniform(0.01, _HIGHEST.get(each.name, 0.2)))
         # A database that loses every fifth answer never gets to the interesting part.
@@ -134,10 +149,27 @@ class Weather:
         weather.kafka *= 0.05
         return weather
 
+    def draw_apart(self, rng: random.Random) -> None:
+        """Draw what is only in worlds where kcsync is not the only writer; in half of them much is in doubt."""
+        if rng.random() < 0.5:
+            self.late_effect = max(self.late_effect, rng.uniform(0.02, 0.15))
+            self.lost_late = rng.uniform(0.02, 0.15)
+            self.silent_after = max(self.silent_after, rng.uniform(0.0, 0.1))
+        self.clock_ahead = rng.choice([0.0, rng.uniform(-5.0, 5.0)])
+
+    @property
+    def lateness(self) -> tuple[float, float, float]:
+        """How often a request takes effect late, or nobody is told that it has."""
+        return self.late_effect, self.lost_late, self.silent_after
+
+    @lateness.setter
+    def lateness(self, rates: tuple[float, float, float]) -> None:
+        self.late_effect, self.lost_late, self.silent_after = rates
+
     def clear_up(self) -> None:
         """All faults end; who is cursed stays so."""
         for each in fields(self):
-            if each.type == "float" and each.name != "server_limit":
+            if each.type == "float" and each.name not in _STAYS:
                 setattr(self, each.name, 0.0)
         self.database_away = self.kafka_away = False
         self.outage = None

@@ -15,7 +15,10 @@ from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
 
 from consumer.delivery.passwords import KeyRing
 from consumer.drain.policy import DrainPolicy
+from tests.simulation.explained import Explained
 from tests.simulation.fake_keycloak import FakeKeycloak
+from tests.simulation.heal_rule import HealRule
+from tests.simulation.history import History
 from tests.simulation.kafka import Broker
 from tests.simulation.keycloak_link import KeycloakServer
 from tests.simulation.outbox import SimDatabase
@@ -65,7 +68,17 @@ class World:
         self.broker = Broker(self.loop, self.weather, self.rng("kafka"), self.watch, self.partitions)
         self.watch.database, self.watch.broker = self.database, self.broker
         fake = FakeKeycloak(REALMS, groups=frozenset(GROUPS), realm_roles=frozenset(REALM_ROLES))
-        self.server = KeycloakServer(self.loop, self.weather, fake, self.watch)
+        history = History(fake, self.loop.time, self.watch.changed)
+        self.server = KeycloakServer(self.loop, self.weather, fake, history, self.watch)
+        self.watch.history = history
+        self.watch.explained = Explained(history, self.watch.fail)
+        self.watch.heal_rule = HealRule(
+            history=history,
+            calls=self.watch.calls,
+            server_limit=self.policy.server_limit,
+            restores=True,
+            fail=self.watch.fail,
+        )
         self.circuit_row = MemoryCircuit(cast(Clock, self.loop.time))
 
     def rng(self, purpose: str) -> random.Random:
