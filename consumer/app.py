@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import random
 from collections.abc import AsyncIterator, Callable, Coroutine, Mapping
 from contextlib import asynccontextmanager
@@ -211,7 +212,7 @@ class Consumer:
                 background += [
                     tasks.create_task(self.drain.run()),
                     tasks.create_task(self._releaser.run()),
-                    tasks.create_task(self._look_at_attributes()),
+                    tasks.create_task(self._look_at_realms()),
                 ]
             if role != "drain":
                 ingest = tasks.create_task(self._ingest.run())
@@ -239,17 +240,24 @@ class Consumer:
         async with self.drain.running(_GRACE):
             yield
 
-    async def _look_at_attributes(self) -> None:
-        """Warn once of each realm that drops attributes which events may name, as soon as it can be asked."""
+    async def _look_at_realms(self) -> None:
+        """Warn once of each realm, as soon as it can be asked: which attributes it drops, which users it may not show."""
         waiting = set(self._settings.keycloak_realms)
         while waiting:
             for realm in sorted(waiting):
-                found = await self._keycloak.unmanaged_attributes(realm)
-                if found.trouble is not None and found.trouble.failure.blame is Blame.KEYCLOAK:
+                kept = await self._keycloak.unmanaged_attributes(realm)
+                behind = await self._keycloak.user_federations(realm)
+                if any(
+                    found.trouble is not None and found.trouble.failure.blame is Blame.KEYCLOAK
+                    for found in (kept, behind)
+                ):
                     continue
                 waiting.remove(realm)
-                if found.advice is not None:
-                    _log.warning(found.advice)
+                if kept.advice is not None:
+                    _log.warning(kept.advice)
+                if behind.advice is not None:
+                    # What cannot be told is true of most realms, and no fault of theirs.
+                    _log.log(logging.WARNING if behind.is_wrong else logging.INFO, behind.advice)
             if waiting:
                 await asyncio.sleep(_ASK_AGAIN)
 

@@ -14,7 +14,7 @@ from consumer.ingest.kafka import KafkaAddress
 from consumer.kind_overrides import MISSING_USER_KINDS
 from consumer.outbox.database import Database
 from consumer.outbox.purge import PurgeStore, Retention
-from consumer.setting_values import LAST_PASSWORD, NO_PASSWORDS, holding_kinds
+from consumer.setting_values import LAST_PASSWORD, NO_PASSWORDS, holding_kinds, probes_of
 from consumer.settings import Settings
 from consumer.tls import client_tls
 
@@ -69,6 +69,7 @@ def open_keycloak(settings: Settings) -> Keycloak:
         ssl_context=tls,
         protect_role_holders=settings.protect_role_holders == "on",
         bulk_creates=settings.bulk_creates == "on",
+        federation_probes=probes_of(settings.federation_probes),
     )
 
 

@@ -97,6 +97,27 @@ def _usernames(value: object) -> object:
     return frozenset(username_key(name) for name in names)
 
 
+def _federation_probes(value: object) -> object:
+    if not isinstance(value, str):
+        return value
+    named = set()
+    for part in value.split(","):
+        realm, equals, username = (piece.strip() for piece in part.partition("="))
+        if not equals or not realm or not username:
+            # The part may hold a username: it is counted, not shown.
+            raise ValueError(f"part {value.split(',').index(part) + 1} of it is not realm=username")
+        named.add((realm, username_key(username)))
+    return frozenset(named)
+
+
+def probes_of(probes: frozenset[tuple[str, str]]) -> dict[str, list[str]]:
+    """Give the username keys of the probes by realm."""
+    found: dict[str, list[str]] = {}
+    for realm, name in sorted(probes):
+        found.setdefault(realm, []).append(name)
+    return found
+
+
 def _lane_policies(value: object) -> object:
     if not isinstance(value, str):
         return value
@@ -150,6 +171,7 @@ Servers = Annotated[str, AfterValidator(_servers)]
 WebAddress = Annotated[str, AfterValidator(_web_address)]
 Names = Annotated[tuple[str, ...], BeforeValidator(_listed)]
 Usernames = Annotated[frozenset[str], BeforeValidator(_usernames)]
+FederationProbes = Annotated[frozenset[tuple[str, str]], BeforeValidator(_federation_probes)]
 LanePolicies = Annotated[tuple[str, ...], BeforeValidator(_lane_policies)]
 KafkaName = Annotated[str, Field(pattern=r"^[A-Za-z0-9._-]{1,249}$")]
 Address = Annotated[InstanceOf[DatabaseAddress], BeforeValidator(_address)]

@@ -33,6 +33,7 @@ from consumer.setting_values import (
     Address,
     CredentialRetention,
     Duration,
+    FederationProbes,
     KafkaName,
     LanePolicies,
     Names,
@@ -378,6 +379,18 @@ class Settings(BaseModel):
         "the time of the load. Users with a password in clear, attributes, or names that a user profile might refuse are "
         "created one by one all the same.",
     )
+    federation_probes: FederationProbes = Field(
+        default=frozenset(),
+        description="Of each realm whose users come from a directory (a user federation, LDAP), one user of that directory: "
+        "somebody who is never removed, such as a service account made for it. While this user cannot be seen the directory "
+        "is away, and then users who are not found are not taken for missing, and nobody is created. With several directories "
+        "behind a realm, name one user of each. It costs one or two more calls per create, and per user who is not found; "
+        "realms that are not named pay nothing (docs/guides/federations.md).",
+        json_schema_extra={
+            "allowed": "realm=username, several separated by commas",
+            "default": "none",
+        },
+    )
     lane_policy: LanePolicies = Field(
         default=("user_create=hold",),
         description="What a dead letter does to its user's later changes, by kind: they go on, or wait until an operator "
@@ -711,6 +724,15 @@ class Settings(BaseModel):
                     f"at most {self.keycloak_calls}",
                 )
             )
+        served = set(self.keycloak_realms)
+        found += [
+            (
+                "federation_probes",
+                f"it names realm {realm!r}, which is not served",
+                "realms of KCSYNC_KEYCLOAK_REALMS",
+            )
+            for realm in sorted({realm for realm, _ in self.federation_probes} - served)
+        ]
         return [*found, *self._contradictions_of_keycloak_files()]
 
     def _contradictions_of_keycloak_files(self) -> list[tuple[str, str, str]]:

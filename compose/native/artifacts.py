@@ -24,6 +24,8 @@ KEYCLOAK_VERSION = "26.7.4"
 # The oldest that the conformance suite holds to what delivery builds on.
 OLDER_KEYCLOAK_VERSION = "26.4.5"
 ZIPKIN_VERSION = "3.4.4"
+# Its in-memory directory server stands for the LDAP server of a user federation, in tests.
+LDAP_SDK_VERSION = "7.0.3"
 _LOG4J_VERSION = "2.25.3"
 
 # Options that Keycloak takes when it is built, not when it is started. The sampler exports a span only where the
@@ -67,6 +69,12 @@ _ZIPKIN = Artifact(
     f"Zipkin {ZIPKIN_VERSION} (87 MB)",
     f"io.zipkin:zipkin-server:{ZIPKIN_VERSION}:jar:exec",
     "45530b0d895d7b56fffa5f6385f4bd45a6b8aa3c57e1c2bda4b4bb1225881333",
+)
+
+_DIRECTORY = Artifact(
+    f"UnboundID LDAP SDK {LDAP_SDK_VERSION} (6 MB)",
+    f"com.unboundid:unboundid-ldapsdk:{LDAP_SDK_VERSION}",
+    "7f1b9141f2c955d3a03b3f5da2c450bd616826e921a87fc19264a3f22b35e2fb",
 )
 
 
@@ -146,3 +154,11 @@ class Artifacts:
             self._downloader.artifact(_ZIPKIN, folder, progress).rename(folder / "zipkin.jar")
 
         return self._cache.provide(f"zipkin-{ZIPKIN_VERSION}", make) / "zipkin.jar"
+
+    def directory(self, progress: Progress) -> Path:
+        """Give the jar of the in-memory directory server."""
+
+        def make(folder: Path) -> None:
+            self._downloader.artifact(_DIRECTORY, folder, progress).rename(folder / "directory.jar")
+
+        return self._cache.provide(f"ldap-sdk-{LDAP_SDK_VERSION}", make) / "directory.jar"

@@ -24,7 +24,7 @@ from consumer.outbox.server import check_server
 from consumer.settings import Settings
 from producer_lib import event_type, kinds
 
-__all__ = ["attributes_check", "bulk_check", "grants_check", "roles_check", "run_checks"]
+__all__ = ["attributes_check", "bulk_check", "federations_check", "grants_check", "roles_check", "run_checks"]
 
 _SHOWN = (
     "failure_threshold",
@@ -77,7 +77,11 @@ async def _availability(settings: Settings) -> CheckGroup:
         realms = [await _realm(keycloak, realm, settings.keycloak_url) for realm in settings.keycloak_realms]
         if all(check.code is ExitCode.HEALTHY for check in realms):
             for realm in settings.keycloak_realms:
-                realms += [await attributes_check(keycloak, realm), await grants_check(keycloak, realm)]
+                realms += [
+                    await attributes_check(keycloak, realm),
+                    await grants_check(keycloak, realm),
+                    await federations_check(keycloak, realm),
+                ]
         if settings.protect_role_holders == "on":
             realms += [await roles_check(keycloak, realm) for realm in settings.keycloak_realms]
         if settings.bulk_creates == "on":
@@ -134,6 +138,13 @@ async def attributes_check(keycloak: Keycloak, realm: str) -> Check:
     found = await keycloak.unmanaged_attributes(realm)
     kept = "unknown" if found.trouble is not None else found.policy or "dropped"
     return Check(f"Undeclared attributes ({realm})", kept, hint=found.advice)
+
+
+async def federations_check(keycloak: Keycloak, realm: str) -> Check:
+    """Look what is behind a realm's users, and whether an absent user can be told from one who cannot be seen."""
+    found = await keycloak.user_federations(realm)
+    code = ExitCode.DEGRADED if found.is_wrong else ExitCode.HEALTHY
+    return Check(f"User federations ({realm})", found.found, code, found.advice)
 
 
 async def grants_check(keycloak: Keycloak, realm: str) -> Check:

@@ -94,12 +94,21 @@ ADVICE: Final[dict[Reason, Advice]] = {
     ),
     Reason.USER_READ_ONLY: Advice(
         "the user comes from a user federation that Keycloak may not write",
-        "change the user there, or set the edit mode of the federation to WRITABLE or UNSYNCED",
+        "change the user there, or set the edit mode of the federation to WRITABLE or UNSYNCED; of one that is READ_ONLY, "
+        "enabled, email_verified, required_actions, groups and roles can be changed all the same",
     ),
     Reason.ATTRIBUTE_READ_ONLY: Advice(
         "the realm lets nobody write this attribute",
         "let admin edit it in the realm's user profile, or in the mapper of the federation the user comes from; or name "
         "it in no event",
+    ),
+    Reason.BACK_FROM_DIRECTORY: Advice(
+        "Keycloak has deleted the user, and has them again from a directory that it may not write",
+        "delete the person in the directory, or publish the delete with mode=disable",
+    ),
+    Reason.HASH_NOT_FOR_DIRECTORY: Advice(
+        "the user's password is in a directory, and a directory takes no hash from Keycloak",
+        'publish the password itself, sealed: Producer(password_form="sealed")',
     ),
     Reason.USER_PROTECTED: Advice(
         "the user is a service account, in KCSYNC_PROTECTED_USERS, or has rights over the realm",
@@ -166,7 +175,8 @@ ADVICE: Final[dict[Reason, Advice]] = {
     # A user federation of the realm
     Reason.DIRECTORY_UNAVAILABLE: Advice(
         "the directory behind the user's federation does not answer",
-        "nothing, if it comes back: what waits goes on then; else see the directory, and the federation's settings",
+        "nothing, if it comes back: what waits goes on then; else see the directory, the federation's settings, and the "
+        "user that KCSYNC_FEDERATION_PROBES names",
     ),
     Reason.FEDERATION_DISABLED: Advice(
         "the user comes from a federation that is disabled",

@@ -29,6 +29,7 @@ class Operation(StrEnum):
     NEW_USER_RULES = "rules for new users"
     UPDATE = "user update"
     SET_PASSWORD = "password reset"  # noqa: S105 - a name, not a password.
+    REMOVE_CREDENTIAL = "credential removal"
     DELETE = "user delete"
     END_SESSIONS = "logout"
     SESSIONS = "sessions read"
@@ -41,6 +42,7 @@ class Operation(StrEnum):
     GRANT_ROLE = "role grant"
     REVOKE_ROLE = "role revoke"
     PROFILE = "user profile read"
+    FEDERATIONS = "user federations read"
 
     @property
     def writes(self) -> bool:
@@ -54,6 +56,7 @@ _WRITES = frozenset(
         Operation.IMPORT,
         Operation.UPDATE,
         Operation.SET_PASSWORD,
+        Operation.REMOVE_CREDENTIAL,
         Operation.DELETE,
         Operation.END_SESSIONS,
         Operation.JOIN_GROUP,

@@ -28,6 +28,7 @@ from consumer.delivery.answer import (
     parse_problem,
     retry_after_seconds,
 )
+from consumer.delivery.federation import said_of_a_provider
 from consumer.delivery.outcome import Blame, DeadLetter, Defer, Failure, NotDelivered, Reason, Retry
 from consumer.delivery.redact import scrub
 
@@ -79,7 +80,8 @@ _READ_ONLY = _user(
     DeadLetter,
     Reason.USER_READ_ONLY,
     "the user comes from a user federation that Keycloak may not write: change the user there, or set its edit mode to "
-    "WRITABLE or UNSYNCED",
+    "WRITABLE or UNSYNCED; of one that is READ_ONLY, enabled, email_verified, required_actions, groups and roles can be "
+    "changed, but no name, address, attribute or password",
 )
 
 NO_ANSWER: dict[TransportCause, Verdict] = {
@@ -168,7 +170,7 @@ REFUSALS: dict[str, Verdict] = {
 }
 
 REFUSAL_PREFIXES: tuple[tuple[str, Verdict], ...] = (
-    # "... Not possible to write 'x' when updating user 'y'.", and another with the name of a disabled federation.
+    # "... Not possible to write 'x' when updating user 'y'."
     ("The user is read-only.", _READ_ONLY),
     # Keycloak's password policies name their message invalidPassword<Policy>Message.
     ("invalidPassword", _user(DeadLetter, Reason.PASSWORD_POLICY)),
@@ -211,7 +213,7 @@ def classify_answer(operation: Operation, answer: Answer, now: datetime) -> NotD
         ambiguous=operation.writes and verdict.doubt and not turned_away,
         own_words=problem is not None,
         fields=() if problem is None else tuple(error.field for error in problem.errors if error.field),
-        detail=_describe(operation, answer, problem) + (f"; {verdict.advice}" if verdict.advice else ""),
+        detail=_describe(operation, answer, problem) + _beside(verdict, problem),
     )
     return _outcome(verdict, failure, pause)
 
@@ -315,6 +317,8 @@ def _verdict(answer: Answer, problem: Problem | None) -> Verdict:
 def _refusal(error: FieldError) -> Verdict:
     if (known := REFUSALS.get(error.code)) is not None:
         return known
+    if (said := said_of_a_provider(error.code)) is not None:
+        return Verdict(Defer, said[1], Blame.FEDERATION)
     for prefix, verdict in REFUSAL_PREFIXES:
         if error.code.startswith(prefix):
             return verdict
@@ -355,6 +359,14 @@ def _describe(operation: Operation, answer: Answer, problem: Problem | None) -> 
     )
     text = f": {scrub(problem.text)}" if problem.text else ""
     return f"{said} {errors}{text}"
+
+
+def _beside(verdict: Verdict, problem: Problem | None) -> str:
+    """What stands behind Keycloak's words: what to do, or which federation they name; in quotes it would be masked."""
+    if verdict.blame is Blame.FEDERATION and problem is not None:
+        said = said_of_a_provider(problem.code)
+        return "" if said is None else f" (user federation {said[0]})"
+    return f"; {verdict.advice}" if verdict.advice else ""
 
 
 def _origin(location: str | None) -> str:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from consumer.delivery.errors import CallFailed
 from consumer.delivery.handlers.stored_profile import sparing_the_event
 from consumer.delivery.opened import Clear, Password, credential_of, open_sealed
-from consumer.delivery.outcome import Reason
+from consumer.delivery.outcome import Blame, DeadLetter, Failure, Reason
 
 if TYPE_CHECKING:
     from consumer.delivery.change import Change
@@ -103,6 +103,11 @@ async def set_password(
     if isinstance(password, Clear):
         await users.set_password(user_id, password.text, temporary=temporary)
         return
+    if await users.directories.of(user_id) is not None:
+        # Keycloak would keep the hash, and from then on refuse the password that the directory has.
+        detail = "the user's password is in a directory, which takes no hash: publish it in clear (sealed)"
+        failure = Failure(blame=Blame.USER, detail=detail)
+        raise CallFailed(DeadLetter(reason=Reason.HASH_NOT_FOR_DIRECTORY, failure=failure))
     fields: dict[str, Any] = {"credentials": [credential_of(password, temporary=temporary)]}
     if demanded and not temporary:
         actions = (await users.read(user_id)).get("requiredActions") or []

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from consumer.delivery.beyond_plane import beyond_plane
 from consumer.delivery.classify import may_be_its_content
@@ -29,7 +29,7 @@ from consumer.delivery.protection import is_protected_name, refused_by_name
 from consumer.delivery.redact import mask, strings_in
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Mapping
+    from collections.abc import Awaitable, Callable, Mapping, Sequence
 
     from consumer.delivery.change import Change
     from consumer.delivery.handlers.handler import Handler
@@ -37,6 +37,7 @@ if TYPE_CHECKING:
     from consumer.delivery.known_user import KnownUser
     from consumer.delivery.passwords import Keys
     from consumer.delivery.transport import CallScope, CallWatch
+    from consumer.delivery.users import RealmUsers
 
 _OURS = frozenset({"attributes_mode", "mode", "reason"})
 """Data of ours, not of the user's: masking "delete" would spoil messages and protect nobody."""
@@ -109,7 +110,8 @@ class Delivery:
             except CallFailed as failed:
                 # A lost user is created from what is known, before what the change names.
                 known = {} if change.known is None else change.known().data
-                raise await naming_holder(failed, users, change.username_key, change.data, known) from None
+                written = (change.data, known)
+                raise await _explained(failed, users, change.username_key, change.user_id, written) from None
 
         outcome = await self._outcome(apply, before_call, lambda: _texts_of(change))
         if isinstance(outcome, Delivered) or not may_be_its_content(outcome):
@@ -148,7 +150,11 @@ class Delivery:
         deletes = change.kind == "user_delete" and change.data.get("mode", self._delete_mode) == "delete"
 
         async def look() -> Outcome:
-            return await read_back(change, self._keycloak.users(change.realm), deletes=deletes)
+            users = self._keycloak.users(change.realm)
+            try:
+                return await read_back(change, users, deletes=deletes)
+            except CallFailed as failed:
+                raise await _explained(failed, users, change.username_key, change.user_id) from None
 
         return await self._outcome(look, before_call, lambda: _texts_of(change))
 
@@ -172,7 +178,9 @@ class Delivery:
             try:
                 return await converge(known, users, self._keys)
             except CallFailed as failed:
-                raise await naming_holder(failed, users, known.username_key, known.data) from None
+                raise await _explained(
+                    failed, users, known.username_key, known.user_id, (known.data,)
+                ) from None
 
         outcome = await self._outcome(
             make_equal, before_call, lambda: (known.username_key, *strings_in(known.data))
@@ -195,6 +203,21 @@ class Delivery:
         except PasswordUnreadable:
             failure = Failure(blame=Blame.LOCAL, detail="the sealed password does not open with its key")
             return DeadLetter(reason=Reason.PASSWORD_UNREADABLE, failure=failure)
+
+
+async def _explained(
+    failed: CallFailed,
+    users: RealmUsers,
+    username_key: str,
+    user_id: str | None,
+    written: Sequence[Mapping[str, Any]] = (),
+) -> CallFailed:
+    """Say of a failed delivery what Keycloak's answer alone does not: who has the address, or whose outage it was."""
+    try:
+        known = await naming_holder(failed, users, username_key, *written)
+    except CallFailed as other:
+        known = other
+    return await users.directories.explained(known, username_key, user_id)
 
 
 async def _answered(

@@ -8,6 +8,7 @@ docs/reference/user-federations.md).
 
 from __future__ import annotations
 
+import re
 from typing import TYPE_CHECKING, Any
 
 from consumer.delivery.errors import CallFailed
@@ -17,6 +18,11 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
 _NOT_IMPORTED = "f:"
+_SAID_OF_A_PROVIDER = (
+    (re.compile(r"The user storage provider '([^']+)' is disabled"), Reason.FEDERATION_DISABLED),
+    (re.compile(r"The user storage provider '([^']+)'"), Reason.DIRECTORY_UNAVAILABLE),
+    (re.compile(r"Failed to fetch results from the LDAP \[([^\]]+)\]"), Reason.DIRECTORY_UNAVAILABLE),
+)
 
 
 def federation_of(user: Mapping[str, Any]) -> str | None:
@@ -73,3 +79,38 @@ def one_of(ids: Sequence[str]) -> str | None:
             Defer(reason=Reason.TWO_USERS, failure=Failure(blame=Blame.FEDERATION, detail=detail))
         )
     return ids[0] if ids else None
+
+
+def passwords_kept(credentials: Sequence[Any]) -> frozenset[tuple[str, int]]:
+    """The passwords that Keycloak itself keeps among a user's credentials: id, and when each was set (ms since 1970)."""
+    return frozenset(
+        (each["id"], each["createdDate"])
+        for each in credentials
+        if isinstance(each, dict) and each.get("type") == "password" and not each.get("federationLink")
+        if isinstance(each.get("id"), str) and isinstance(each.get("createdDate"), int)
+    )
+
+
+def said_of_a_provider(text: str) -> tuple[str, Reason] | None:
+    """Which federation one of Keycloak's own texts names, and what is the matter with it; None for any other text."""
+    for pattern, reason in _SAID_OF_A_PROVIDER:
+        if (named := pattern.search(text)) is not None:
+            return named[1], reason
+    return None
+
+
+def described(component: Any) -> str | None:
+    """A user federation in a few words, by its component: name, edit mode, and what else matters; None if it is none."""
+    match component:
+        case {"name": str(name), "config": dict(config)}:
+            pass
+        case _:
+            return None
+
+    def has(setting: str, value: str) -> bool:
+        return config.get(setting) == [value]
+
+    words = [str(mode) for mode in config.get("editMode") or ()]
+    words += ["does not import"] if has("importEnabled", "false") else []
+    words += ["disabled"] if has("enabled", "false") else []
+    return f"{name} ({', '.join(words)})" if words else name

@@ -18,15 +18,12 @@ from consumer.delivery.transport import CallScope, KeycloakSender
 from consumer.delivery.users import RealmUsers
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Iterable
+    from collections.abc import Awaitable, Callable, Iterable, Mapping
 
     from consumer.delivery.transport import CallWatch
 
 CONTROL_TIMEOUT_SECONDS = 5.0
 """A control call that takes longer, token included, counts as failed."""
-
-NOBODY = "kcsync-control-call"
-"""An id that Keycloak gives nobody: its own are UUIDs, those of users of a federation begin with `f:`."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -82,6 +79,54 @@ class UnmanagedAttributes:
         )
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FederationSight:
+    """What can be told of a realm's user federations, and of their directories.
+
+    Attributes:
+        realm: The realm.
+        listed: The federations, each with its edit mode; None where they may not be listed.
+        probed: Whether a user is named who tells whether their directories can be seen.
+        trouble: Why that user cannot be seen, or why nothing could be asked, else None.
+    """
+
+    realm: str
+    listed: tuple[str, ...] | None
+    probed: bool
+    trouble: NotDelivered | None
+
+    @property
+    def found(self) -> str:
+        """In a few words."""
+        names = "not to be listed" if self.listed is None else ", ".join(self.listed) or "none"
+        if not self.probed:
+            return names
+        return f"{names}; probe {'seen' if self.trouble is None else self.trouble.reason}"
+
+    @property
+    def is_wrong(self) -> bool:
+        """Whether something keeps users waiting, or will let them be taken for missing."""
+        return (self.probed and self.trouble is not None) or (bool(self.listed) and not self.probed)
+
+    @property
+    def advice(self) -> str | None:
+        """What to do about it; None where nothing is to be done."""
+        realm = self.realm
+        if self.probed:
+            if self.trouble is None:
+                return None
+            return f"realm {realm}: users who are not found, and creates, wait: {self.trouble.failure.detail}"
+        if self.listed == ():
+            return None
+        while_away = (
+            "while its directory is away, users who are not found are taken for missing, and creates may take the names of "
+            f"people in it: name one user of the directory in KCSYNC_FEDERATION_PROBES ({realm}=username)"
+        )
+        if self.listed:
+            return f"realm {realm} has users of a directory ({', '.join(self.listed)}); {while_away}"
+        return f"whether realm {realm} has a user federation (LDAP) cannot be told without view-realm; if it has, {while_away}"
+
+
 class Keycloak:
     """The connections of this process to one Keycloak. Build it inside the running event loop; close it.
 
@@ -96,6 +141,7 @@ class Keycloak:
         ssl_context: Trust and client certificate; None means the system's trust.
         protect_role_holders: Whether holders of realm-management roles are looked up and never touched.
         bulk_creates: Whether users whose deliveries run together are created in one call.
+        federation_probes: By realm, username keys of users of its directories, who tell whether these can be seen.
         clock: Monotonic seconds, for `ControlResult`.
     """
 
@@ -112,6 +158,7 @@ class Keycloak:
         ssl_context: ssl.SSLContext | None = None,
         protect_role_holders: bool = False,
         bulk_creates: bool = False,
+        federation_probes: Mapping[str, Iterable[str]] | None = None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._timeout_seconds = timeout_seconds
@@ -140,7 +187,11 @@ class Keycloak:
         }
         self._users = {
             realm: RealmUsers(
-                connection, realm, protect_role_holders=protect_role_holders, bulk_creates=bulk_creates
+                connection,
+                realm,
+                protect_role_holders=protect_role_holders,
+                bulk_creates=bulk_creates,
+                probes=(federation_probes or {}).get(realm, ()),
             )
             for realm, connection in self._connections.items()
         }
@@ -191,6 +242,20 @@ class Keycloak:
         """Say why realm roles, and required actions that not every Keycloak has, cannot be given; None if they can."""
         return await self._trouble(realm, Operation.ACTIONS, lambda users: users.grants.look_at_roles())
 
+    async def user_federations(self, realm: str) -> FederationSight:
+        """Look what can be told of the realm's user federations, and whether its probes can be seen."""
+        listed: tuple[str, ...] | None = None
+        probed = False
+
+        async def look(users: RealmUsers) -> None:
+            nonlocal listed, probed
+            probed = users.directories.probed
+            listed = await users.user_federations()
+            await users.directories.ensure_seen()
+
+        trouble = await self._trouble(realm, Operation.FEDERATIONS, look)
+        return FederationSight(realm=realm, listed=listed, probed=probed, trouble=trouble)
+
     async def unmanaged_attributes(self, realm: str) -> UnmanagedAttributes:
         """Read what the realm does with attributes that its user profile does not declare."""
         policy: str | None = None
@@ -224,7 +289,7 @@ class Keycloak:
 
 
 async def _look_and_ask_to_write(users: RealmUsers) -> None:
-    await users.look_for_nobody(NOBODY)
+    await users.look_for_nobody()
     await users.look_whether_we_may_write()
 
 

@@ -55,6 +55,8 @@ class Reason(StrEnum):
     NOT_APPLIED = "not_applied"
     USER_READ_ONLY = "user_read_only"
     ATTRIBUTE_READ_ONLY = "attribute_read_only"
+    BACK_FROM_DIRECTORY = "back_from_directory"
+    HASH_NOT_FOR_DIRECTORY = "hash_not_for_directory"
     USER_PROTECTED = "user_protected"
     GROUP_MISSING = "group_missing"
     GROUP_AMBIGUOUS = "group_ambiguous"

@@ -10,16 +10,18 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote, unquote
 
-from consumer.delivery import federation
 from consumer.delivery.address import RealmAddress
 from consumer.delivery.answer import Operation, parse_json, parse_problem
 from consumer.delivery.body import body_of
-from consumer.delivery.classify import NO_SUCH_USER, classify_answer, unreadable_answer
+from consumer.delivery.classify import unreadable_answer
 from consumer.delivery.connection import RealmConnection, answer_of
+from consumer.delivery.directories import Directories
 from consumer.delivery.errors import CallFailed, GoesAlone
 from consumer.delivery.expected import expected
+from consumer.delivery.federation import described, federation_in, ids_of, one_of, passwords_kept
 from consumer.delivery.grants import RealmGrants
 from consumer.delivery.imports import RealmImports
+from consumer.delivery.lookups import RealmLookups
 from consumer.delivery.new_user_rules import NewUserRules
 from consumer.delivery.outcome import Blame, Defer, Failure, Reason
 from consumer.delivery.protection import RoleWatch, needs_look
@@ -27,7 +29,7 @@ from consumer.delivery.together import current_seat
 from consumer.delivery.transport import current_scope
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Iterable, Mapping, Sequence
 
 
 class RealmUsers:
@@ -40,9 +42,11 @@ class RealmUsers:
         realm: The realm.
         protect_role_holders: Whether who may manage the realm is looked up before a call that hurts, and refused.
         bulk_creates: Whether users whose deliveries run together are created in one call.
+        probes: Username keys of users of the realm's directories, who tell whether these can be seen.
 
     Attributes:
         grants: The realm's groups, roles and required actions.
+        directories: What stands behind the realm's user federations.
     """
 
     def __init__(
@@ -52,6 +56,7 @@ class RealmUsers:
         *,
         protect_role_holders: bool = False,
         bulk_creates: bool = False,
+        probes: Iterable[str] = (),
     ) -> None:
         self._connection = connection
         address = RealmAddress(connection.keycloak_url, realm)
@@ -60,51 +65,48 @@ class RealmUsers:
         self._roles = RoleWatch(self._may_manage) if protect_role_holders else None
         self._management: str | None = None
         self._imports = RealmImports(realm, self.new_user_rules, self._import_users) if bulk_creates else None
+        self._look = RealmLookups(connection, address)
         self.grants = RealmGrants(connection, address)
+        self.directories = Directories(self._look, probes)
 
-    async def find(self, username_key: str) -> str | None:
-        """Return the id of the user of exactly this username, or None if there is none."""
-        response = await expected(
-            Operation.FIND,
-            200,
-            self._connection.a_raw_get(
-                self._users,
-                username=username_key,
-                exact=True,
-                briefRepresentation=True,
-                max=2,
-            ),
-        )
-        match parse_json(response.content):
-            case list(found):
-                return federation.one_of(federation.ids_of(found, username_key))
-        raise CallFailed(unreadable_answer(Operation.FIND, answer_of(response)))
+    async def find(self, username_key: str, *, known_id: str | None = None) -> str | None:
+        """Return the id of the user of exactly this username, or None if there is none.
+
+        Where a probe tells whether the realm's directories can be seen, nobody is taken for absent whom they may have.
+
+        Args:
+            username_key: The username as Keycloak stores it.
+            known_id: The id this user had when they were last seen, if they were.
+        """
+        await self.directories.admit_search()
+        found = await self._search(username_key)
+        if found is None and self.directories.probed:
+            await self.directories.ensure_seen()
+            # Asked again, and between two good answers of the probe: the directory may have come back since the first.
+            found = await self._search(username_key)
+            if found is None:
+                await self.directories.ensure_seen()
+        elif found is None and known_id is not None and (federation := federation_in(known_id)) is not None:
+            await self.directories.ensure_gone(federation)
+        return found
+
+    async def _search(self, username_key: str) -> str | None:
+        found = await self._look.search(username=username_key)
+        for user in found:
+            self.directories.learn(user)
+        return one_of(ids_of(found, username_key))
 
     async def holder_of(self, email: str) -> str | None:
         """Return the username of a user who has exactly this e-mail address, or None if nobody has it."""
-        response = await expected(
-            Operation.FIND,
-            200,
-            self._connection.a_raw_get(self._users, email=email, exact=True, briefRepresentation=True, max=1),
-        )
-        match parse_json(response.content):
-            case []:
-                return None
-            case [{"username": str(username)}, *_]:
+        for user in await self._look.search(email=email):
+            if isinstance(user, dict) and isinstance(name := user.get("username"), str):
                 # As a lane names them; a directory may spell it otherwise.
-                return username.lower()
-        raise CallFailed(unreadable_answer(Operation.FIND, answer_of(response)))
+                return name.lower()
+        return None
 
-    async def look_for_nobody(self, user_id: str) -> None:
-        """Read a user who does not exist: Keycloak looks into its own database, and asks no directory (26.4, 26.7).
-
-        Raises:
-            CallFailed: Keycloak did not say that there is no such user.
-        """
-        response = await expected(Operation.CONTROL, 404, self._connection.a_raw_get(self._user(user_id)))
-        problem = parse_problem(response.content)
-        if problem is None or problem.code != NO_SUCH_USER:
-            raise CallFailed(classify_answer(Operation.CONTROL, answer_of(response), datetime.now(UTC)))
+    async def look_for_nobody(self) -> None:
+        """Read a user who does not exist, which needs Keycloak's database and no directory."""
+        await self._look.nobody()
 
     async def look_whether_we_may_write(self) -> None:
         """Ask for a user without a name: Keycloak looks first whether we may create any, and then refuses (26.4, 26.7).
@@ -124,11 +126,16 @@ class RealmUsers:
 
     async def read(self, user_id: str) -> dict[str, Any]:
         """Return the user's whole representation."""
-        response = await expected(Operation.READ, 200, self._connection.a_raw_get(self._user(user_id)))
-        user = parse_json(response.content)
-        if isinstance(user, dict) and isinstance(user.get("username"), str):
-            return user
-        raise CallFailed(unreadable_answer(Operation.READ, answer_of(response)))
+        await self.directories.admit(user_id)
+        user = await self._look.user(user_id)
+        self.directories.learn({**user, "id": user_id})
+        return user
+
+    async def read_as_it_is(self, user_id: str) -> dict[str, Any]:
+        """Return the same, unless their directory is away: an outage shows other things than are so."""
+        user = await self.read(user_id)
+        await self.directories.ensure_believable(user_id, user)
+        return user
 
     async def create(self, representation: Mapping[str, Any]) -> str | None:
         """Create a user; returns Keycloak's id, or None if the answer does not name it.
@@ -136,6 +143,7 @@ class RealmUsers:
         Raises:
             GoesAlone: The delivery runs together with others, and this user cannot be created in one call with theirs.
         """
+        await self.directories.admit_create()
         if self._imports is not None and (seat := current_seat()) is not None:
             if not await self._imports.admits(representation):
                 raise GoesAlone
@@ -183,6 +191,7 @@ class RealmUsers:
 
     async def update(self, user_id: str, representation: Mapping[str, Any]) -> None:
         """Write the given fields of a user. With `attributes` among them, the rest of the profile is replaced."""
+        await self.directories.admit(user_id)
         if self._roles is not None and needs_look(representation):
             await self._roles.check(user_id)
         await expected(
@@ -192,9 +201,16 @@ class RealmUsers:
         )
 
     async def set_password(self, user_id: str, password: str, *, temporary: bool) -> None:
-        """Give a user a password. `temporary` makes them choose another at the next login."""
+        """Give a user a password. `temporary` makes them choose another at the next login.
+
+        One that Keycloak keeps for a user of a directory, such as an earlier hash, goes before the directory's: where the
+        new password went into the directory, the old one in Keycloak is removed.
+        """
+        await self.directories.admit(user_id)
         if self._roles is not None:
             await self._roles.check(user_id)
+        federated = await self.directories.of(user_id) is not None
+        kept = passwords_kept(await self._look.credentials(user_id)) if federated else frozenset()
         await expected(
             Operation.SET_PASSWORD,
             204,
@@ -203,27 +219,28 @@ class RealmUsers:
                 data=body_of({"type": "password", "value": password, "temporary": temporary}),
             ),
         )
+        if kept:
+            for credential, _ in kept & passwords_kept(await self._look.credentials(user_id)):
+                address = f"{self._user(user_id)}/credentials/{quote(credential, safe='')}"
+                await expected(Operation.REMOVE_CREDENTIAL, 204, self._connection.a_raw_delete(address))
 
     async def password_date(self, user_id: str) -> datetime | None:
         """Return when the user's newest password was set, by Keycloak's clock (UTC), or None if there is none."""
-        response = await expected(
-            Operation.CREDENTIALS,
-            200,
-            self._connection.a_raw_get(f"{self._user(user_id)}/credentials"),
-        )
-        match parse_json(response.content):
-            case list(credentials):
-                return max((date for each in credentials for date in _dates_of(each)), default=None)
-        raise CallFailed(unreadable_answer(Operation.CREDENTIALS, answer_of(response)))
+        credentials = await self._look.credentials(user_id)
+        return max((date for each in credentials for date in _dates_of(each)), default=None)
 
     async def delete(self, user_id: str) -> None:
-        """Delete a user."""
+        """Delete a user; one of a directory only while it can be seen, as it would come back with it."""
+        await self.directories.admit(user_id)
+        if (federation := await self.directories.of(user_id)) is not None:
+            await self.directories.ensure_up(user_id, federation)
         if self._roles is not None:
             await self._roles.check(user_id)
         await expected(Operation.DELETE, 204, self._connection.a_raw_delete(self._user(user_id)))
 
     async def end_sessions(self, user_id: str) -> None:
         """Log a user out everywhere; Keycloak tells the applications that want to know. Offline tokens end as well."""
+        await self.directories.admit(user_id)
         if self._roles is not None:
             await self._roles.check(user_id)
         call = self._connection.a_raw_post(f"{self._user(user_id)}/logout", data="{}")
@@ -250,6 +267,19 @@ class RealmUsers:
                 policy = profile.get("unmanagedAttributePolicy")
                 return None if policy is None else str(policy)
         raise CallFailed(unreadable_answer(Operation.PROFILE, answer_of(response)))
+
+    async def user_federations(self) -> tuple[str, ...] | None:
+        """Return the realm's user federations, each with its edit mode; None if our client may not list them.
+
+        With `manage-users` alone Keycloak does not list them (seen with 26.7.4).
+        """
+        try:
+            found = await self._look.federations()
+        except CallFailed as failed:
+            if failed.outcome.reason is not Reason.FORBIDDEN:
+                raise
+            return None
+        return tuple(text for each in found if (text := described(each)) is not None)
 
     async def look_at_roles(self) -> None:
         """Read what protecting role holders reads of the realm: does our client have `view-clients`?

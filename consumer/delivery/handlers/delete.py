@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Literal
 from consumer.delivery.errors import CallFailed
 from consumer.delivery.handlers.handler import with_user
 from consumer.delivery.handlers.stored_profile import sessions_ended, sparing_the_event
-from consumer.delivery.outcome import Delivered, Reason
+from consumer.delivery.outcome import Blame, DeadLetter, Delivered, Failure, Reason
 
 if TYPE_CHECKING:
     from consumer.delivery.change import Change
@@ -34,7 +34,10 @@ class DeleteHandler:
             if change.data.get("end_sessions"):
                 # Before: of somebody who is gone, no application can be told.
                 await users.end_sessions(user_id)
+            federated = await users.directories.of(user_id) is not None
             await users.delete(user_id)
+            if federated and await users.find(change.username_key) is not None:
+                raise CallFailed(_back_again())
             return Delivered(reason=Reason.DELETED, user_id=None, existed=True)
 
         async def disable(user_id: str) -> Delivered:
@@ -51,3 +54,11 @@ class DeleteHandler:
             if failed.outcome.reason is not Reason.USER_MISSING:
                 raise
             return Delivered(reason=Reason.ALREADY_ABSENT, user_id=None, existed=False)
+
+
+def _back_again() -> DeadLetter:
+    detail = (
+        "Keycloak has deleted the user, and has them again from a directory that it may not write: delete the person there, or "
+        "disable the user instead (mode=disable), which the federation lets Keycloak do"
+    )
+    return DeadLetter(reason=Reason.BACK_FROM_DIRECTORY, failure=Failure(blame=Blame.USER, detail=detail))

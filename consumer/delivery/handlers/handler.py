@@ -48,7 +48,7 @@ async def locate(users: RealmUsers, username_key: str, user_id: str | None) -> s
                 raise
         else:
             return user_id
-    return await users.find(username_key)
+    return await users.find(username_key, known_id=user_id)
 
 
 async def with_user(
@@ -74,7 +74,7 @@ async def with_user(
         except CallFailed as failed:
             if failed.outcome.reason is not Reason.USER_MISSING:
                 raise
-    user_id = await users.find(change.username_key)
+    user_id = await users.find(change.username_key, known_id=change.user_id)
     if user_id is None and keys is not None and change.known is not None:
         with sparing_the_event(change.data):
             user_id = await restore(change.known(), users, keys)

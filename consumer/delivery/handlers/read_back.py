@@ -37,7 +37,7 @@ async def read_back(change: Change, users: RealmUsers, *, deletes: bool) -> Deli
     if deletes:
         return _not_applied("the user is still there")
     wanted = {"enabled": False} if change.kind == "user_delete" else change.data
-    if not holds(await users.read(user_id), wanted):
+    if not holds(await users.read_as_it_is(user_id), wanted):
         return _not_applied("the user's profile is another")
     if not await users.grants.held(user_id, wanted):
         return _not_applied("the user's groups or roles are others")

@@ -72,7 +72,7 @@ async def write_named(
 
 
 async def _write_merged(users: RealmUsers, user_id: str, data: Mapping[str, Any]) -> None:
-    existing = await users.read(user_id)
+    existing = await users.read_as_it_is(user_id)
     try:
         await users.update(user_id, merged_user(existing, data))
     except CallFailed as failed:

@@ -1,6 +1,8 @@
 from __future__ import annotations
 
-from contextlib import asynccontextmanager
+import asyncio
+from collections.abc import Awaitable, Callable
+from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, NamedTuple
 from uuid import uuid4
@@ -15,11 +17,18 @@ from consumer.delivery.known_user import KnownUser
 from consumer.delivery.outcome import Delivered, Outcome
 from consumer.delivery.passwords import KeyRing, generate_key
 from producer_lib import SealingKey, seal, username_key
+from tests.integration.support.directory import (
+    Directory,
+    component,
+    directory_jar,
+    realm_with_directory,
+)
 from tests.integration.support.keycloak_proxy import KeycloakProxy, keycloak_proxy
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
     from datetime import datetime
+    from pathlib import Path
 
     from compose.native.stack import Endpoints, Stack
 
@@ -176,6 +185,7 @@ async def _workbench(
     login_client: str,
     *,
     url: str | None = None,
+    probes: tuple[str, ...] = (),
     **settings: Any,
 ) -> AsyncIterator[Workbench]:
     keycloak = Keycloak(
@@ -183,6 +193,7 @@ async def _workbench(
         realms=[realm],
         client_id=client[0],
         client_secret=client[1],
+        federation_probes={realm: probes},
     )
     try:
         delivery = Delivery(keycloak=keycloak, keys=keys, **settings)
@@ -274,6 +285,67 @@ async def lossy_workbench(
         observer, keys, strict_realm, client, LOGIN_CLIENT, url=proxy.url, creates_missing=creates
     ) as bench:
         yield bench
+
+
+@dataclass(slots=True)
+class Federation:
+    """A realm whose users come from a directory."""
+
+    directory: Directory
+    component: str
+    workbench: Workbench
+
+    def person(self, name: str) -> Person:
+        return Person(self.workbench.realm, name, self.workbench)
+
+    async def enable(self, *, on: bool) -> None:
+        path = f"/{self.workbench.realm}/components/{self.component}"
+        known = (await self.workbench.observer.call("GET", path)).json()
+        known["config"]["enabled"] = [str(on).lower()]
+        answer = await self.workbench.observer.call("PUT", path, known)
+        assert answer.status_code == 204, answer.text
+
+
+Federate = Callable[..., Awaitable[Federation]]
+
+
+@pytest.fixture
+async def directory(tmp_path: Path) -> AsyncIterator[Directory]:
+    """A directory with a few people, up."""
+    server = Directory(
+        await asyncio.to_thread(directory_jar), tmp_path, ("ann", "bob", "cid", "eve", "JDoe", "probe")
+    )
+    await server.start()
+    yield server
+    server.stop()
+
+
+@pytest.fixture
+async def federate(observer: Observer, keys: KeyRing, directory: Directory) -> AsyncIterator[Federate]:
+    """Make a realm for the directory: `await federate(mode, imports=True, probe=True)`."""
+    async with AsyncExitStack() as made:
+
+        async def federate(
+            mode: str = "WRITABLE", *, imports: bool = True, probe: bool = True, **config: str
+        ) -> Federation:
+            realm = f"directory-{uuid4().hex[:8]}"
+            client = (OWN_REALM_CLIENT, OWN_REALM_SECRET)
+            created = await observer.call("POST", "", realm_with_directory(realm, client, LOGIN_CLIENT))
+            assert created.status_code == 201, created.text
+            made.push_async_callback(observer.call, "DELETE", f"/{realm}")
+            profile = (await observer.call("GET", f"/{realm}/users/profile")).json()
+            profile["unmanagedAttributePolicy"] = "ADMIN_EDIT"
+            await observer.call("PUT", f"/{realm}/users/profile", profile)
+            answer = await observer.call(
+                "POST", f"/{realm}/components", component(directory, mode=mode, imports=imports, **config)
+            )
+            assert answer.status_code == 201, answer.text
+            bench = await made.enter_async_context(
+                _workbench(observer, keys, realm, client, LOGIN_CLIENT, probes=("probe",) if probe else ())
+            )
+            return Federation(directory, answer.headers["Location"].rpartition("/")[2], bench)
+
+        yield federate
 
 
 @pytest.fixture

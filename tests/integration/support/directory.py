@@ -16,8 +16,12 @@ from pathlib import Path
 from typing import Any
 from uuid import NAMESPACE_DNS, uuid5
 
+from compose.native.artifacts import Artifacts
+from compose.native.cache import Cache, default_folder
 from compose.native.ports import HOST, free_port
-from compose.native.process import bare_environment
+from compose.native.process import bare_environment, mark
+from compose.native.progress import Progress
+from compose.native.server import SETUP
 from compose.native.tools import QUICK_START, find_java
 from tests.integration.support.waiting import until
 
@@ -26,6 +30,12 @@ ADMIN = "cn=admin"
 ADMIN_PASSWORD = "adminpw"
 PASSWORD = "Directory-1"
 """Everybody's password in the directory."""
+
+
+def directory_jar() -> Path:
+    """The program, downloaded if it is not there."""
+    cache = default_folder()
+    return Artifacts(Cache(cache), mark(cache, SETUP)).directory(Progress(print))
 
 
 @dataclass(slots=True)
@@ -102,6 +112,38 @@ class Directory:
             yield
         finally:
             await self.start()
+
+
+def realm_with_directory(name: str, client: tuple[str, str], login_client: str) -> dict[str, Any]:
+    """What `POST /admin/realms` takes: a realm with our client, which may manage users and nothing else."""
+    client_id, secret = client
+    return {
+        "realm": name,
+        "enabled": True,
+        "groups": [{"name": "staff"}],
+        "clients": [
+            {
+                "clientId": client_id,
+                "secret": secret,
+                "serviceAccountsEnabled": True,
+                "standardFlowEnabled": False,
+            },
+            {
+                "clientId": login_client,
+                "publicClient": True,
+                "standardFlowEnabled": False,
+                "directAccessGrantsEnabled": True,
+            },
+        ],
+        "users": [
+            {
+                "username": f"service-account-{client_id}",
+                "enabled": True,
+                "serviceAccountClientId": client_id,
+                "clientRoles": {"realm-management": ["manage-users"]},
+            }
+        ],
+    }
 
 
 def component(directory: Directory, *, mode: str, imports: bool = True, **config: str) -> dict[str, Any]:

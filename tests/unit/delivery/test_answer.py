@@ -86,6 +86,7 @@ def test_the_calls_that_change_a_user_are_known() -> None:
         Operation.IMPORT,
         Operation.UPDATE,
         Operation.SET_PASSWORD,
+        Operation.REMOVE_CREDENTIAL,
         Operation.DELETE,
         Operation.END_SESSIONS,
         Operation.JOIN_GROUP,

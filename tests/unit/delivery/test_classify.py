@@ -30,6 +30,7 @@ from consumer.delivery.outcome import (
 NOW = datetime(2026, 11, 21, 12, 0, 0, tzinfo=UTC)
 
 USER, KEYCLOAK, SETUP = Blame.USER, Blame.KEYCLOAK, Blame.CONFIGURATION
+FEDERATION = Blame.FEDERATION
 CREATE, UPDATE, DELETE, FIND = Operation.CREATE, Operation.UPDATE, Operation.DELETE, Operation.FIND
 GROUP = Operation.GROUP
 RESET, TOKEN, JOIN = Operation.SET_PASSWORD, Operation.TOKEN, Operation.JOIN_GROUP
@@ -73,9 +74,13 @@ READ_ONLY = (
     "Federated storage is not writable",
     "user is read only for this update",
     "The user is read-only. Not possible to write 'email' when updating user 'alice'.",
-    "The user is read-only. The user storage provider 'office' is disabled.",
 )
-"""What a federated user's refusals say, read in Keycloak 26.7.4; none was seen, for want of an LDAP server."""
+"""What a federated user's refusals say, seen with or read in Keycloak 26.7.4."""
+
+AWAY = (
+    "The user is read-only. The user storage provider 'office' is currently unavailable. Check the server logs for more "
+    "details."
+)
 
 TABLE: list[tuple[Operation, int, bytes, type[NotDelivered], Reason, Blame, bool]] = [
     # Conflicts
@@ -129,6 +134,25 @@ TABLE: list[tuple[Operation, int, bytes, type[NotDelivered], Reason, Blame, bool
     (RESET, 400, error("invalidPasswordHistoryMessage"), DeadLetter, Reason.PASSWORD_HISTORY, USER, False),
     (RESET, 400, said("Empty password not allowed"), DeadLetter, Reason.PASSWORD_POLICY, USER, False),
     *((UPDATE, 400, said(text), DeadLetter, Reason.USER_READ_ONLY, USER, False) for text in READ_ONLY),
+    (UPDATE, 400, said(AWAY), Defer, Reason.DIRECTORY_UNAVAILABLE, FEDERATION, False),
+    (
+        RESET,
+        400,
+        error("Failed to fetch results from the LDAP [office] provider"),
+        Defer,
+        Reason.DIRECTORY_UNAVAILABLE,
+        FEDERATION,
+        False,
+    ),
+    (
+        UPDATE,
+        400,
+        said("The user is read-only. The user storage provider 'office' is disabled."),
+        Defer,
+        Reason.FEDERATION_DISABLED,
+        FEDERATION,
+        False,
+    ),
     (RESET, 400, error(READ_ONLY[0]), DeadLetter, Reason.USER_READ_ONLY, USER, False),
     (UPDATE, 400, said("Could not update user!"), Retry, Reason.UNEXPLAINED_REFUSAL, USER, False),
     (RESET, 400, error("Batch update returned unexpected"), Retry, Reason.UNEXPLAINED_REFUSAL, USER, False),
@@ -411,6 +435,10 @@ def test_a_federated_users_refusal_says_what_to_do_and_not_who_it_is(text: str) 
 
     assert "WRITABLE or UNSYNCED" in detail
     assert "alice" not in detail
+
+
+def test_a_directory_that_is_away_is_named() -> None:
+    assert "user federation office" in judge(UPDATE, 400, said(AWAY)).failure.detail
 
 
 def test_a_read_only_attribute_is_named_with_what_to_do() -> None:

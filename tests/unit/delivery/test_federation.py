@@ -5,7 +5,14 @@ from typing import Any
 import pytest
 
 from consumer.delivery.errors import CallFailed
-from consumer.delivery.federation import federation_in, federation_of, ids_of, may_be_shown_by_outage, one_of
+from consumer.delivery.federation import (
+    federation_in,
+    federation_of,
+    ids_of,
+    may_be_shown_by_outage,
+    one_of,
+    passwords_kept,
+)
 from consumer.delivery.outcome import Blame, Defer, Reason
 
 IMPORTED = {"id": "0b5c", "username": "alice", "federationLink": "TmMwW86ZSzyVDZzRtFnchA"}
@@ -71,3 +78,11 @@ class TestASearchByName:
 
     def test_of_nobody_is_none(self) -> None:
         assert one_of([]) is None
+
+
+def test_passwords_that_keycloak_keeps_are_told_from_the_directorys() -> None:
+    own = {"id": "71", "type": "password", "createdDate": 1796068995135}
+    directory = {"type": "password", "createdDate": -1, "federationLink": "TmMwW86ZSzyVDZzRtFnchA"}
+    otp = {"id": "72", "type": "otp", "createdDate": 5}
+
+    assert passwords_kept([own, directory, otp, "junk"]) == {("71", 1796068995135)}

@@ -21,7 +21,7 @@ FIND = f"GET {USERS}"
 CREATE = f"POST {USERS}"
 TOKEN = f"POST {TOKEN_PATH}"
 NAMELESS = (CREATE, 400, {"errorMessage": "User name is missing"})
-NOBODY_THERE = (f"GET {USERS}/kcsync-control-call", 404, {"error": "User not found"})
+NOBODY_THERE = (f"GET {USERS}/kcsync-nobody", 404, {"error": "User not found"})
 ALICE = {"id": "0b5c", "username": "alice"}
 
 
@@ -286,7 +286,7 @@ class TestControlCall:
             (403, {"error": "HTTP 403 Forbidden"}, Reason.FORBIDDEN),
             (503, None, Reason.UNAVAILABLE),
             (200, b"<html>", Reason.NOT_KEYCLOAK),
-            (200, {"id": "kcsync-control-call"}, Reason.UNEXPECTED_SUCCESS),
+            (200, {"id": "kcsync-nobody"}, Reason.UNEXPECTED_SUCCESS),
             (404, b"<html>", Reason.NOT_KEYCLOAK),
             (404, {"error": "Realm not found."}, Reason.REALM_MISSING),
             (404, {"error": "Unable to find matching target resource method"}, Reason.WRONG_PATH),

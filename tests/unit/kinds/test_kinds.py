@@ -211,11 +211,25 @@ class TestInDoubtWithItsAttemptsUsedUp:
         assert await self.looked(TIMEOUT) == TIMEOUT
 
 
+class NoUsers:
+    """What is asked of users after a failure."""
+
+    @property
+    def directories(self) -> NoUsers:
+        """None either."""
+        return self
+
+    async def explained(self, failed: CallFailed, username_key: str, user_id: str | None) -> CallFailed:
+        """There is nothing behind it."""
+        return failed
+
+
 class NoKeycloak:
     """Lets handlers call nobody."""
 
-    def users(self, realm: str) -> None:
+    def users(self, realm: str) -> NoUsers:
         """Nobody's."""
+        return NoUsers()
 
     def calls(self, before_call: Callable[[], None], watch: object) -> CallScope:
         return CallScope(before_call, 1.0, asyncio.Semaphore())

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from consumer.environment import SettingsError
-from consumer.setting_values import holding_kinds
+from consumer.setting_values import holding_kinds, probes_of
 from consumer.settings import Settings
 
 REQUIRED = {
@@ -59,3 +59,27 @@ class TestProtectedUsers:
     def test_an_empty_name_is_refused(self) -> None:
         with pytest.raises(SettingsError, match="empty name"):
             load(protected_users="root,,admin")
+
+
+class TestFederationProbes:
+    def test_are_by_realm_and_never_shown(self) -> None:
+        settings = load(federation_probes="staff = Probe.One, staff=probe-two")
+
+        assert probes_of(settings.federation_probes) == {"staff": ["probe-two", "probe.one"]}
+        assert settings.masked()["federation_probes"] == "2 listed"
+        assert probes_of(load().federation_probes) == {}
+
+    @pytest.mark.parametrize(
+        ("text", "reason"),
+        [
+            ("probe", "part 1 of it is not realm=username"),
+            ("staff=probe,=probe", "part 2 of it is not realm=username"),
+            ("staff=", "part 1 of it is not realm=username"),
+            ("shop=probe", "it names realm 'shop', which is not served"),
+        ],
+    )
+    def test_say_what_is_wrong(self, text: str, reason: str) -> None:
+        with pytest.raises(SettingsError) as refused:
+            load(federation_probes=text)
+
+        assert reason in str(refused.value)
