@@ -136,6 +136,7 @@ class Consumer:
                 watch=calls,
             ),
             keycloak.control_call,
+            keycloak.look,
             instance=instance,
             control_realm=settings.keycloak_realms[0],
             policy=policy,

@@ -1,20 +1,42 @@
-"""When does the circuit open, who may probe, when does it close? Pure decisions over the shared row.
+"""When does the circuit open, who may ask what of Keycloak, when does it close? Pure decisions over the shared row.
 
 One circuit stands for one Keycloak and is shared by all instances through a row with a generation number. Each
 instance tallies its own calls; a call counts only in the generation in which it began, so calls begun before an
 opening cannot lengthen it. Failures count by distinct lanes that have newly begun to fail: neither one user's trouble
 nor that of a few who are tried again and again can open the circuit (docs/decisions/0015).
+
+While it is open, one instance asks each second whether Keycloak is there, which costs next to nothing. That it answers
+again, after it was away, is news, and news is worth a control call at once; without news the cooldown has to pass
+(docs/decisions/0057).
 """
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from enum import StrEnum
+from typing import Final
 
-__all__ = ["CircuitPolicy", "CircuitState", "Ramp", "Refusal", "Step", "Tally", "next_step", "refusal"]
+from consumer.delivery.outcome import Reason
+from consumer.delivery.presence import Presence
+
+__all__ = [
+    "OUT_OF_REACH",
+    "CircuitPolicy",
+    "CircuitState",
+    "Ramp",
+    "Refusal",
+    "Step",
+    "Tally",
+    "WhileOpen",
+    "next_step",
+    "refusal",
+]
 
 _MOST_LANES = 10_000
+OUT_OF_REACH: Final = frozenset({Reason.CONNECTION_FAILED, Reason.CONNECTION_LOST, Reason.STARTING})
+"""Failures that show that nobody is there, so that an answer is news."""
 
 
 class CircuitState(StrEnum):
@@ -55,11 +77,15 @@ class CircuitPolicy:
         threshold: failures of distinct lanes, or of the control call, without a success between, that open it.
         window: seconds within which distinct lanes must begin to fail to be counted together.
         lane_memory: seconds for which a lane that fails again is no news.
-        cooldown: seconds before the first probe; doubles with each opening in a row.
+        cooldown: seconds before a control call without news; doubles with each opening in a row.
         cooldown_cap: seconds that the growing cooldown never exceeds.
         retry_after_cap: seconds that a pause for which Keycloak asked never exceeds.
         health_cache: seconds for which the last answer of Keycloak stands for its health.
         probe_timeout: seconds after which a probe whose owner does not report is another's to make.
+        ask_every: seconds at least between two questions whether Keycloak is there; each look at the circuit is the
+            occasion for one.
+        asker_timeout: seconds after which the questions are another instance's to ask, if who asks is not heard of.
+        news: seconds for which it is news that Keycloak is there again.
         stable_after: seconds of CLOSED after which the next opening counts as the first again.
         settling: seconds after it has closed that still count as the outage's tail.
     """
@@ -72,6 +98,9 @@ class CircuitPolicy:
     retry_after_cap: float = 3600.0
     health_cache: float = 30.0
     probe_timeout: float = 30.0
+    ask_every: float = 0.9
+    asker_timeout: float = 5.0
+    news: float = 60.0
     stable_after: float = 300.0
     settling: float = 60.0
 
@@ -90,6 +119,10 @@ class CircuitPolicy:
         grown = min(self.cooldown * 2.0 ** min(openings - 1, 16), max(self.cooldown_cap, self.cooldown))
         return max(grown, min(asked_for, self.retry_after_cap)) * uniform(1.0, 1.1)
 
+    def rest_between_news(self, tries: int) -> float:
+        """Seconds before news is worth another control call, after so many in vain: 0, 2, 4, 8, … up to the cooldown's cap."""
+        return 0.0 if tries == 0 else min(2.0 ** min(tries, 16), max(self.cooldown_cap, self.cooldown))
+
 
 @dataclass(slots=True)
 class Tally:
@@ -103,6 +136,7 @@ class Tally:
     generation: int = 0
     checks_failed: int = 0
     _rest_until: float = float("-inf")
+    _why: Counter[str] = field(default_factory=Counter)
     _new: dict[object, float] = field(default_factory=dict)
     _failing: dict[object, float] = field(default_factory=dict)
 
@@ -119,10 +153,13 @@ class Tally:
             self._failing.pop(lane, None)
             self._forget()
 
-    def failure(self, generation: int, lane: object, now: float, retry_after: float | None = None) -> None:
+    def failure(
+        self, generation: int, lane: object, now: float, retry_after: float | None = None, *, reason: str
+    ) -> None:
         """A call of a lane that began in `generation` failed; Keycloak may have asked for a pause in seconds."""
         if generation != self.generation:
             return
+        self._why[reason] += 1
         self._rest_until = max(self._rest_until, now + (retry_after or 0.0))
         failed_at = self._failing.pop(lane, None)
         if failed_at is None or now - failed_at > self.policy.lane_memory:
@@ -132,9 +169,12 @@ class Tally:
         if len(self._failing) > _MOST_LANES:
             del self._failing[next(iter(self._failing))]
 
-    def check_failed(self, generation: int, now: float, retry_after: float | None = None) -> None:
+    def check_failed(
+        self, generation: int, now: float, retry_after: float | None = None, *, reason: str
+    ) -> None:
         """The control call failed. Each time counts: it stands for no single user."""
         if generation == self.generation:
+            self._why[reason] += 1
             self.checks_failed += 1
             self._rest_until = max(self._rest_until, now + (retry_after or 0.0))
 
@@ -143,23 +183,71 @@ class Tally:
         self._new = {lane: at for lane, at in self._new.items() if now - at <= self.policy.window}
         return len(self._new) + self.checks_failed
 
+    @property
+    def out_of_reach(self) -> bool:
+        """Whether nobody was there for a call that failed since the last success."""
+        return not OUT_OF_REACH.isdisjoint(self._why)
+
+    @property
+    def why(self) -> str:
+        """The reason codes of what failed since the last success, the most frequent first: `timeout (5), throttled`."""
+        return ", ".join(
+            reason if count == 1 else f"{reason} ({count})" for reason, count in self._why.most_common()
+        )
+
     def asked_for(self, now: float) -> float:
         """Seconds for which Keycloak still wants to be left alone, as far as it said so since the last success."""
         return max(0.0, self._rest_until - now)
 
     def _forget(self) -> None:
         self._new.clear()
+        self._why.clear()
         self.checks_failed = 0
         self._rest_until = float("-inf")
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WhileOpen:
+    """How an open circuit stands; spans are seconds.
+
+    Attributes:
+        rest_in: until Keycloak may be asked anything at all, by its own words (Retry-After); 0 or less: now.
+        retry_in: until a control call may be made without any news.
+        open_for: since it has opened, or since a control call has failed in vain.
+        met: what the last question met; None before the first, and where Keycloak was in reach at the opening.
+        back_for: since Keycloak has been there again after it was away; None if it is not.
+        tries: control calls that news has cost since a delivery last succeeded.
+        asked_ago: since the last question; None before the first.
+        asks: whether the questions are this instance's to ask.
+        wanted: whether somebody wants to know now.
+    """
+
+    rest_in: float = 0.0
+    retry_in: float = 0.0
+    open_for: float = 0.0
+    met: Presence | None = None
+    back_for: float | None = None
+    tries: int = 0
+    asked_ago: float | None = None
+    asks: bool = True
+    wanted: bool = False
+
+
 class Step(StrEnum):
-    """What an instance should do about the circuit now."""
+    """What an instance should do about the circuit now.
+
+    OPEN: open it. CHECK: make a control call while it is closed. ASK: ask whether Keycloak is there. The others let one
+    control call through: PROBE because the cooldown is over, PROBE_NEWS because Keycloak is there again, PROBE_WANTED
+    because somebody wants to know.
+    """
 
     NOTHING = "nothing"
     OPEN = "open"
-    PROBE = "probe"
     CHECK = "check"
+    ASK = "ask"
+    PROBE = "probe"
+    PROBE_NEWS = "probe_news"
+    PROBE_WANTED = "probe_wanted"
 
 
 def next_step(
@@ -167,7 +255,7 @@ def next_step(
     *,
     failures: int,
     policy: CircuitPolicy,
-    retry_in: float | None,
+    while_open: WhileOpen,
     probe_ends_in: float | None,
     idle_for: float,
     check_asked: bool,
@@ -179,7 +267,7 @@ def next_step(
         state: the shared state.
         failures: of this instance's tally, in the generation of that state.
         policy: thresholds and times.
-        retry_in: seconds until a probe may begin, while OPEN.
+        while_open: what is looked at while OPEN.
         probe_ends_in: seconds until the running probe's deadline, while HALF_OPEN.
         idle_for: seconds since Keycloak last answered anything at all to this instance.
         check_asked: whether a failed call waits for a control call to tell whose fault it was.
@@ -189,7 +277,7 @@ def next_step(
         return Step.NOTHING
     match state:
         case CircuitState.OPEN:
-            return Step.PROBE if (retry_in or 0.0) <= 0.0 else Step.NOTHING
+            return _step_while_open(while_open, policy)
         case CircuitState.HALF_OPEN:
             # A probe whose owner died would hold the circuit half open for ever.
             return Step.PROBE if (probe_ends_in or 0.0) <= 0.0 else Step.NOTHING
@@ -199,6 +287,21 @@ def next_step(
             if check_asked or failures or idle_for >= policy.health_cache:
                 return Step.CHECK
             return Step.NOTHING
+
+
+def _step_while_open(circuit: WhileOpen, policy: CircuitPolicy) -> Step:
+    if circuit.rest_in > 0.0:
+        return Step.NOTHING
+    if circuit.wanted:
+        return Step.PROBE_WANTED
+    is_news = circuit.back_for is not None and circuit.back_for < policy.news
+    if is_news and circuit.open_for >= policy.rest_between_news(circuit.tries):
+        return Step.PROBE_NEWS
+    # Where nobody listens, a control call has nobody to reach. Any other answer may be about the question alone.
+    if circuit.retry_in <= 0.0 and circuit.met is not Presence.AWAY:
+        return Step.PROBE
+    due = circuit.asked_ago is None or circuit.asked_ago >= policy.ask_every
+    return Step.ASK if circuit.asks and due else Step.NOTHING
 
 
 @dataclass(slots=True)

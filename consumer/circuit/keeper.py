@@ -1,4 +1,4 @@
-"""Keeps this instance and the shared circuit in step: reads it, probes, opens, closes, and tells whoever listens."""
+"""Keeps this instance and the shared circuit in step: reads it, asks, probes, opens, closes, and tells whoever listens."""
 
 from __future__ import annotations
 
@@ -11,15 +11,18 @@ from dataclasses import dataclass
 import structlog
 
 from consumer.circuit.breaker import (
+    OUT_OF_REACH,
     CircuitPolicy,
     CircuitState,
     Ramp,
     Refusal,
     Step,
     Tally,
+    WhileOpen,
     next_step,
     refusal,
 )
+from consumer.delivery.presence import Presence, Sighting
 from consumer.outbox.circuit_store import CircuitRow, CircuitStore
 from consumer.outbox.errors import OutboxError
 from consumer.telemetry.trouble import Trouble
@@ -40,11 +43,13 @@ class ControlAnswer:
     Attributes:
         available: False where Keycloak did not answer as a working Keycloak does.
         detail: one line for people.
+        reason: the reason code of what failed.
         retry_after: seconds for which Keycloak asked to be left alone, or None.
     """
 
     available: bool
     detail: str
+    reason: str = ""
     retry_after: float | None = None
 
 
@@ -55,6 +60,7 @@ class CircuitKeeper:
         self,
         store: CircuitStore,
         control_call: Callable[[], Awaitable[ControlAnswer]],
+        look: Callable[[], Awaitable[Sighting]],
         *,
         instance: str,
         policy: CircuitPolicy,
@@ -67,7 +73,8 @@ class CircuitKeeper:
 
         Args:
             store: the shared row.
-            control_call: one cheap, bounded call to Keycloak that stands for no user.
+            control_call: one bounded call to Keycloak that stands for no user, and needs everything that deliveries need.
+            look: one that only sees whether Keycloak is there; asked each second while the circuit is open.
             instance: our name, as a probe's owner.
             policy: thresholds and times.
             calls: the most calls this instance runs at once, for the ramp after an outage.
@@ -77,6 +84,7 @@ class CircuitKeeper:
         """
         self._store = store
         self._control_call = control_call
+        self._look = look
         self._instance = instance
         self._policy = policy
         self._on_change = on_change
@@ -144,15 +152,18 @@ class CircuitKeeper:
         if generation == self.generation:
             self._ramp.success()
 
-    def failure(self, generation: int, lane: object, retry_after: float | None = None) -> None:
+    def failure(
+        self, generation: int, lane: object, retry_after: float | None = None, *, reason: str
+    ) -> None:
         """A delivery of `lane` that began in `generation` failed in a way that Keycloak is to blame for.
 
         Args:
             generation: the one in which it began.
             lane: whose.
             retry_after: seconds for which Keycloak asked to be left alone, or None.
+            reason: the reason code.
         """
-        self._tally.failure(generation, lane, self._clock(), retry_after)
+        self._tally.failure(generation, lane, self._clock(), retry_after, reason=reason)
         self._check_wanted = True
         self._nudge.set()
 
@@ -212,7 +223,7 @@ class CircuitKeeper:
             self.state,
             failures=self._tally.failures(now),
             policy=self._policy,
-            retry_in=row.retry_in,
+            while_open=self._while_open(row),
             probe_ends_in=row.probe_ends_in,
             idle_for=now - self._answered_at,
             check_asked=self._check_wanted or bool(self._check_waiters),
@@ -220,40 +231,108 @@ class CircuitKeeper:
         )
         match step:
             case Step.OPEN:
-                failures = self._tally.failures(now)
-                reason = f"{failures} failures in a row"
-                if self._tally.checks_failed and self._last_check_said:
-                    reason += f", the last of them {self._last_check_said}"
-                await self._open(row, reason, failures, self._tally.asked_for(now))
-            case Step.PROBE:
-                await self._probe(row)
+                await self._open_first(row)
+            case Step.PROBE | Step.PROBE_NEWS | Step.PROBE_WANTED:
+                await self._probe(row, step)
+            case Step.ASK:
+                self._refuse_waiters()
+                await self._ask_whether_it_is_there(row)
             case Step.CHECK:
                 await self._check(row)
             case Step.NOTHING:
-                refused = ControlAnswer(available=False, detail=self.refusal or "not asked")
-                self._answer(self._take_waiters(), refused)
+                self._refuse_waiters()
 
-    async def _open(self, row: CircuitRow, reason: str, failures: int, asked_for: float) -> None:
-        openings = row.openings + 1
-        if row.state == CircuitState.CLOSED and row.changed_ago >= self._policy.stable_after:
-            openings = 1
+    def _while_open(self, row: CircuitRow) -> WhileOpen:
+        return WhileOpen(
+            rest_in=row.rest_in or 0.0,
+            retry_in=row.retry_in or 0.0,
+            open_for=row.changed_ago,
+            met=None if row.met is None else Presence(row.met),
+            back_for=row.back_ago,
+            tries=row.news_tries,
+            asked_ago=row.asked_ago,
+            asks=row.asker == self._instance or (row.asker_ends_in or 0.0) <= 0.0,
+            wanted=row.wanted,
+        )
+
+    async def _ask_whether_it_is_there(self, row: CircuitRow) -> None:
+        for_long = self._policy.asker_timeout
+        mine = row.asker == self._instance and (row.asker_ends_in or 0.0) > for_long / 2
+        if not mine and not await self._store.take_questions(
+            row.generation, asker=self._instance, asker_in=for_long
+        ):
+            return
+        if self._maintenance:
+            return
+        sighting = await self._look()
+        await self._store.note_sighting(
+            row.generation,
+            asker=self._instance,
+            asker_in=for_long,
+            met=sighting.presence,
+            said=sighting.said[:_LONGEST_REASON],
+            rest_in=self._rest(sighting.retry_after),
+        )
+        if sighting.presence is Presence.THERE and row.met != Presence.THERE:
+            self._nudge.set()
+
+    def _rest(self, asked_for: float | None) -> float | None:
+        return None if asked_for is None else min(asked_for, self._policy.retry_after_cap)
+
+    async def _open_first(self, row: CircuitRow) -> None:
+        """Open a circuit that was closed."""
+        tally, policy, now = self._tally, self._policy, self._clock()
+        failures = tally.failures(now)
+        reason = f"{failures} failures in a row: {tally.why}"
+        if tally.checks_failed and self._last_check_said:
+            reason += f"; the last control call met {self._last_check_said}"
+        asked_for = tally.asked_for(now)
+        openings = 1 if row.changed_ago >= policy.stable_after else row.openings + 1
         await self._store.change(
             row.generation,
             state=CircuitState.OPEN,
             reason=reason[:_LONGEST_REASON],
             failures=failures,
             openings=openings,
-            retry_in=self._policy.cooldown_of(openings, self._uniform, asked_for=asked_for),
+            news_tries=0 if row.changed_ago >= policy.settling else row.news_tries,
+            retry_in=policy.cooldown_of(openings, self._uniform, asked_for=asked_for),
+            rest_in=self._rest(asked_for or None),
+            met=Presence.AWAY if tally.out_of_reach else None,
         )
         await self.refresh()
 
-    async def _probe(self, row: CircuitRow) -> None:
+    async def _open_again(
+        self, row: CircuitRow, answer: ControlAnswer, failures: int, step: Step, left: float
+    ) -> None:
+        """Open a circuit whose control call failed.
+
+        The cooldown grows only where it was that which let the call be made.
+        """
+        asked_for = answer.retry_after or 0.0
+        openings = row.openings + (step is Step.PROBE)
+        cooldown = self._policy.cooldown_of(openings, self._uniform, asked_for=asked_for)
+        await self._store.change(
+            row.generation,
+            state=CircuitState.OPEN,
+            reason=answer.detail[:_LONGEST_REASON],
+            failures=failures,
+            openings=openings,
+            news_tries=row.news_tries,
+            retry_in=max(left, asked_for) if step is Step.PROBE_WANTED else cooldown,
+            rest_in=self._rest(answer.retry_after),
+            met=Presence.AWAY if answer.reason in OUT_OF_REACH else None,
+        )
+        await self.refresh()
+
+    async def _probe(self, row: CircuitRow, step: Step) -> None:
+        left = max(0.0, row.retry_in or 0.0)
         mine = await self._store.change(
             row.generation,
             state=CircuitState.HALF_OPEN,
             reason=row.reason,
             failures=row.failures,
             openings=row.openings,
+            news_tries=row.news_tries + (step is Step.PROBE_NEWS),
             probe_owner=self._instance,
             probe_in=self._policy.probe_timeout,
         )
@@ -266,11 +345,16 @@ class CircuitKeeper:
         await self._store.note_check(ok=answer.available, failures=failures)
         if answer.available:
             await self._store.change(
-                row.generation, state=CircuitState.CLOSED, reason=None, failures=0, openings=row.openings
+                row.generation,
+                state=CircuitState.CLOSED,
+                reason=None,
+                failures=0,
+                openings=row.openings,
+                news_tries=row.news_tries,
             )
             await self.refresh()
         else:
-            await self._open(row, answer.detail, failures, answer.retry_after or 0.0)
+            await self._open_again(row, answer, failures, step, left)
 
     async def _check(self, row: CircuitRow) -> None:
         # At most one control call in a second, however many lanes fail.
@@ -281,7 +365,7 @@ class CircuitKeeper:
         if answer.available:
             self._tally.checks_failed = 0
         else:
-            self._tally.check_failed(row.generation, now, answer.retry_after)
+            self._tally.check_failed(row.generation, now, answer.retry_after, reason=answer.reason)
             self._last_check_said = answer.detail
             self._nudge.set()
         await self._store.note_check(ok=answer.available, failures=self._tally.failures(now))
@@ -300,6 +384,11 @@ class CircuitKeeper:
             self._answered_at = self._clock()
         self._answer(waiters, answer)
         return answer
+
+    def _refuse_waiters(self) -> None:
+        """Answer those who want a control call while none may be made."""
+        refused = ControlAnswer(available=False, detail=self.refusal or "not asked")
+        self._answer(self._take_waiters(), refused)
 
     def _take_waiters(self) -> list[asyncio.Future[ControlAnswer]]:
         waiters, self._check_waiters = self._check_waiters, []

@@ -164,6 +164,10 @@ ADVICE: Final[dict[Reason, Advice]] = {
         "calls are turned away (HTTP 503)",
         "Keycloak or a proxy before it turns calls away: see its log, and its limits",
     ),
+    Reason.STARTING: Advice(
+        "Keycloak is starting",
+        "nothing: deliveries go on as soon as it is ready; if it stays so, see its log",
+    ),
     Reason.THROTTLED: Advice(
         "calls are turned away as too many (HTTP 429)",
         "calls are more than it allows: lower KCSYNC_KEYCLOAK_CALLS, or raise the limit of the proxy",

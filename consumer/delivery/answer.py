@@ -126,6 +126,14 @@ class Problem:
         return self.errors[0].code
 
 
+def is_starting(answer: Answer) -> bool:
+    """Whether Keycloak itself says that it is starting: on every path, in these words (26.7.4).
+
+    The `Retry-After` of that answer is a guess, not a wish to be left alone.
+    """
+    return answer.status == 503 and answer.body.startswith(b"Bootstrap in progress")
+
+
 def parse_json(body: bytes) -> Any:
     """Return the JSON value in `body`, or None if it holds none (HTML, broken off, empty)."""
     try:

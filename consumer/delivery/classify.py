@@ -9,7 +9,8 @@ user: a proxy, a gateway or a wrong address has answered.
 
 Ambiguous means: a write may have taken effect. A definite 4xx did not. 5xx and lost answers may have. A 503 with
 `Retry-After` and a 429 were turned away at the door; a 503 without it may also be a proxy that lost the connection
-to Keycloak after it had passed the request on.
+to Keycloak after it had passed the request on. A Keycloak that is starting has done nothing, and its `Retry-After` is a
+guess that the circuit knows better.
 """
 
 from __future__ import annotations
@@ -24,6 +25,7 @@ from consumer.delivery.answer import (
     Operation,
     Problem,
     TransportCause,
+    is_starting,
     parse_json,
     parse_problem,
     retry_after_seconds,
@@ -71,6 +73,7 @@ _CONNECTION_LOST = Verdict(Retry, Reason.CONNECTION_LOST, Blame.KEYCLOAK, doubt=
 _TIMEOUT = Verdict(Retry, Reason.TIMEOUT, Blame.KEYCLOAK, doubt=True)
 _BAD_GATEWAY = Verdict(Retry, Reason.BAD_GATEWAY, Blame.KEYCLOAK, doubt=True)
 _SERVER_ERROR = Verdict(Retry, Reason.SERVER_ERROR, Blame.KEYCLOAK, doubt=True)
+_STARTING = Verdict(Defer, Reason.STARTING, Blame.KEYCLOAK)
 _UNEXPLAINED = _user(Retry, Reason.UNEXPLAINED_REFUSAL)
 _DOORS = frozenset({401, 403, 407})
 _OAUTH_REFUSALS = frozenset({400, 401, 403})
@@ -205,7 +208,8 @@ def classify_answer(operation: Operation, answer: Answer, now: datetime) -> NotD
     """
     problem = parse_problem(answer.body)
     verdict = _token_verdict(answer, problem) if operation is Operation.TOKEN else _verdict(answer, problem)
-    pause = retry_after_seconds(answer.retry_after, now) if verdict.outcome is Defer else None
+    asked = verdict.outcome is Defer and verdict is not _STARTING
+    pause = retry_after_seconds(answer.retry_after, now) if asked else None
     turned_away = answer.status == 503 and pause is not None
     failure = Failure(
         blame=verdict.blame,
@@ -289,7 +293,7 @@ def _outcome(verdict: Verdict, failure: Failure, pause: float | None) -> NotDeli
 
 def _verdict(answer: Answer, problem: Problem | None) -> Verdict:
     status = answer.status
-    if (known := BY_STATUS.get(status)) is not None:
+    if (known := _STARTING if is_starting(answer) else BY_STATUS.get(status)) is not None:
         return known
     if status >= 500:
         return _SERVER_ERROR

@@ -6,15 +6,17 @@ import asyncio
 import ssl
 import time
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
 from consumer.delivery.answer import Operation, TransportCause
 from consumer.delivery.classify import classify_silence
-from consumer.delivery.connection import RealmConnection
+from consumer.delivery.connection import RealmConnection, answer_of
 from consumer.delivery.errors import CallFailed
 from consumer.delivery.outcome import Blame, Defer, Failure, NotDelivered, Reason
+from consumer.delivery.presence import Sighting, discovery_url, sighting_of_answer, sighting_of_silence
 from consumer.delivery.together import current_seat
-from consumer.delivery.transport import CallScope, KeycloakSender
+from consumer.delivery.transport import CallScope, KeycloakSender, NoAnswer
 from consumer.delivery.users import RealmUsers
 
 if TYPE_CHECKING:
@@ -24,6 +26,9 @@ if TYPE_CHECKING:
 
 CONTROL_TIMEOUT_SECONDS = 5.0
 """A control call that takes longer, token included, counts as failed."""
+
+LOOK_TIMEOUT_SECONDS = 2.0
+"""Whoever has not shown a public document by then is asked again a moment later."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -164,18 +169,19 @@ class Keycloak:
         self._timeout_seconds = timeout_seconds
         self._control_timeout_seconds = control_timeout_seconds
         self._clock = clock
+        self._url = url.rstrip("/") + "/"
         self._slots = asyncio.Semaphore(max_calls)
         names = frozenset(realms)
         context = ssl_context or ssl.create_default_context()
-        # Beside the slots, each realm may have one token request and one control call under way.
+        # Beside the slots, each realm may have one token request and one control call under way, and there is `look`.
         self._sender = KeycloakSender(
             ssl_context=context,
-            max_connections=max_calls + 2 * len(names),
+            max_connections=max_calls + 2 * len(names) + 1,
             connect_seconds=timeout_seconds / 3,
         )
         self._connections = {
             realm: RealmConnection(
-                url=url.rstrip("/") + "/",
+                url=self._url,
                 realm=realm,
                 client_id=client_id,
                 client_secret=client_secret,
@@ -229,6 +235,19 @@ class Keycloak:
         began = self._clock()
         trouble = await self._trouble(realm, Operation.CONTROL, _look_and_ask_to_write)
         return ControlResult(realm=realm, began=began, ended=self._clock(), trouble=trouble)
+
+    async def look(self, realm: str) -> Sighting:
+        """Look whether Keycloak is there, by a document that it shows to everybody: no token, and nothing in a trace.
+
+        One at a time has its own connection beside those of the calls.
+        """
+        try:
+            response = await self._sender.glance(
+                discovery_url(self._url, realm), seconds=LOOK_TIMEOUT_SECONDS
+            )
+        except NoAnswer as lost:
+            return sighting_of_silence(lost.cause)
+        return sighting_of_answer(realm, answer_of(response), datetime.now(UTC))
 
     async def roles_trouble(self, realm: str) -> NotDelivered | None:
         """Say why it cannot be read who holds roles of realm-management; None if it can."""

@@ -14,7 +14,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from enum import StrEnum
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar, Final
 
 from consumer.frozen import quick_dataclass
 
@@ -71,6 +71,7 @@ class Reason(StrEnum):
     SERVER_ERROR = "server_error"
     BAD_GATEWAY = "bad_gateway"
     UNAVAILABLE = "unavailable"
+    STARTING = "starting"
     THROTTLED = "throttled"
     GARBLED_ANSWER = "garbled_answer"
 
@@ -109,6 +110,20 @@ class Reason(StrEnum):
 
 NEEDS_REPAIR = frozenset({Reason.PROFILE_BROKEN})
 """What only a repair in Keycloak ends, and a repair does end: such an entry waits for it however long that takes."""
+
+OUTAGE: Final = frozenset(
+    {
+        Reason.CONNECTION_FAILED,
+        Reason.CONNECTION_LOST,
+        Reason.TIMEOUT,
+        Reason.SERVER_ERROR,
+        Reason.BAD_GATEWAY,
+        Reason.UNAVAILABLE,
+        Reason.STARTING,
+        Reason.GARBLED_ANSWER,
+    }
+)
+"""Failures that are over when Keycloak is back. Who was throttled waits as long as was asked."""
 
 
 class Blame(StrEnum):

@@ -281,6 +281,22 @@ class KeycloakSender:
                 scope.gone()
                 span.end()
 
+    async def glance(self, url: str, *, seconds: float) -> Response:
+        """Send a GET that belongs to no call: outside of any scope, and in no trace, because it may be sent for hours.
+
+        Args:
+            url: Where to, percent-encoded.
+            seconds: Limit of the whole.
+
+        Raises:
+            NoAnswer: No complete answer came.
+        """
+        limits = _limits(seconds, min(seconds, self._connect_seconds))
+        try:
+            return await self._exchange("GET", URL(url, encoded=True), {}, None, limits)
+        except (TimeoutError, aiohttp.ClientError) as error:
+            raise NoAnswer(_cause_of(error)) from error
+
     async def _exchange(
         self,
         method: str,

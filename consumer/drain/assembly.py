@@ -21,6 +21,7 @@ from consumer.delivery.advice import explained
 from consumer.delivery.delivery import Delivery
 from consumer.delivery.keycloak import ControlResult
 from consumer.delivery.outcome import Blame, Defer
+from consumer.delivery.presence import Sighting
 from consumer.drain.admission import Admission
 from consumer.drain.caller import Caller
 from consumer.drain.charging import Evidence
@@ -93,6 +94,7 @@ class Drain:
         stores: Stores,
         delivery: Delivery,
         control_call: Callable[[str], Awaitable[ControlResult]],
+        look: Callable[[str], Awaitable[Sighting]],
         *,
         instance: str,
         control_realm: str,
@@ -113,7 +115,8 @@ class Drain:
         Args:
             stores: what it keeps in MariaDB.
             delivery: applies changes to Keycloak.
-            control_call: one cheap, bounded call to a realm of Keycloak that stands for no user.
+            control_call: one bounded call to a realm of Keycloak that stands for no user.
+            look: one that needs no token, and only sees whether Keycloak is there.
             instance: our name.
             control_realm: the realm that the circuit asks.
             policy: the drain's numbers.
@@ -135,6 +138,7 @@ class Drain:
         self.circuit = parts.circuit(
             stores.circuit,
             self._control,
+            lambda: look(control_realm),
             instance=instance,
             policy=circuit_policy,
             calls=calls.ceiling,
@@ -235,6 +239,7 @@ class Drain:
         return ControlAnswer(
             available=available,
             detail=f"{trouble.reason.value}: {explained(trouble)}",
+            reason=trouble.reason.value,
             retry_after=trouble.not_before_seconds if isinstance(trouble, Defer) else None,
         )
 
@@ -248,4 +253,7 @@ class Drain:
         if state is not CircuitState.CLOSED:
             self.judge.circuit_opened(self.circuit.generation - 1)
         self._on_circuit(state, reason)
-        self.drainer.notify()
+        if state is CircuitState.CLOSED:
+            self.drainer.outage_over()
+        else:
+            self.drainer.notify()

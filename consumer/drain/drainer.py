@@ -21,7 +21,7 @@ import structlog
 from consumer.circuit.calls import CallLimit
 from consumer.circuit.keeper import CircuitKeeper
 from consumer.delivery.errors import GoesAlone, NotCalled
-from consumer.delivery.outcome import Reason
+from consumer.delivery.outcome import OUTAGE, Reason
 from consumer.delivery.together import together
 from consumer.drain.admission import Admission, held_back
 from consumer.drain.ahead import claim_ahead
@@ -33,6 +33,7 @@ from consumer.drain.pace import Pace
 from consumer.drain.policy import DrainPolicy
 from consumer.drain.realms import RealmWatch
 from consumer.drain.reasons import FOR_SOMEBODY, advice_of
+from consumer.drain.settle import EXISTENCE_KINDS
 from consumer.drain.sharing import sharing_a_call
 from consumer.drain.turns import Claimed, Turns
 from consumer.drain.writer import Writer
@@ -126,6 +127,7 @@ class Drainer:
         self._next_call: asyncio.TimerHandle | None = None
         self._trouble = Trouble()
         self._stopping = False
+        self._outage_over = False
         self._found_nothing = False
         self._found_all = False
         self._enough = 0
@@ -140,6 +142,11 @@ class Drainer:
 
     def notify(self) -> None:
         """There may be new work, or room for it."""
+        self._wake.set()
+
+    def outage_over(self) -> None:
+        """Keycloak is back: who was tried in vain need not wait any longer."""
+        self._outage_over = True
         self._wake.set()
 
     def busy_shards(self) -> Collection[int]:
@@ -199,6 +206,8 @@ class Drainer:
                     await self._obey()
                 if self._circuit.allowed_calls == 0:
                     continue
+                if self._outage_over:
+                    await self._hurry()
                 if self._clock() - woken_at >= _WAKE_EVERY:
                     await self._store.wake(self._leases.shards)
                     await self._find_suspects()
@@ -213,6 +222,16 @@ class Drainer:
             self._dispatch()
         # What was being claimed while `stop` handed back the rest.
         await self._hand_back()
+
+    async def _hurry(self) -> None:
+        hurried = await self._store.hurry(
+            self._leases.shards,
+            reasons=[reason.value for reason in OUTAGE],
+            wait_in_doubt=EXISTENCE_KINDS,
+        )
+        self._outage_over = False
+        if hurried:
+            _log.info("Users who were tried in vain in the outage go on at once", users=hurried)
 
     async def _claim_more(self) -> None:
         """Claim more heads if few wait for their calls."""

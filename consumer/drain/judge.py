@@ -128,7 +128,7 @@ class Judge:
             case Blame.KEYCLOAK:
                 self.evidence.failed(lane, now)
                 asked = outcome.not_before_seconds if isinstance(outcome, Defer) else None
-                self.circuit.failure(generation, lane, asked)
+                self.circuit.failure(generation, lane, asked, reason=outcome.reason)
             case Blame.CONFIGURATION | Blame.LOCAL | Blame.FEDERATION:
                 pass
 

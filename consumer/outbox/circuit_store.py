@@ -11,6 +11,16 @@ from consumer.outbox.statements import load_statements
 __all__ = ["CircuitRow", "CircuitStore", "RealmFault"]
 
 _SQL = load_statements("circuits")
+_SPANS = (
+    "retry_in",
+    "probe_ends_in",
+    "checked_ago",
+    "changed_ago",
+    "rest_in",
+    "asker_ends_in",
+    "asked_ago",
+    "back_ago",
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -27,6 +37,15 @@ class CircuitRow:
     probe_ends_in: float | None
     checked_ago: float | None
     changed_ago: float
+    rest_in: float | None
+    asker: str | None
+    asker_ends_in: float | None
+    asked_ago: float | None
+    met: str | None
+    said: str | None
+    back_ago: float | None
+    news_tries: int
+    wanted: bool
     opened_at: datetime | None
     last_success_at: datetime | None
     last_check_at: datetime | None
@@ -56,12 +75,10 @@ class CircuitStore:
         if row is None:
             await self._database.execute(_SQL["ensure"], self._keycloak)
             return await self.read()
-        seconds = {
-            name: None if row[name] is None else float(row[name])
-            for name in ("retry_in", "probe_ends_in", "checked_ago", "changed_ago")
-        }
+        seconds = {name: None if row[name] is None else float(row[name]) for name in _SPANS}
         last_check_ok = None if row["last_check_ok"] is None else bool(row["last_check_ok"])
-        return CircuitRow(**{**row, **seconds, "last_check_ok": last_check_ok})
+        flags = {"last_check_ok": last_check_ok, "wanted": bool(row["wanted"])}
+        return CircuitRow(**{**row, **seconds, **flags})
 
     async def change(
         self,
@@ -71,11 +88,17 @@ class CircuitStore:
         reason: str | None,
         failures: int,
         openings: int,
+        news_tries: int = 0,
         retry_in: float | None = None,
+        rest_in: float | None = None,
+        met: str | None = None,
         probe_owner: str | None = None,
         probe_in: float | None = None,
     ) -> bool:
-        """Make a transition from `generation`; False if another instance was first."""
+        """Make a transition from `generation`; False if another instance was first.
+
+        `met` is what it shows of Keycloak's presence; None where it shows nothing.
+        """
         parameters = {
             **self._keycloak,
             "generation": generation,
@@ -83,11 +106,44 @@ class CircuitStore:
             "reason": reason,
             "failures": failures,
             "openings": openings,
-            "retry_in_us": None if retry_in is None else int(retry_in * 1e6),
+            "news_tries": news_tries,
+            "retry_in_us": _microseconds(retry_in),
+            "rest_in_us": _microseconds(rest_in),
+            "met": met,
             "probe_owner": probe_owner,
-            "probe_in_us": None if probe_in is None else int(probe_in * 1e6),
+            "probe_in_us": _microseconds(probe_in),
         }
         return await self._database.execute(_SQL["change"], parameters) == 1
+
+    async def take_questions(self, generation: int, *, asker: str, asker_in: float) -> bool:
+        """Be the one who asks whether Keycloak is there, for so many seconds; False if another asks."""
+        parameters = {
+            **self._keycloak,
+            "generation": generation,
+            "asker": asker,
+            "asker_in_us": _microseconds(asker_in),
+        }
+        return await self._database.execute(_SQL["take_questions"], parameters) == 1
+
+    async def note_sighting(
+        self, generation: int, *, asker: str, asker_in: float, met: str, said: str, rest_in: float | None
+    ) -> None:
+        """Record what a question met, unless another asks by now."""
+        parameters = {
+            **self._keycloak,
+            "generation": generation,
+            "asker": asker,
+            "asker_in_us": _microseconds(asker_in),
+            "met": met,
+            "said": said,
+            "rest_in_us": _microseconds(rest_in or 0.0),
+        }
+        await self._database.execute(_SQL["note_sighting"], parameters)
+
+    async def want(self, generation: int) -> bool:
+        """Have a control call made at once; False if the circuit is not open any more in this generation."""
+        parameters = {**self._keycloak, "generation": generation}
+        return await self._database.execute(_SQL["want"], parameters) == 1
 
     async def note_check(self, *, ok: bool, failures: int) -> None:
         """Record a control call."""
@@ -126,3 +182,7 @@ class CircuitStore:
             ]
 
         return await self._database.transact(work)
+
+
+def _microseconds(seconds: float | None) -> int | None:
+    return None if seconds is None else int(seconds * 1e6)

@@ -23,6 +23,8 @@ __all__ = ["Attempt", "DrainStore", "Head", "LaneHint", "ReadyLane", "Settlement
 
 _SQL = load_statements("drain")
 _SWEEP_PIECE = 50_000
+_MOST_HURRIED = 10_000
+"""Those beyond it wait for their own next attempt, while these are called."""
 _UNKNOWN = Fold()
 _PART = 200
 _MOST_PARTS = 3
@@ -390,6 +392,34 @@ class DrainStore:
         if not shards:
             return 0
         return await self._database.execute(_SQL["wake_lanes"], {"shards": tuple(shards)})
+
+    async def hurry(
+        self, shards: Collection[int], *, reasons: Collection[str], wait_in_doubt: Collection[str]
+    ) -> int:
+        """Let lanes go on at once that wait because of an outage that is over; how many.
+
+        Args:
+            shards: ours.
+            reasons: the codes of failures that the outage explains.
+            wait_in_doubt: kinds whose entries wait for the server limit while their last call may still take effect.
+        """
+        if not shards:
+            return 0
+        parameters = {
+            "shards": tuple(shards),
+            "reasons": tuple(sorted(reasons)),
+            "wait_in_doubt": tuple(sorted(wait_in_doubt)),
+            "limit": _MOST_HURRIED,
+        }
+        rows = await self._database.fetch(_SQL["waiting_for_outage"], parameters)
+        if not rows:
+            return 0
+        await self._database.execute(
+            _SQL["hurry_entries"], {"entries": tuple(row["entry_id"] for row in rows)}
+        )
+        return await self._database.execute(
+            _SQL["hurry_lanes"], {"lanes": tuple(row["lane_id"] for row in rows)}
+        )
 
     async def sweep(self, shards: Collection[int]) -> int:
         """Make lanes ready that sleep although they have work; how many.

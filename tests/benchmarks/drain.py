@@ -23,6 +23,7 @@ from consumer.delivery.change import Change
 from consumer.delivery.delivery import Delivery
 from consumer.delivery.keycloak import ControlResult
 from consumer.delivery.outcome import Delivered, Outcome, Reason
+from consumer.delivery.presence import Presence, Sighting
 from consumer.drain.assembly import Drain, Stores
 from consumer.drain.drainer import Drainer
 from consumer.drain.policy import DrainPolicy
@@ -164,6 +165,9 @@ async def draining(
     async def control_call(realm: str) -> ControlResult:
         return ControlResult(realm=realm, began=0.0, ended=0.0, trouble=None)
 
+    async def look(_: str) -> Sighting:
+        return Sighting(presence=Presence.THERE, said="there")
+
     policy = DrainPolicy(
         batch=BATCH, merge_limit=merge_limit, lease=lease, call_timeout=call_timeout, bulk_creates=bulk
     )
@@ -178,6 +182,7 @@ async def draining(
         ),
         cast(Delivery, keycloak),
         control_call,
+        look,
         instance=instance,
         control_realm="bench",
         policy=policy,

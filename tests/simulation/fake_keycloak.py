@@ -29,6 +29,7 @@ _NAMES_ROUTE = re.compile(
     r"/?admin/realms/(?P<realm>[^/]+)/(?:group-by-path(?P<path>/.+)|roles/(?P<role>[^/]+)"
     r"|groups(?:/(?P<parent>[^/]+)/children)?(?P<groups>)|(?P<actions>authentication/required-actions))"
 )
+_DISCOVERY = re.compile(r"/realms/(?P<realm>[^/]+)/\.well-known/openid-configuration")
 _EMAIL = re.compile(r"[^@\s]+@[^@\s]+")
 _FORBIDDEN_IN_NAMES = re.compile(r"[<>&\"\s$%!#?§;*~/\\|^=\[\]{}()\x00-\x1f]")
 ACTIONS = frozenset(
@@ -224,6 +225,8 @@ class FakeKeycloak:
 
     def answer(self, request: Request, now_ms: int) -> Reply:
         """Answer one request at a moment of Keycloak's clock, in milliseconds since 1970."""
+        if (discovered := _DISCOVERY.fullmatch(request.path)) is not None:
+            return self._discovery(discovered["realm"])
         named = _NAMES_ROUTE.fullmatch(request.path)
         if named is not None:
             return self._named(named, request.query)
@@ -243,6 +246,12 @@ class FakeKeycloak:
         if route["group"] is not None:
             return self._move(user, unquote(route["group"]), joins=request.method == "PUT")
         return self._of_user(request, route["part"], users, user, now_ms)
+
+    def _discovery(self, realm: str) -> Reply:
+        if unquote(realm) not in self.users:
+            return _error(404, "Realm does not exist")
+        document = {"issuer": f"http://keycloak.test/realms/{realm}"}
+        return Reply(200, json.dumps(document).encode(), {"Content-Type": "application/json"})
 
     def _create_from(self, realm: str, users: dict[str, User], body: str, now_ms: int) -> Reply:
         try:

@@ -15,6 +15,7 @@ from contextvars import Context, ContextVar
 from dataclasses import dataclass, field
 from functools import partial
 from typing import TYPE_CHECKING, Any, Protocol, cast
+from urllib.parse import unquote
 
 from keycloak import KeycloakConnectionError
 
@@ -25,7 +26,7 @@ from consumer.delivery.delivery import Delivery
 from consumer.delivery.keycloak import Keycloak
 from consumer.delivery.known_user import KnownUser
 from consumer.delivery.outcome import Outcome
-from consumer.delivery.transport import NoAnswer, current_scope
+from consumer.delivery.transport import KeycloakSender, NoAnswer, current_scope
 from consumer.delivery.users import RealmUsers
 from consumer.outbox.lane import lane_id
 from tests.simulation.expected import said_by
@@ -302,6 +303,23 @@ class _Connection:
         return _Response(reply.status, reply.body, dict(reply.headers))
 
 
+@dataclass(slots=True)
+class _Glances:
+    """What `Keycloak.look` asks of `KeycloakSender`."""
+
+    server: KeycloakServer
+    rng: random.Random
+
+    async def glance(self, url: str, *, seconds: float) -> _Response:
+        try:
+            async with asyncio.timeout(seconds):
+                realm = unquote(url.split("/")[2])
+                reply = await self.server.exchange(Request(method="GET", path=url), realm, self.rng, seconds)
+        except TimeoutError:
+            raise NoAnswer(TransportCause.TIMEOUT) from None
+        return _Response(reply.status, reply.body, dict(reply.headers))
+
+
 class SimKeycloak(Keycloak):
     """The real client of one process, on simulated connections."""
 
@@ -325,6 +343,8 @@ class SimKeycloak(Keycloak):
             for realm in sorted(realms)
         }
         self._control_slots = {realm: asyncio.Semaphore(1) for realm in sorted(realms)}
+        self._url = "/"
+        self._sender = cast(KeycloakSender, _Glances(server, rng))
 
 
 @dataclass(slots=True)

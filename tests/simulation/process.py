@@ -18,6 +18,7 @@ from consumer.circuit.keeper import CircuitKeeper, ControlAnswer
 from consumer.circuit.limit_policy import LimitPolicy
 from consumer.delivery.delivery import Delivery
 from consumer.delivery.passwords import KeyRing
+from consumer.delivery.presence import Sighting
 from consumer.drain import assembly
 from consumer.drain.assembly import Drain, Stores
 from consumer.drain.guard import DeletionGuard, GuardPolicy
@@ -85,6 +86,8 @@ CIRCUIT = CircuitPolicy(
     cooldown_cap=10.0,
     health_cache=10.0,
     probe_timeout=5.0,
+    asker_timeout=3.0,
+    news=20.0,
     stable_after=60.0,
 )
 _GRACE = 6.0
@@ -198,6 +201,7 @@ class SimProcess:
             ),
             cast(Delivery, delivery),
             keycloak.control_call,
+            keycloak.look,
             instance=name,
             control_realm="shop",
             policy=world.policy,
@@ -273,15 +277,20 @@ class SimProcess:
         make: Callable[..., CircuitKeeper],
         store: CircuitStore,
         control_call: Callable[[], Awaitable[ControlAnswer]],
+        look: Callable[[], Awaitable[Sighting]],
         **settings: Any,
     ) -> CircuitKeeper:
-        """A circuit whose control calls are watched."""
+        """A circuit whose control calls and looks are watched."""
 
         async def watched() -> ControlAnswer:
-            self.world.watch.control_begins(self.host)
+            self.world.watch.keycloak_is_asked(self.host)
             return await control_call()
 
-        return make(store, watched, **settings)
+        async def watched_look() -> Sighting:
+            self.world.watch.keycloak_is_asked(self.host)
+            return await look()
+
+        return make(store, watched, watched_look, **settings)
 
     def _maintain_all(self, on: bool) -> None:  # noqa: FBT001 - a state, not an option.
         self._stopped_all = on

@@ -389,11 +389,11 @@ class Watch:
         self.note(f"{host.name} sees maintenance of {sorted(stopped)}")
         self._stopped[host.name] = stopped
 
-    def control_begins(self, host: Host) -> None:
+    def keycloak_is_asked(self, host: Host) -> None:
         """Nobody asks whether Keycloak is well while everything is stopped."""
         if EVERY_REALM in self._stopped.get(host.name, ()):
             self.fail(
-                "maintenance", f"{host.name} makes a control call, and knows that everything is stopped"
+                "maintenance", f"{host.name} asks Keycloak something, and knows that everything is stopped"
             )
 
     def _check_maintenance(self, host: Host, errand: Errand) -> None:

@@ -10,6 +10,25 @@ ORDER BY urgent_at LIMIT %(limit)s;
 UPDATE lanes SET state = 'READY', due_at = NULL
 WHERE due_at <= NOW(6) AND state = 'WAITING' AND shard IN %(shards)s;
 
+-- name: waiting_for_outage
+-- Waiting lanes whose head failed in an outage that is over; not those that doubt keeps from being called.
+-- Indexes: due; lane, one look however long the lane is.
+SELECT l.lane_id, e.entry_id FROM lanes l FORCE INDEX (due) JOIN entries e ON e.entry_id = (
+  SELECT h.entry_id FROM entries h FORCE INDEX (lane) WHERE h.lane_id = l.lane_id AND h.is_open = 1
+  ORDER BY h.entry_id LIMIT 1)
+WHERE l.state = 'WAITING' AND l.due_at > NOW(6) AND l.shard IN %(shards)s AND e.state = 'PENDING'
+  AND e.claimed_at IS NULL AND e.state_reason IN %(reasons)s
+  AND (e.maybe_applied_since IS NULL OR e.kind NOT IN %(wait_in_doubt)s)
+LIMIT %(limit)s;
+
+-- name: hurry_entries
+-- They are due now, unless they have been claimed since.
+UPDATE entries SET next_attempt_at = NULL WHERE entry_id IN %(entries)s AND state = 'PENDING' AND claimed_at IS NULL;
+
+-- name: hurry_lanes
+-- So are their lanes. They keep their place: what an outage cut off goes first.
+UPDATE lanes SET state = 'READY', due_at = NULL WHERE lane_id IN %(lanes)s AND state = 'WAITING';
+
 -- name: entry_document
 -- An entry as one JSON array, in the order of `drain_store._head`.
 -- The driver needs 36 µs for the columns of an entry and its fold, and 11 µs for two such arrays (measured).

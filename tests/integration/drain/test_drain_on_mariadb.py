@@ -93,6 +93,35 @@ async def test_two_owners_share_the_users_and_keep_the_order_of_each(
     assert delivered_by["second"] > 20
 
 
+async def test_who_failed_in_an_outage_goes_on_when_it_is_over(bench: Bench, database: Database) -> None:
+    """An hour too early for its next attempt; others wait for other things, or in doubt about whether the user exists."""
+    keycloak = Played()
+    outcomes = {
+        "away": Retry(reason=Reason.CONNECTION_FAILED, failure=Failure(blame=Blame.KEYCLOAK)),
+        "broken": Retry(reason=Reason.SERVER_ERROR, failure=Failure(blame=Blame.KEYCLOAK)),
+        "taken": Retry(reason=Reason.CONFLICT, failure=Failure(blame=Blame.USER)),
+    }
+
+    async def answer(change: Change) -> Outcome:
+        return outcomes[change.username]
+
+    keycloak.answer = answer
+    await (await Writer.take(database)).persist([update(f"{name}:1", name) for name in outcomes])
+    async with draining(database, keycloak) as drain:
+        await until(lambda: bench.value("SELECT MIN(calls) FROM entries") >= 1, what="each tried once")
+        bench.change("UPDATE entries SET next_attempt_at = NOW(6) + INTERVAL 1 HOUR")
+        keycloak.answer = None
+        wait = "SELECT COUNT(*) FROM lanes WHERE state = 'WAITING' AND due_at > NOW(6) + INTERVAL 30 MINUTE"
+        await until(lambda: bench.value(wait) == 3, what="all three waiting")
+
+        drain.drainer.outage_over()
+        await until(lambda: bench.counts().get("DELIVERED") == 2, what="two delivered")
+
+    assert bench.rows("SELECT state_reason FROM entries WHERE state = 'PENDING'") == [
+        {"state_reason": "conflict"}
+    ]
+
+
 class TestAHeldHead:
     async def test_blocks_its_own_user_and_nobody_else(self, bench: Bench, database: Database) -> None:
         keycloak = Played()

@@ -156,6 +156,20 @@ QUERIES = {
         expects=5_000,
     ),
     "waking lanes": Query(DRAIN["wake_lanes"], {"shards": ALL_SHARDS}, {"lanes": "due"}, 150),
+    "lanes that an outage keeps waiting": Query(
+        DRAIN["waiting_for_outage"],
+        {
+            "shards": ALL_SHARDS,
+            "reasons": ("timeout", "connection_failed"),
+            "wait_in_doubt": ("user_create", "user_delete"),
+            "limit": 10_000,
+        },
+        {"l": "due", "e": "PRIMARY", "h": "lane"},
+        10_000,
+        expects=60_000,
+    ),
+    "hurried entries": entries_of("hurry_entries"),
+    "hurried lanes": Query(DRAIN["hurry_lanes"], {"lanes": LANES}, {"lanes": "PRIMARY"}, 300),
     "heads of a hundred lanes, a hot one among them": Query(
         DRAIN["heads"],
         {"lanes": LANES},

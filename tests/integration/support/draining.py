@@ -17,6 +17,7 @@ from consumer.delivery.errors import LeaseTooShort
 from consumer.delivery.keycloak import ControlResult
 from consumer.delivery.known_user import KnownUser
 from consumer.delivery.outcome import Delivered, Outcome, Reason
+from consumer.delivery.presence import Presence, Sighting
 from consumer.drain.admission import Admission
 from consumer.drain.assembly import Drain, Stores
 from consumer.drain.policy import DrainPolicy
@@ -72,6 +73,9 @@ async def draining(
     async def control_call(realm: str) -> ControlResult:
         return ControlResult(realm=realm, began=0.0, ended=0.0, trouble=None)
 
+    async def look(_: str) -> Sighting:
+        return Sighting(presence=Presence.THERE, said="there")
+
     policy = DrainPolicy(
         call_timeout=call_timeout, lease=lease, sweep_interval=sweep, merge_limit=1, server_limit=1.0
     )
@@ -87,6 +91,7 @@ async def draining(
         ),
         cast(Delivery, keycloak),
         control_call,
+        look,
         instance=instance,
         control_realm=REALM,
         policy=policy,

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import random
+from typing import Any
 
 import pytest
 from hypothesis import given, settings
@@ -13,9 +14,11 @@ from consumer.circuit.breaker import (
     Refusal,
     Step,
     Tally,
+    WhileOpen,
     next_step,
     refusal,
 )
+from consumer.delivery.presence import Presence
 
 POLICY = CircuitPolicy(
     threshold=3, window=60, lane_memory=3600, cooldown=60, cooldown_cap=600, retry_after_cap=3600
@@ -28,9 +31,9 @@ NOW = 1000.0
 def tally_of(*, lanes: int = 0, checks: int = 0) -> Tally:
     tally = Tally(POLICY, generation=7)
     for lane in range(lanes):
-        tally.failure(7, lane, NOW)
+        tally.failure(7, lane, NOW, reason="timeout")
     for _ in range(checks):
-        tally.check_failed(7, NOW)
+        tally.check_failed(7, NOW, reason="timeout")
     return tally
 
 
@@ -38,7 +41,7 @@ def step(
     state: CircuitState,
     *,
     failures: int = 0,
-    retry_in: float | None = None,
+    while_open: WhileOpen = WhileOpen(),  # noqa: B008 - frozen
     probe_ends_in: float | None = None,
     idle_for: float = 0.0,
     check_asked: bool = False,
@@ -48,7 +51,7 @@ def step(
         state,
         failures=failures,
         policy=POLICY,
-        retry_in=retry_in,
+        while_open=while_open,
         probe_ends_in=probe_ends_in,
         idle_for=idle_for,
         check_asked=check_asked,
@@ -91,16 +94,98 @@ class TestWhileClosed:
         assert step(CircuitState.CLOSED, failures=3, check_asked=True) is Step.OPEN
 
 
+def open_step(**stands: Any) -> Step:
+    """What is done while it is open: no cooldown is over unless that is said."""
+    return step(CircuitState.OPEN, while_open=WhileOpen(**{"retry_in": 40.0, **stands}))
+
+
 class TestWhileOpen:
     @pytest.mark.parametrize(
-        ("retry_in", "expected"),
-        [(0.1, Step.NOTHING), (0.0, Step.PROBE), (-5.0, Step.PROBE), (None, Step.PROBE)],
+        ("retry_in", "expected"), [(0.1, Step.ASK), (0.0, Step.PROBE), (-5.0, Step.PROBE)]
     )
-    def test_a_probe_begins_when_the_cooldown_is_over(self, retry_in: float | None, expected: Step) -> None:
-        assert step(CircuitState.OPEN, retry_in=retry_in) is expected
+    def test_a_probe_begins_when_the_cooldown_is_over(self, retry_in: float, expected: Step) -> None:
+        assert open_step(retry_in=retry_in) is expected
+
+    @pytest.mark.parametrize(
+        ("met", "expected"),
+        [
+            (None, Step.PROBE),
+            (Presence.THERE, Step.PROBE),
+            (Presence.UNCLEAR, Step.PROBE),
+            (Presence.AWAY, Step.ASK),
+        ],
+    )
+    def test_where_nobody_listens_no_control_call_is_made_however_long(
+        self, met: Presence | None, expected: Step
+    ) -> None:
+        assert open_step(retry_in=-9999.0, met=met) is expected
+
+    @pytest.mark.parametrize(
+        ("asked_ago", "asks", "expected"),
+        [
+            (None, True, Step.ASK),
+            (0.9, True, Step.ASK),
+            (0.8, True, Step.NOTHING),
+            (None, False, Step.NOTHING),
+            (99.0, False, Step.NOTHING),
+        ],
+    )
+    def test_one_asks_about_each_second(
+        self,
+        asked_ago: float | None,
+        asks: bool,  # noqa: FBT001 - a row of a table
+        expected: Step,
+    ) -> None:
+        assert open_step(asked_ago=asked_ago, asks=asks) is expected
+
+    @pytest.mark.parametrize(
+        ("tries", "open_for", "expected"),
+        [
+            (0, 0.0, Step.PROBE_NEWS),
+            (1, 1.9, Step.ASK),
+            (1, 2.0, Step.PROBE_NEWS),
+            (2, 3.9, Step.ASK),
+            (2, 4.0, Step.PROBE_NEWS),
+            (5, 31.9, Step.ASK),
+            (5, 32.0, Step.PROBE_NEWS),
+            (1000, 599.9, Step.ASK),
+            (1000, 600.0, Step.PROBE_NEWS),
+        ],
+    )
+    def test_news_is_worth_a_control_call_at_once_and_less_after_each_in_vain(
+        self, tries: int, open_for: float, expected: Step
+    ) -> None:
+        news = open_step(met=Presence.THERE, back_for=1.0, tries=tries, open_for=open_for)
+
+        assert news is expected
+
+    @pytest.mark.parametrize(
+        ("back_for", "expected"), [(None, Step.ASK), (59.9, Step.PROBE_NEWS), (60.0, Step.ASK)]
+    )
+    def test_who_was_there_all_the_time_is_no_news_nor_who_is_back_for_a_minute(
+        self, back_for: float | None, expected: Step
+    ) -> None:
+        assert open_step(met=Presence.THERE, back_for=back_for, open_for=99.0) is expected
+
+    @pytest.mark.parametrize(
+        "stands",
+        [{}, {"retry_in": -1.0}, {"wanted": True}, {"met": Presence.THERE, "back_for": 1.0}],
+    )
+    def test_nothing_is_asked_while_keycloak_wants_to_be_left_alone(self, stands: dict[str, Any]) -> None:
+        assert open_step(rest_in=0.1, **stands) is Step.NOTHING
+        assert open_step(rest_in=0.0, **stands) is not Step.NOTHING
+
+    def test_somebody_who_wants_to_know_is_answered_whatever_was_met(self) -> None:
+        assert open_step(wanted=True, met=Presence.AWAY, asks=False) is Step.PROBE_WANTED
 
     def test_nothing_else_asks_keycloak(self) -> None:
-        cold = step(CircuitState.OPEN, retry_in=1, failures=9, idle_for=999, check_asked=True)
+        cold = step(
+            CircuitState.OPEN,
+            while_open=WhileOpen(retry_in=1.0, asked_ago=0.1),
+            failures=9,
+            idle_for=999,
+            check_asked=True,
+        )
 
         assert cold is Step.NOTHING
 
@@ -124,7 +209,13 @@ class TestWhileHalfOpen:
 @pytest.mark.parametrize("state", list(CircuitState))
 def test_in_maintenance_keycloak_is_left_alone(state: CircuitState) -> None:
     alone = step(
-        state, failures=9, retry_in=-1, probe_ends_in=-1, idle_for=999, check_asked=True, maintenance=True
+        state,
+        failures=9,
+        while_open=WhileOpen(wanted=True),
+        probe_ends_in=-1,
+        idle_for=999,
+        check_asked=True,
+        maintenance=True,
     )
 
     assert alone is Step.NOTHING
@@ -187,14 +278,14 @@ class TestTheTally:
     def test_counts_a_lane_once(self) -> None:
         tally = Tally(POLICY, generation=7)
         for _ in range(100):
-            tally.failure(7, "one", NOW)
+            tally.failure(7, "one", NOW, reason="timeout")
 
         assert tally.failures(NOW) == 1
 
     def test_counts_together_only_what_began_to_fail_within_the_window(self) -> None:
         tally = Tally(POLICY, generation=7)
         for lane, at in enumerate((0.0, 30.0, 61.0)):
-            tally.failure(7, lane, at)
+            tally.failure(7, lane, at, reason="timeout")
 
         assert [tally.failures(at) for at in (61.0, 91.0, 122.0)] == [2, 1, 0]
 
@@ -205,7 +296,7 @@ class TestTheTally:
         for second in range(0, 7200, 20):
             for lane, since in ((0, 0), (1, 1200), (2, 2400)):
                 if second >= since and (second - since) % 300 == 0:
-                    tally.failure(7, lane, float(second))
+                    tally.failure(7, lane, float(second), reason="timeout")
             most = max(most, tally.failures(float(second)))
 
         assert most == 1
@@ -213,44 +304,57 @@ class TestTheTally:
     def test_a_lane_is_news_again_after_its_own_success_but_not_after_anothers(self) -> None:
         tally = tally_of(lanes=1)
         tally.success(7, "other")
-        tally.failure(7, 0, NOW + 1)
+        tally.failure(7, 0, NOW + 1, reason="timeout")
         assert tally.failures(NOW + 1) == 0
 
         tally.success(7, 0)
-        tally.failure(7, 0, NOW + 2)
+        tally.failure(7, 0, NOW + 2, reason="timeout")
         assert tally.failures(NOW + 2) == 1
 
     def test_a_lane_is_news_again_after_a_long_time(self) -> None:
         tally = tally_of(lanes=1)
-        tally.failure(7, 0, NOW + 3601)
+        tally.failure(7, 0, NOW + 3601, reason="timeout")
 
         assert tally.failures(NOW + 3601) == 1
 
     def test_remembers_a_bounded_number_of_lanes(self) -> None:
         tally = Tally(POLICY, generation=7)
         for lane in range(10_001):
-            tally.failure(7, lane, NOW)
+            tally.failure(7, lane, NOW, reason="timeout")
         tally.success(7)
-        tally.failure(7, 0, NOW)
-        tally.failure(7, 10_000, NOW)
+        tally.failure(7, 0, NOW, reason="timeout")
+        tally.failure(7, 10_000, NOW, reason="timeout")
 
         # The oldest was forgotten, and is news.
         assert tally.failures(NOW) == 1
 
     def test_keeps_the_longest_pause_that_was_asked_for_until_it_is_over(self) -> None:
         tally = Tally(POLICY, generation=7)
-        tally.failure(7, "one", NOW, retry_after=120)
-        tally.failure(7, "two", NOW + 10, retry_after=5)
-        tally.check_failed(7, NOW + 10)
+        tally.failure(7, "one", NOW, retry_after=120, reason="timeout")
+        tally.failure(7, "two", NOW + 10, retry_after=5, reason="timeout")
+        tally.check_failed(7, NOW + 10, reason="timeout")
 
         assert [tally.asked_for(NOW + after) for after in (20, 130)] == [100, 0]
 
     def test_a_success_ends_the_pause_that_was_asked_for(self) -> None:
         tally = Tally(POLICY, generation=7)
-        tally.check_failed(7, NOW, retry_after=120)
+        tally.check_failed(7, NOW, retry_after=120, reason="timeout")
         tally.success(7)
 
         assert tally.asked_for(NOW) == 0
+
+    def test_names_what_failed_since_the_last_success(self) -> None:
+        tally = Tally(POLICY, generation=7)
+        tally.failure(7, "one", NOW, reason="throttled")
+        for lane in "abc":
+            tally.failure(7, lane, NOW, reason="timeout")
+        tally.check_failed(7, NOW, reason="timeout")
+        assert (tally.why, tally.out_of_reach) == ("timeout (4), throttled", False)
+
+        tally.success(7)
+        tally.failure(7, "one", NOW, reason="connection_failed")
+
+        assert (tally.why, tally.out_of_reach) == ("connection_failed", True)
 
     def test_counts_every_control_call(self) -> None:
         assert tally_of(checks=2).failures(NOW) == 2
@@ -266,8 +370,8 @@ class TestTheTally:
     def test_calls_of_other_generations_count_for_nothing(self, generation: int) -> None:
         tally = tally_of(lanes=1)
 
-        tally.failure(generation, "other", NOW)
-        tally.check_failed(generation, NOW)
+        tally.failure(generation, "other", NOW, reason="timeout")
+        tally.check_failed(generation, NOW, reason="timeout")
         tally.success(generation)
 
         assert tally.failures(NOW) == 1

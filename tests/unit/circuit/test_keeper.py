@@ -9,6 +9,7 @@ import pytest
 
 from consumer.circuit import keeper
 from consumer.circuit.breaker import CircuitState, Refusal
+from consumer.delivery.presence import Presence
 from consumer.outbox.errors import DatabaseUnavailable
 from tests.unit.circuit.circuit_in_memory import Clock, Instance, Keycloak, MemoryCircuit, policy
 
@@ -212,7 +213,7 @@ class TestTheCooldown:
     async def test_is_as_long_as_deliveries_were_told_to_wait(
         self, circuit: MemoryCircuit, one: Instance, clock: Clock, retry_after: float, cooldown: float
     ) -> None:
-        one.keeper.failure(one.keeper.generation, "x", retry_after)
+        one.fail("x", retry_after=retry_after)
         await open_circuit(one)
 
         assert circuit.retry_at == clock() + cooldown
@@ -372,7 +373,7 @@ class TestWhoIsTold:
         for _ in range(3):
             await one.turn()
 
-        reason = "3 failures in a row"
+        reason = "3 failures in a row: server_error (3)"
         assert one.told == [(CLOSED, None), (OPEN, reason), (HALF_OPEN, reason), (CLOSED, None)]
 
     async def test_what_another_instance_did(
@@ -620,6 +621,244 @@ class TestMaintenance:
         clock.advance(policy().probe_timeout + 1)
         await one.turn()
         assert circuit.state == "CLOSED"
+
+
+class TestTheQuestionWhetherItIsThere:
+    """Seconds pass one by one; what is asked of Keycloak is counted."""
+
+    @staticmethod
+    async def pass_by(seconds: int, clock: Clock, *instances: Instance) -> None:
+        for _ in range(seconds):
+            clock.advance(1)
+            for instance in instances:
+                await instance.turn()
+
+    async def test_closes_a_circuit_long_before_the_cooldown_is_over(
+        self, circuit: MemoryCircuit, keycloak: Keycloak, one: Instance, clock: Clock
+    ) -> None:
+        keycloak.presence = Presence.AWAY
+        await open_circuit(one)
+        asked = len(keycloak.began)
+        await self.pass_by(20, clock, one)
+        assert (circuit.state, len(keycloak.looked), len(keycloak.began)) == ("OPEN", 20, asked)
+
+        keycloak.presence = Presence.THERE
+        await self.pass_by(2, clock, one)
+
+        assert (circuit.state, len(keycloak.began)) == ("CLOSED", asked + 1)
+
+    async def test_spends_no_control_call_where_nobody_listens_however_long(
+        self, circuit: MemoryCircuit, keycloak: Keycloak, one: Instance, clock: Clock
+    ) -> None:
+        keycloak.presence, keycloak.available = Presence.AWAY, False
+        await open_circuit(one)
+        await one.turn()
+        asked = len(keycloak.began)
+
+        await self.pass_by(3600, clock, one)
+
+        assert (len(keycloak.began) - asked, circuit.openings) == (0, 1)
+
+    async def test_that_is_not_answered_as_it_should_be_leaves_the_cooldown(
+        self, circuit: MemoryCircuit, keycloak: Keycloak, one: Instance, clock: Clock
+    ) -> None:
+        """A proxy may keep the document from us, and let control calls through."""
+        keycloak.presence = Presence.UNCLEAR
+        await open_circuit(one)
+        await self.pass_by(59, clock, one)
+        assert circuit.state == "OPEN"
+
+        await self.pass_by(2, clock, one)
+
+        assert circuit.state == "CLOSED"
+
+    async def test_that_was_answered_all_the_time_shortens_nothing(
+        self, circuit: MemoryCircuit, keycloak: Keycloak, one: Instance, clock: Clock
+    ) -> None:
+        """A database that is read-only, say: Keycloak is there, and its control call fails."""
+        keycloak.available = False
+        await open_circuit(one)
+        began = len(keycloak.began)
+
+        await self.pass_by(900, clock, one)
+
+        times = [at - circuit.changed[1] for at in keycloak.began[began:]]
+        assert times == [60, 180, 420, 720]
+
+    async def test_is_news_after_an_opening_by_calls_that_reached_nobody(
+        self, circuit: MemoryCircuit, keycloak: Keycloak, one: Instance, clock: Clock
+    ) -> None:
+        """It was back before the first question."""
+        one.fail("x", "y", "z", reason="connection_failed")
+        await one.turn()
+        assert circuit.state == "OPEN"
+
+        await self.pass_by(2, clock, one)
+
+        assert circuit.state == "CLOSED"
+
+    async def test_is_asked_by_one_of_several_and_by_another_when_that_one_died(
+        self, keycloak: Keycloak, circuit: MemoryCircuit, clock: Clock
+    ) -> None:
+        keycloak.presence = Presence.AWAY
+        first, second, third = (Instance(circuit, keycloak, name=name) for name in "abc")
+        for each in (first, second, third):
+            await each.turn()
+        await open_circuit(first)
+        await self.pass_by(30, clock, first, second, third)
+        assert (len(keycloak.looked), circuit.asker) == (30, "a")
+
+        await self.pass_by(4, clock, second, third)
+        assert len(keycloak.looked) == 30
+
+        keycloak.presence = Presence.THERE
+        await self.pass_by(3, clock, second, third)
+        assert (circuit.asker, circuit.state) == ("b", "CLOSED")
+
+    async def test_that_says_yes_to_a_keycloak_that_fails_is_worth_less_each_time(
+        self, circuit: MemoryCircuit, keycloak: Keycloak, one: Instance, clock: Clock
+    ) -> None:
+        """It is there again, and its control call fails: six calls in a minute, then the cooldown as ever."""
+        keycloak.presence, keycloak.available = Presence.AWAY, False
+        await open_circuit(one)
+        await self.pass_by(10, clock, one)
+        began, keycloak.presence = len(keycloak.began), Presence.THERE
+        back_at = clock() + 1
+
+        await self.pass_by(400, clock, one)
+
+        times = [at - back_at for at in keycloak.began[began:]]
+        assert [round(at) for at in times] == [1, 3, 7, 15, 31, 91, 211]
+
+    async def test_is_as_good_as_ever_after_each_true_recovery(
+        self, circuit: MemoryCircuit, keycloak: Keycloak, one: Instance, clock: Clock
+    ) -> None:
+        """Ten outages in a row, each within a minute of the last."""
+        for _ in range(10):
+            keycloak.presence, keycloak.available = Presence.AWAY, False
+            await open_circuit(one)
+            await self.pass_by(20, clock, one)
+            assert circuit.state == "OPEN"
+            keycloak.presence, keycloak.available = Presence.THERE, True
+            await self.pass_by(2, clock, one)
+            assert circuit.state == "CLOSED"
+            clock.advance(6)
+            one.keeper.success(one.keeper.generation, "x")
+            await one.turn()
+
+        assert circuit.openings == 10
+
+    async def test_costs_a_keycloak_that_comes_and_goes_and_serves_nobody_less_and_less(
+        self, circuit: MemoryCircuit, keycloak: Keycloak, one: Instance, clock: Clock
+    ) -> None:
+        await open_circuit(one)
+        began = len(keycloak.began)
+        for _ in range(60):
+            for presence in (Presence.AWAY, Presence.THERE):
+                keycloak.presence = presence
+                await self.pass_by(5, clock, one)
+                if circuit.state == "CLOSED":
+                    await open_circuit(one)
+
+        # Ten minutes, sixty times back: 0, 2, 4, 8, 16, 32, 64, 128 and 256 s after the last.
+        assert len(keycloak.began) - began <= 12
+
+    @pytest.mark.parametrize("asks", ["delivery", "look", "control call"])
+    async def test_is_not_asked_before_keycloak_allows_it(
+        self, circuit: MemoryCircuit, keycloak: Keycloak, one: Instance, clock: Clock, asks: str
+    ) -> None:
+        keycloak.presence, keycloak.available = Presence.UNCLEAR, False
+        if asks == "delivery":
+            one.fail("x", retry_after=900)
+        await open_circuit(one)
+        await self.pass_by(1, clock, one)
+        if asks == "look":
+            keycloak.look_retry_after = 900
+            await self.pass_by(1, clock, one)
+        if asks == "control call":
+            keycloak.presence, keycloak.retry_after = Presence.THERE, 900
+            await self.pass_by(2, clock, one)
+        keycloak.look_retry_after, keycloak.retry_after = None, None
+        looked, began = len(keycloak.looked), len(keycloak.began)
+        keycloak.presence, keycloak.available = Presence.THERE, True
+
+        await self.pass_by(897, clock, one)
+        assert (len(keycloak.looked), len(keycloak.began)) == (looked, began)
+
+        await self.pass_by(8, clock, one)
+        assert circuit.state == "CLOSED"
+
+    async def test_answers_those_who_want_a_control_call_with_no(
+        self, keycloak: Keycloak, one: Instance, clock: Clock
+    ) -> None:
+        keycloak.presence = Presence.AWAY
+        await open_circuit(one)
+        clock.advance(1)
+        asking = asyncio.create_task(one.keeper.check())
+        await asyncio.sleep(0)
+        await one.turn()
+
+        assert keycloak.looked
+        assert not (await asking).available
+
+    async def test_acts_on_news_without_waiting_for_the_next_look(
+        self, circuit: MemoryCircuit, keycloak: Keycloak, one: Instance, clock: Clock
+    ) -> None:
+        keycloak.presence = Presence.AWAY
+        await open_circuit(one)
+        await self.pass_by(2, clock, one)
+        keycloak.presence = Presence.THERE
+        clock.advance(1)
+        before = asyncio.get_running_loop().time()
+        async with running(one), asyncio.timeout(5):
+            while circuit.state != "CLOSED":
+                await asyncio.sleep(0.001)
+
+        assert asyncio.get_running_loop().time() - before < 0.8
+
+    async def test_is_not_asked_in_maintenance_nor_by_who_learns_of_it_meanwhile(
+        self, circuit: MemoryCircuit, keycloak: Keycloak, one: Instance, clock: Clock
+    ) -> None:
+        keycloak.presence = Presence.AWAY
+        await open_circuit(one)
+        take = circuit.take_questions
+
+        async def then_maintenance(*arguments: Any, **named: Any) -> bool:
+            taken = await take(*arguments, **named)
+            one.keeper.maintain(on=True)
+            return taken
+
+        circuit.take_questions = then_maintenance  # type: ignore[method-assign]
+        await self.pass_by(100, clock, one)
+
+        assert keycloak.looked == []
+
+
+class TestSomebodyWhoWantsToKnow:
+    async def test_is_answered_before_the_cooldown_is_over(
+        self, circuit: MemoryCircuit, keycloak: Keycloak, one: Instance, clock: Clock
+    ) -> None:
+        await open_circuit(one)
+        assert await circuit.want(circuit.generation)
+        await one.turn()
+
+        assert (circuit.state, circuit.wanted) == ("CLOSED", False)
+
+    async def test_makes_nobody_wait_longer(
+        self, circuit: MemoryCircuit, keycloak: Keycloak, one: Instance, clock: Clock
+    ) -> None:
+        await open_circuit(one)
+        keycloak.available = False
+        clock.advance(20)
+        retry_at = circuit.retry_at
+        for _ in range(5):
+            await circuit.want(circuit.generation)
+            await one.turn()
+
+        assert (circuit.state, circuit.retry_at, circuit.openings) == ("OPEN", retry_at, 1)
+
+    async def test_asks_nothing_of_a_closed_circuit(self, circuit: MemoryCircuit, one: Instance) -> None:
+        assert not await circuit.want(circuit.generation)
 
 
 class TestRunning:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections import Counter
+from collections import Counter, defaultdict
+from itertools import pairwise
 from typing import ClassVar
 
 from hypothesis import settings
@@ -18,6 +19,7 @@ from hypothesis.stateful import (
 
 from consumer.circuit.breaker import CircuitState, Refusal
 from consumer.circuit.keeper import ControlAnswer
+from consumer.delivery.presence import Presence, Sighting
 from tests.unit.circuit.circuit_in_memory import POLICY, Clock, Instance, Keycloak, MemoryCircuit
 
 NAMES = "abc"
@@ -38,16 +40,22 @@ class Together(RuleBasedStateMachine):
         self.turns: dict[str, asyncio.Task[None]] = {}
         self.healthy = True
         self.probes: Counter[int] = Counter()
+        self.looks: defaultdict[int, list[float]] = defaultdict(list)
 
     def born(self, name: str) -> Instance:
         instance = Instance(self.circuit, self.keycloak, name=name)
         instance.keeper._control_call = self.control_call
+        instance.keeper._look = self.look_at_it
         return instance
 
     async def control_call(self) -> ControlAnswer:
         if self.circuit.state == "HALF_OPEN":
             self.probes[self.circuit.generation] += 1
         return await self.keycloak.control_call()
+
+    async def look_at_it(self) -> Sighting:
+        self.looks[self.circuit.generation].append(self.clock())
+        return await self.keycloak.look()
 
     def let_run(self) -> None:
         async def rounds() -> None:
@@ -77,9 +85,17 @@ class Together(RuleBasedStateMachine):
     def wait(self, seconds: float) -> None:
         self.clock.advance(seconds)
 
-    @rule(healthy=st.booleans())
-    def fall_or_rise(self, healthy: bool) -> None:  # noqa: FBT001 - drawn by hypothesis
-        self.healthy = healthy
+    @rule(healthy=st.booleans(), presence=st.sampled_from(Presence))
+    def fall_or_rise(self, healthy: bool, presence: Presence) -> None:  # noqa: FBT001 - drawn by hypothesis
+        self.healthy, self.keycloak.presence = healthy, presence
+
+    @rule(seconds=st.sampled_from([None, 3, 200]))
+    def asks_to_be_left_alone(self, seconds: float | None) -> None:
+        self.keycloak.retry_after = self.keycloak.look_retry_after = seconds
+
+    @rule()
+    def somebody_wants_to_know(self) -> None:
+        self.loop.run_until_complete(self.circuit.want(self.circuit.generation))
 
     @precondition(lambda self: self.keycloak.pending)
     @rule()
@@ -121,6 +137,11 @@ class Together(RuleBasedStateMachine):
                 assert ended - began >= POLICY.probe_timeout
 
     @invariant()
+    def one_asks_at_a_time(self) -> None:
+        for times in self.looks.values():
+            assert all(later - before >= POLICY.ask_every for before, later in pairwise(times))
+
+    @invariant()
     def it_is_open_between_closed_and_half_open(self) -> None:
         steps = set(zip(self.circuit.history, self.circuit.history[1:], strict=False))
         assert steps <= {
@@ -146,7 +167,8 @@ class Together(RuleBasedStateMachine):
     def teardown(self) -> None:
         """Whatever has happened, and though all died: when Keycloak is well, the circuit closes by itself."""
         try:
-            self.healthy = True
+            self.healthy, self.keycloak.presence = True, Presence.UNCLEAR
+            self.keycloak.retry_after = self.keycloak.look_retry_after = None
             for name in NAMES:
                 self.killed_and_started_again(name)
             for _ in range(4):

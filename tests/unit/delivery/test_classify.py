@@ -82,6 +82,7 @@ AWAY = (
     "details."
 )
 
+BOOTING = b"Bootstrap in progress. Retry in 2 seconds."
 TABLE: list[tuple[Operation, int, bytes, type[NotDelivered], Reason, Blame, bool]] = [
     # Conflicts
     (CREATE, 409, said("User exists with same username"), Retry, Reason.USERNAME_IN_USE, USER, False),
@@ -188,6 +189,7 @@ TABLE: list[tuple[Operation, int, bytes, type[NotDelivered], Reason, Blame, bool
     (UPDATE, 429, b"", Defer, Reason.THROTTLED, KEYCLOAK, False),
     (UPDATE, 503, b"", Defer, Reason.UNAVAILABLE, KEYCLOAK, True),
     (FIND, 503, b"", Defer, Reason.UNAVAILABLE, KEYCLOAK, False),
+    (UPDATE, 503, BOOTING, Defer, Reason.STARTING, KEYCLOAK, False),
     (UPDATE, 500, error("unknown_error"), Retry, Reason.SERVER_ERROR, KEYCLOAK, True),
     (DELETE, 500, error("unknown_error"), Retry, Reason.SERVER_ERROR, KEYCLOAK, True),
     (FIND, 500, error("unknown_error"), Retry, Reason.SERVER_ERROR, KEYCLOAK, False),
@@ -214,6 +216,7 @@ TABLE: list[tuple[Operation, int, bytes, type[NotDelivered], Reason, Blame, bool
     (TOKEN, 400, HTML, Defer, Reason.NOT_KEYCLOAK, SETUP, False),
     (TOKEN, 500, error("unknown_error"), Retry, Reason.SERVER_ERROR, KEYCLOAK, False),
     (TOKEN, 503, b"", Defer, Reason.UNAVAILABLE, KEYCLOAK, False),
+    (TOKEN, 503, BOOTING, Defer, Reason.STARTING, KEYCLOAK, False),
 ]
 
 

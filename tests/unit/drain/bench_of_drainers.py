@@ -27,6 +27,7 @@ from consumer.delivery.outcome import (
     Outcome,
     Reason,
 )
+from consumer.delivery.presence import Sighting
 from consumer.drain.admission import Admission
 from consumer.drain.assembly import Drain, Parts, Stores
 from consumer.drain.charging import Evidence
@@ -166,7 +167,7 @@ class FakeCircuit:
     def success(self, generation: int, lane: object) -> None:
         self.successes.append(generation)
 
-    def failure(self, generation: int, lane: object, retry_after: float | None) -> None:
+    def failure(self, generation: int, lane: object, retry_after: float | None, *, reason: str) -> None:
         self.failures.append((generation, lane))
         self.asked.append(retry_after)
 
@@ -207,6 +208,7 @@ class Instance:
             ),
             cast(Delivery, FakeDelivery(bench.keycloak, name)),
             self._control_call,
+            self._look,
             instance=name,
             control_realm="shop",
             policy=policy,
@@ -228,6 +230,9 @@ class Instance:
     def _fake_circuit(self, *_: object, **__: object) -> CircuitKeeper:
         self.circuit = FakeCircuit(self.bench.clock)
         return cast(CircuitKeeper, self.circuit)
+
+    async def _look(self, realm: str) -> Sighting:
+        raise AssertionError(f"the drain itself never asks whether {realm} is there")
 
     async def _control_call(self, realm: str) -> ControlResult:
         now = self.bench.clock()

@@ -339,6 +339,28 @@ class MemoryDrainStore:
             row.state = "READY"
         return len(woken)
 
+    async def hurry(
+        self, shards: Collection[int], *, reasons: Collection[str], wait_in_doubt: Collection[str]
+    ) -> int:
+        db = self.database
+        await db.reach("hurry")
+        hurried = 0
+        for lane, row in db.lanes.items():
+            if row.state != "WAITING" or row.due_at <= db.clock() or shard_of(lane) not in shards:
+                continue
+            head = next((entry for entry in self._open_entries(lane)), None)
+            if (
+                head is None
+                or head.state is not EntryState.PENDING
+                or head.claimed_at is not None
+                or head.reason not in reasons
+                or (head.maybe_applied_since is not None and head.kind in wait_in_doubt)
+            ):
+                continue
+            head.due_at, row.state = 0.0, "READY"
+            hurried += 1
+        return hurried
+
     async def unpark(self, shards: Collection[int], kind: str, limit: int) -> int:
         db = self.database
         await db.reach("unpark")

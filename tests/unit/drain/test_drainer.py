@@ -335,6 +335,32 @@ class TestTheCircuit:
             "what was handed back was never started"
         )
 
+    async def test_that_closes_lets_go_on_at_once_who_was_tried_in_vain(self, bench: Bench) -> None:
+        """Not who waits for another reason, nor who may not be called while its last call may still take effect."""
+        one = bench.instance()
+        add, doubt = bench.database.add, bench.database.now()
+        away = add("away", reason="connection_failed")
+        timed_out = add("slow", reason="timeout", maybe_applied_since=doubt)
+        in_doubt = add("new", "user_create", reason="timeout", maybe_applied_since=doubt)
+        throttled = add("many", reason="throttled")
+        for entry in (away, timed_out, in_doubt, throttled):
+            entry.calls, entry.due_at = 4, bench.clock() + 300
+            lane = bench.database.lanes[entry.lane_id]
+            lane.state, lane.due_at = "WAITING", entry.due_at
+        one.circuit.allowed_calls = 0
+        async with bench.running():
+            one.drainer.outage_over()
+            await settle_down()
+            assert bench.keycloak.calls == []
+
+            one.circuit.allowed_calls = 1
+            bench.notify()
+            await until(lambda: states(away, timed_out) == [DELIVERED, DELIVERED])
+            await settle_down()
+
+        assert states(in_doubt, throttled) == [PENDING, PENDING]
+        assert {made.lane for made in bench.keycloak.calls} == {"away", "slow"}
+
     async def test_that_opens_before_a_request_leaves_stops_it(self, bench: Bench) -> None:
         """Within a turn: between two requests of one delivery, or while it waits for others that share its call."""
         one = bench.instance()
