@@ -200,7 +200,7 @@ def _text(
     rows = [
         (
             _WHAT.get(each.state, "dead letter"),
-            each.reason if each.email_holder is None else f"{each.reason} by {each.email_holder}",
+            each.reason if each.holder is None else f"{each.reason} by {each.holder}",
             "unknown" if each.since is None else clock_time(each.since.replace(tzinfo=UTC), now),
             "unknown" if each.seconds is None else format_age(timedelta(seconds=each.seconds)),
             each.realm,
@@ -242,7 +242,7 @@ def _json(found: Sequence[Held], counts: HeldCounts, faults: Sequence[RealmFault
                 "kind": each.kind,
                 "state": each.state,
                 "reason": each.reason,
-                "email_holder": each.email_holder,
+                "holder": each.holder,
                 "since": None if each.since is None else each.since.replace(tzinfo=UTC),
                 "age_seconds": each.seconds,
                 "behind": each.behind,

@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING, Any
 
 from consumer.delivery.beyond_plane import beyond_plane
 from consumer.delivery.classify import may_be_its_content
-from consumer.delivery.email_conflict import naming_holder
 from consumer.delivery.errors import CallFailed, NotCalled, PasswordUnreadable, UnknownSealingKey
 from consumer.delivery.handlers.converge import converge
 from consumer.delivery.handlers.create import CreateHandler
@@ -15,6 +14,7 @@ from consumer.delivery.handlers.delete import DeleteHandler, DeleteMode
 from consumer.delivery.handlers.password import PasswordHandler
 from consumer.delivery.handlers.read_back import read_back
 from consumer.delivery.handlers.update import UpdateHandler
+from consumer.delivery.holder import naming_holder
 from consumer.delivery.outcome import (
     Blame,
     DeadLetter,
@@ -212,9 +212,9 @@ async def _explained(
     user_id: str | None,
     written: Sequence[Mapping[str, Any]] = (),
 ) -> CallFailed:
-    """Say of a failed delivery what Keycloak's answer alone does not: who has the address, or whose outage it was."""
+    """Say of a failed delivery what Keycloak's answer alone does not: who has the name or the address, or whose outage it was."""
     try:
-        known = await naming_holder(failed, users, username_key, *written)
+        known = await naming_holder(failed, users, username_key, user_id, *written)
     except CallFailed as other:
         known = other
     return await users.directories.explained(known, username_key, user_id)

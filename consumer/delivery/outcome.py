@@ -125,6 +125,9 @@ OUTAGE: Final = frozenset(
 )
 """Failures that are over when Keycloak is back. Who was throttled waits as long as was asked."""
 
+TAKEN: Final = frozenset({Reason.EMAIL_IN_USE, Reason.USERNAME_IN_USE, Reason.CONFLICT})
+"""Reasons that may mean that another user has the name or the e-mail address that is asked for."""
+
 
 class Blame(StrEnum):
     """Whom a failure speaks about."""
@@ -155,8 +158,8 @@ class Failure:
         beyond_plane: Places of the event that hold characters beyond Unicode's basic plane, if Keycloak gave the same
             unexplained answer to the change twice.
         detail: One line for people, without usernames, e-mail addresses or secrets; at most `DETAIL_LIMIT` characters.
-        holder: The username of the other user who has the e-mail address that was asked for, as Keycloak stores it; None
-            where it is not known, or about nothing of the kind. For MariaDB and the command line: never shown elsewhere.
+        holder: The username of the other user who has the name or the e-mail address that was asked for, as Keycloak stores
+            it; None where it is not known, or about nothing of the kind. For MariaDB and the command line: never shown elsewhere.
     """
 
     blame: Blame

@@ -96,13 +96,17 @@ class RealmUsers:
             self.directories.learn(user)
         return one_of(ids_of(found, username_key))
 
-    async def holder_of(self, email: str) -> str | None:
-        """Return the username of a user who has exactly this e-mail address, or None if nobody has it."""
-        for user in await self._look.search(email=email):
-            if isinstance(user, dict) and isinstance(name := user.get("username"), str):
-                # As a lane names them; a directory may spell it otherwise.
-                return name.lower()
-        return None
+    async def bearers(
+        self, *, username: str | None = None, email: str | None = None
+    ) -> list[tuple[str, str]]:
+        """Return ids and names, in lower case, of users who have this name or this e-mail address.
+
+        Keycloak compares as its database does: on MariaDB, a user whose text differs in accents only is among them.
+        """
+        asked = {"username": username} if username is not None else {"email": email}
+        # As a lane names them; a directory may spell it otherwise.
+        found = await self._look.search(**asked)
+        return [(user["id"], user["username"].lower()) for user in found if _is_user(user)]
 
     async def look_for_nobody(self) -> None:
         """Read a user who does not exist, which needs Keycloak's database and no directory."""
@@ -324,6 +328,13 @@ class RealmUsers:
                 failure = Failure(blame=Blame.CONFIGURATION, status=response.status_code, detail=detail)
                 raise CallFailed(Defer(reason=Reason.FORBIDDEN, failure=failure))
         raise CallFailed(unreadable_answer(Operation.ROLES, answer_of(response)))
+
+
+def _is_user(user: Any) -> bool:
+    match user:
+        case {"id": str(), "username": str()}:
+            return True
+    return False
 
 
 def _dates_of(credential: Any) -> list[datetime]:

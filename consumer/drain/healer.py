@@ -9,9 +9,19 @@ from typing import Final, TypeGuard
 import structlog
 
 from consumer.circuit.keeper import CircuitKeeper
-from consumer.delivery.outcome import Blame, DeadLetter, Defer, Delivered, Failure, Outcome, Reason, Retry
-from consumer.drain.addresses import may_be_given_up
+from consumer.delivery.outcome import (
+    TAKEN,
+    Blame,
+    DeadLetter,
+    Defer,
+    Delivered,
+    Failure,
+    Outcome,
+    Reason,
+    Retry,
+)
 from consumer.drain.caller import Caller
+from consumer.drain.holders import may_be_given_up
 from consumer.drain.judge import Judge
 from consumer.drain.realms import RealmWatch
 from consumer.outbox.drain_store import DrainStore, ReadyLane, WriteBack
@@ -133,4 +143,8 @@ class Healer:
 
 
 def _is_taken(outcome: Outcome) -> TypeGuard[Retry]:
-    return isinstance(outcome, Retry) and outcome.reason is Reason.EMAIL_IN_USE
+    """Whether another user has what the lane's user once had. A conflict with nobody may be a race that passes."""
+    return isinstance(outcome, Retry) and (
+        outcome.reason is Reason.EMAIL_IN_USE
+        or (outcome.reason in TAKEN and outcome.failure.holder is not None)
+    )

@@ -9,13 +9,13 @@ from typing import Any, Final
 
 from consumer.delivery.outcome import (
     NEEDS_REPAIR,
+    TAKEN,
     Blame,
     DeadLetter,
     Defer,
     Delivered,
     NotDelivered,
     Outcome,
-    Reason,
     Retry,
 )
 from consumer.delivery.representation import split_name, written_out
@@ -167,7 +167,7 @@ def _failed(head: Head, outcome: NotDelivered, call: Call, policy: DrainPolicy, 
         reason=outcome.reason.value,
         openings=call.openings,
         attempt=_attempt(outcome, call),
-        email_holder=outcome.failure.holder,
+        holder=outcome.failure.holder,
     )
     if isinstance(outcome, DeadLetter):
         return replace(base, state=EntryState.DEAD_LETTER)
@@ -276,7 +276,7 @@ def _sum(fold: Fold, entry: Head, outcome: Delivered) -> Fold:
 
 def _refused_still(before: Fold, after: Fold) -> Fold:
     """Forget that a heal was refused once Keycloak has taken another value of what it refused."""
-    if before.heal_refused == Reason.EMAIL_IN_USE:
+    if before.heal_refused in TAKEN:
         same = after.fields.get("email") is before.fields.get("email")
     else:
         same = after.credential is before.credential

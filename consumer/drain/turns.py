@@ -22,9 +22,9 @@ from consumer.delivery.outcome import (
     Outcome,
     Retry,
 )
-from consumer.drain.addresses import Unfinished, may_be_given_up
 from consumer.drain.ages import Ages
 from consumer.drain.caller import Caller
+from consumer.drain.holders import Unfinished, may_be_given_up
 from consumer.drain.holds import hold_after
 from consumer.drain.judge import Begun, Judge
 from consumer.drain.policy import DrainPolicy
@@ -86,7 +86,7 @@ class Turns:
         judge: says whose fault a failure was.
         circuit: says whether calls are allowed.
         realms: tell a realm's fault from a user's.
-        unfinished: says whether a lane may still free the e-mail address that another user asks for.
+        unfinished: says whether a lane may still free the name or the e-mail address that another user asks for.
         policy: the drain's numbers.
         clock: seconds that never go back.
         ages: tell how long an entry could have been delivered.
@@ -273,7 +273,7 @@ class Turns:
         return refused_for_its_content(outcome) if serves else outcome
 
     async def _until_given_up(self, head: Head, outcome: Outcome) -> Outcome:
-        """Refused for another user's e-mail address: not charged while a change of theirs may give it up."""
+        """Refused for another user's name or e-mail address: not charged while a change of theirs may give it up."""
         holder = None if isinstance(outcome, Delivered) else outcome.failure.holder
         if not isinstance(outcome, Retry) or holder is None:
             return outcome

@@ -125,8 +125,8 @@ class Settlement:
     """What a call, or a decision without a call, makes of an entry.
 
     `reason` None leaves the entry's reason as it is. `delay` is seconds until the next attempt of an entry that stays
-    PENDING. `judged` says whether earlier, unjudged calls are charged. `email_holder` is the username of who has the
-    e-mail address that it asks for; None leaves what is known.
+    PENDING. `judged` says whether earlier, unjudged calls are charged. `holder` is the username of who has the name
+    or the e-mail address that it asks for; None leaves what is known.
     """
 
     head: Head
@@ -139,7 +139,7 @@ class Settlement:
     maybe_applied_since: datetime | None = None
     attempt: Attempt | None = None
     judged: bool | None = None
-    email_holder: str | None = field(default=None, repr=False)
+    holder: str | None = field(default=None, repr=False)
 
 
 @quick_dataclass(frozen=True, slots=True, kw_only=True)
@@ -296,13 +296,13 @@ class DrainStore:
         rows = await self._database.fetch(_SQL["still_pending"], {"entries": tuple(entries)})
         return {row["entry_id"]: row["claim_token"] for row in rows}
 
-    async def unfinished(self, lane: bytes, *, asker: str) -> bool:
-        """Whether a lane has open entries whose head does not itself wait for an e-mail address of `asker`'s.
+    async def unfinished(self, lane: bytes) -> str | None:
+        """What the head of a lane waits for; None if the lane has no open entries.
 
-        Two users who want each other's address would wait for each other for ever.
+        That is the user who has the name or the address that it asks for, or "" for whatever else it may be.
         """
-        row = await self._database.fetch_one(_SQL["unfinished"], {"lane": lane, "asker": asker})
-        return row is not None and not row["waits_for_asker"]
+        row = await self._database.fetch_one(_SQL["unfinished"], {"lane": lane})
+        return None if row is None else row["waits_for"]
 
     async def hand_back(self, claims: Collection[tuple[int, int]]) -> None:
         """Take back claims (entry, token) for which no call was made, unless another owner has claimed since."""
@@ -535,7 +535,7 @@ def _result(settlement: Settlement) -> Result:
         int(settlement.charged),
         int(settlement.delay * 1e6) if pending else None,
         since,
-        settlement.email_holder,
+        settlement.holder,
     )
 
 

@@ -40,7 +40,7 @@ class Held:
         event_id: its handle in logs.
         state: HELD, DEAD_LETTER for one that holds its lane, or PENDING for one that is tried again and again.
         reason: why it is held, why it died, or what it waits for.
-        email_holder: who has the e-mail address it asked for, where that is the reason. For the command line only.
+        holder: who has the name or the e-mail address it asked for, where that is the reason. For the command line only.
         since: since when the entry is here, when it died, or when it first met that reason; None where that is gone.
         seconds: how long ago that was.
         arrivals: the lane's tail.
@@ -55,7 +55,7 @@ class Held:
     event_id: str
     state: EntryState
     reason: str
-    email_holder: str | None = field(repr=False)
+    holder: str | None = field(repr=False)
     since: datetime | None
     seconds: float | None
     arrivals: int
@@ -139,7 +139,7 @@ def _held(row: Row) -> Held:
         event_id=row["event_id"],
         state=EntryState(row["state"]),
         reason=row["reason"] or "",
-        email_holder=row["email_holder"],
+        holder=row["holder"],
         since=row["since"],
         seconds=None if row["seconds"] is None else float(row["seconds"]),
         arrivals=row["arrivals"],

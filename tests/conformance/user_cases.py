@@ -117,6 +117,47 @@ async def create_repeated_word_for_word_complains_about_the_address(realm: Realm
     assert answer.short == (409, b'{"errorMessage":"User exists with same email"}')
 
 
+SAME_EMAIL = (409, b'{"errorMessage":"User exists with same email"}')
+SAME_NAME = (409, b'{"errorMessage":"User exists with same username"}')
+SAME_EITHER = (409, b'{"errorMessage":"User exists with same username or email"}')
+DUPLICATE = (409, b'{"error":"conflict","error_description":"Duplicate resource error"}')
+
+
+@case
+async def a_name_may_be_nobodys_address_nor_an_address_a_name(realm: Realm) -> None:
+    named, addressed = f"{a_name()}@example.org", f"{a_name()}@example.org"
+    await made(realm, username=named)
+    await made(realm, email=addressed)
+    other = await made(realm)
+
+    for body, answered in (
+        ({"username": addressed}, SAME_NAME),
+        ({"username": a_name(), "email": named}, SAME_EMAIL),
+        ({"username": addressed, "email": named}, SAME_EMAIL),
+    ):
+        assert (await realm.ask("POST", "/users", body)).short == answered
+    assert (await realm.ask("PUT", other, {"email": named})).short == SAME_EMAIL
+    own = await made(realm, username=f"own-{named}", email=f"own-{named}")
+    assert (await realm.ask("PUT", own, {"email": f"own-{named}"})).short == DONE
+
+
+@case
+async def what_differs_in_accents_is_the_same(realm: Realm) -> None:
+    """Where Keycloak's database compares texts without them, as MariaDB does."""
+    name = a_name()
+    user = await made(realm, username=f"{name}-jose", email=f"{name}-jose@example.org")
+    other = await made(realm)
+    accented = f"{name}-jos\u00e9"
+
+    assert (await realm.ask("POST", "/users", {"username": accented})).short == SAME_EITHER
+    body = {"username": a_name(), "email": f"{accented}@example.org"}
+    assert (await realm.ask("POST", "/users", body)).short == DUPLICATE
+    assert (await realm.ask("PUT", other, {"email": f"{accented}@example.org"})).short == SAME_EITHER
+    for query in ({"username": accented}, {"email": f"{accented}@example.org"}):
+        found = (await realm.ask("GET", "/users", exact="true", briefRepresentation="true", **query)).json()
+        assert [f"/users/{each['id']}" for each in found] == [user]
+
+
 @case
 async def create_without_a_name_is_refused(realm: Realm) -> None:
     for body in ({}, {"username": ""}, {"username": " "}):

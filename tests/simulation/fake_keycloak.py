@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import re
+import unicodedata
 import zlib
 from base64 import b64decode
 from collections.abc import Mapping
@@ -370,12 +371,12 @@ class FakeKeycloak:
     @staticmethod
     def _search(users: Mapping[str, User], query: Mapping[str, str]) -> Reply:
         asked = "email" if "email" in query else "username"
-        wanted = query.get(asked, "").lower()
+        wanted = _plain(query.get(asked, ""))
         exact = query.get("exact", "false").lower() == "true"
         found = [
             user.brief()
             for user in users.values()
-            for theirs in [getattr(user, asked) or ""]
+            for theirs in [_plain(getattr(user, asked) or "")]
             if (theirs == wanted if exact else wanted in theirs)
         ]
         return _json(200, found[: int(query.get("max", "100"))])
@@ -389,8 +390,8 @@ class FakeKeycloak:
         # Keycloak looks for the email first: a create repeated word for word is told "same email".
         if (conflict := _email_conflict(users, asked.get("email"), None)) is not None:
             return conflict
-        if any(user.username == username for user in users.values()):
-            return _complaint(409, "User exists with same username")
+        if (conflict := _name_conflict(users, username, asked.get("email"))) is not None:
+            return conflict
         if (invalid := _invalid(asked, username)) is not None:
             return invalid
         for credential in asked.get("credentials") or ():
@@ -519,9 +520,31 @@ def _id(name: str) -> str:
 
 
 def _email_conflict(users: Mapping[str, User], email: str | None, but: User | None) -> Reply | None:
-    if email and any(user.email == email.lower() for user in users.values() if user is not but):
+    """An address may be nobody's name either; that it differs from another in accents only, an update notices at once."""
+    if not email:
+        return None
+    others = [user for user in users.values() if user is not but]
+    if any(email.lower() in {user.email, user.username} for user in others):
         return _complaint(409, "User exists with same email")
+    if but is not None and any(_plain(email) == _plain(user.email or "") for user in others):
+        return _complaint(409, "User exists with same username or email")
     return None
+
+
+def _name_conflict(users: Mapping[str, User], name: str, email: str | None) -> Reply | None:
+    """Of a new user's name, which may be nobody's address either; what differs in accents only, the database refuses."""
+    if any(name in {user.email, user.username} for user in users.values()):
+        return _complaint(409, "User exists with same username")
+    if any(_plain(name) == _plain(user.username) for user in users.values()):
+        return _complaint(409, "User exists with same username or email")
+    if email and any(_plain(email) == _plain(user.email or "") for user in users.values()):
+        return _error(409, "conflict", "Duplicate resource error")
+    return None
+
+
+def _plain(text: str) -> str:
+    """A text as MariaDB compares it: without case and accents."""
+    return "".join(c for c in unicodedata.normalize("NFD", text.lower()) if not unicodedata.combining(c))
 
 
 def _invalid(asked: Mapping[str, Any], username: str) -> Reply | None:

@@ -100,9 +100,9 @@ SELECT entry_id FROM entries WHERE entry_id IN %(entries)s AND state = 'PENDING'
 SELECT entry_id, claim_token FROM entries WHERE entry_id IN %(entries)s AND state = 'PENDING' LOCK IN SHARE MODE;
 
 -- name: unfinished
--- The head of a lane: does it wait for an e-mail address that the asker has? Index: lane, one look.
-SELECT e.state_reason = 'email_in_use' AND e.email_holder = %(asker)s AS waits_for_asker FROM entries e
-FORCE INDEX (lane) WHERE e.lane_id = %(lane)s AND e.is_open = 1 ORDER BY e.entry_id LIMIT 1;
+-- The head of a lane: whose name or e-mail address does it wait for, if anybody's? Index: lane, one look.
+SELECT IF(e.state_reason IN ('email_in_use', 'username_in_use', 'conflict'), COALESCE(e.email_holder, ''), '') AS waits_for
+FROM entries e FORCE INDEX (lane) WHERE e.lane_id = %(lane)s AND e.is_open = 1 ORDER BY e.entry_id LIMIT 1;
 
 -- name: unclaim
 -- Entries handed back before any call: as if they had never been claimed.

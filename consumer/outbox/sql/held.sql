@@ -3,7 +3,7 @@
 -- Index: by_state, in the order of its ids (a held entry has not ended), or lane; for what stands behind: lane. Without
 -- the hint MariaDB 11.4 walks all entries.
 SELECT e.entry_id, e.lane_id, l.realm, e.username, e.kind, e.event_id, e.state, e.state_reason AS reason,
-  IF(e.state_reason = 'email_in_use', e.email_holder, NULL) AS email_holder, e.ingested_at AS since, TIMESTAMPDIFF(MICROSECOND, e.ingested_at, NOW(6)) / 1e6 AS seconds, l.arrivals,
+  IF(e.state_reason IN ('email_in_use', 'username_in_use', 'conflict'), e.email_holder, NULL) AS holder, e.ingested_at AS since, TIMESTAMPDIFF(MICROSECOND, e.ingested_at, NOW(6)) / 1e6 AS seconds, l.arrivals,
   (SELECT COUNT(*) FROM entries b WHERE b.lane_id = e.lane_id AND b.is_open = 1 AND b.entry_id > e.entry_id) AS behind
 FROM entries e FORCE INDEX (by_state, lane) JOIN lanes l ON l.lane_id = e.lane_id
 WHERE e.state = 'HELD' AND e.ended_at IS NULL AND e.is_open = 1
@@ -15,7 +15,7 @@ ORDER BY e.entry_id LIMIT %(limit)s;
 -- Lanes that wait behind a dead letter, oldest first. Index: held; for what stands behind: lane.
 SELECT f.held_by_entry AS entry_id, f.lane_id, l.realm, COALESCE(e.username, l.username_key) AS username,
   COALESCE(e.kind, '') AS kind, COALESCE(e.event_id, '') AS event_id, COALESCE(e.state, 'DEAD_LETTER') AS state,
-  f.held_reason AS reason, IF(f.held_reason = 'email_in_use', e.email_holder, NULL) AS email_holder, e.ended_at AS since, TIMESTAMPDIFF(MICROSECOND, e.ended_at, NOW(6)) / 1e6 AS seconds,
+  f.held_reason AS reason, IF(f.held_reason IN ('email_in_use', 'username_in_use', 'conflict'), e.email_holder, NULL) AS holder, e.ended_at AS since, TIMESTAMPDIFF(MICROSECOND, e.ended_at, NOW(6)) / 1e6 AS seconds,
   l.arrivals, (SELECT COUNT(*) FROM entries b WHERE b.lane_id = f.lane_id AND b.is_open = 1) AS behind
 FROM folds f JOIN lanes l ON l.lane_id = f.lane_id LEFT JOIN entries e ON e.entry_id = f.held_by_entry
 WHERE f.held_by_entry IS NOT NULL AND (%(lane)s IS NULL OR f.lane_id = %(lane)s)
@@ -35,7 +35,7 @@ SELECT COUNT(*) AS n FROM folds WHERE held_by_entry IS NOT NULL;
 -- The next changes of users that wait for one of these reasons, and since which attempt; oldest first.
 -- Looked at are those that go on first of the users who wait, and of those whose turn it is: a change that is tried at
 -- this moment waits no less. Indexes: due, urgent; lane; PRIMARY of attempts.
-SELECT w.*, NULL AS email_holder, TIMESTAMPDIFF(MICROSECOND, w.since, NOW(6)) / 1e6 AS seconds FROM (
+SELECT w.*, NULL AS holder, TIMESTAMPDIFF(MICROSECOND, w.since, NOW(6)) / 1e6 AS seconds FROM (
   SELECT e.entry_id, e.lane_id, l.realm, e.username, e.kind, e.event_id, e.state, e.state_reason AS reason, l.arrivals,
     (SELECT MIN(a.started_at) FROM attempts a WHERE a.entry_id = e.entry_id AND a.reason = e.state_reason) AS since,
     (SELECT COUNT(*) FROM entries b WHERE b.lane_id = e.lane_id AND b.is_open = 1 AND b.entry_id > e.entry_id) AS behind

@@ -114,7 +114,7 @@ async def test_a_create_that_dies_holds_its_user_until_it_is_released(bench: Ben
     assert (held["state"], held["behind"], held["reason"]) == ("DEAD_LETTER", 1, "email_in_use")
     assert (released.code, released.out) == (0, "Released 1\n")
     assert f"email_in_use by {bench.name}-b" in listed.out
-    assert [each["email_holder"] for each in as_json["held"]] == [f"{bench.name}-b"]
+    assert [each["holder"] for each in as_json["held"]] == [f"{bench.name}-b"]
     assert bench.name not in "".join(row["error"] or "" for row in bench.rows("SELECT error FROM attempts"))
     assert user not in consumer.said
     assert f"{bench.name}-b" not in consumer.said

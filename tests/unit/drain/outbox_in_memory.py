@@ -10,6 +10,7 @@ from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from typing import Any
 
+from consumer.delivery.outcome import TAKEN
 from consumer.outbox.command_store import Action, Answer, Change, Command, Found, Verdict
 from consumer.outbox.drain_store import Attempt, Head, LaneHint, ReadyLane, Settlement, WriteBack
 from consumer.outbox.fold import Fold
@@ -57,7 +58,7 @@ class Entry:
     eligible: float = 0.0
     recorded: list[Attempt] = field(default_factory=list)
     position: Position | None = None
-    email_holder: str | None = None
+    holder: str | None = None
 
     @property
     def is_open(self) -> bool:
@@ -277,10 +278,13 @@ class MemoryDrainStore:
             if (entry := db.entries[number]).state is EntryState.PENDING
         }
 
-    async def unfinished(self, lane: bytes, *, asker: str) -> bool:
+    async def unfinished(self, lane: bytes) -> str | None:
         await self.database.reach("unfinished")
         waiting = self._open_entries(lane)
-        return bool(waiting) and (waiting[0].reason, waiting[0].email_holder) != ("email_in_use", asker)
+        if not waiting:
+            return None
+        head = waiting[0]
+        return head.holder or "" if head.reason in TAKEN else ""
 
     async def hand_back(self, claims: Collection[tuple[int, int]]) -> None:
         db = self.database
@@ -440,7 +444,7 @@ class MemoryDrainStore:
         entry.due_at = db.clock() + settlement.delay
         entry.maybe_applied_since = settlement.maybe_applied_since or entry.maybe_applied_since
         entry.eligible = head.eligible
-        entry.email_holder = settlement.email_holder or entry.email_holder
+        entry.holder = settlement.holder or entry.holder
         entry.claimed_at = entry.claim_token = None
         if settlement.state is EntryState.DELIVERED:
             entry.credential = None

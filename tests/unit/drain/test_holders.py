@@ -1,11 +1,11 @@
-"""Who asks for another user's e-mail address waits while that user may still give it up."""
+"""Who asks for another user's name or e-mail address waits while that user may still give it up."""
 
 from __future__ import annotations
 
 import pytest
 import structlog
 
-from consumer.delivery.outcome import Blame, Failure, Reason, Retry
+from consumer.delivery.outcome import TAKEN, Blame, Failure, Reason, Retry
 from consumer.outbox.errors import DatabaseUnavailable
 from consumer.outbox.fold import Fold, Value
 from consumer.outbox.rows import EntryState
@@ -16,9 +16,9 @@ from tests.unit.drain.outbox_in_memory import Entry
 PENDING, HELD, DELIVERED, DEAD_LETTER, _ = EntryState
 
 
-def taken_by(holder: str | None) -> Retry:
+def taken_by(holder: str | None, reason: Reason = Reason.EMAIL_IN_USE) -> Retry:
     failure = Failure(blame=Blame.USER, status=409, detail="same email", holder=holder)
-    return Retry(reason=Reason.EMAIL_IN_USE, failure=failure)
+    return Retry(reason=reason, failure=failure)
 
 
 @pytest.fixture
@@ -32,18 +32,19 @@ def charged(entry: Entry) -> tuple[int, set[str]]:
     return entry.attempts, {attempt.outcome for attempt in entry.recorded}
 
 
-async def test_it_waits_uncharged_for_the_change_that_frees_the_address(bench: Bench) -> None:
+@pytest.mark.parametrize("reason", sorted(TAKEN))
+async def test_it_waits_uncharged_for_the_change_that_frees_the_address(bench: Bench, reason: Reason) -> None:
     bench.keycloak.always["bob"] = UNAVAILABLE
     bench.database.add("bob")
     entry = bench.database.add("alice")
-    bench.keycloak.always["alice"] = taken_by("bob")
+    bench.keycloak.always["alice"] = taken_by("bob", reason)
 
     async with bench.running():
         for _ in range(20):
             await bench.advance(20.0)
         await until(lambda: len(entry.recorded) > 5)
         assert charged(entry) == (0, {"DEFER"})
-        assert (entry.state, entry.reason) == (PENDING, "email_in_use")
+        assert (entry.state, entry.reason) == (PENDING, reason)
 
         del bench.keycloak.always["bob"], bench.keycloak.always["alice"]
         await bench.done(entry)
@@ -73,18 +74,40 @@ async def test_with_nothing_left_of_theirs_it_dies_and_names_them_in_the_outbox_
             await bench.done(entry)
 
     assert (entry.state, entry.reason, entry.attempts) == (DEAD_LETTER, "email_in_use", 5)
-    assert entry.email_holder == "the-other-user"
+    assert entry.holder == "the-other-user"
     assert "the-other-user" not in f"{lines}{entry.recorded}"
 
 
-async def test_two_who_want_each_others_address_do_not_wait_for_ever(bench: Bench) -> None:
-    entries = [bench.database.add("alice"), bench.database.add("bob")]
-    bench.keycloak.always |= {"alice": taken_by("bob"), "bob": taken_by("alice")}
+@pytest.mark.parametrize("users", [2, 3, 7])
+@pytest.mark.parametrize("reason", sorted(TAKEN))
+async def test_users_who_want_each_others_in_a_circle_do_not_wait_for_ever(
+    bench: Bench, users: int, reason: Reason
+) -> None:
+    names = [f"user-{n}" for n in range(users)]
+    entries = [bench.database.add(name) for name in names]
+    bench.keycloak.always |= {name: taken_by(names[n - 1], reason) for n, name in enumerate(names)}
 
     async with bench.running():
         await bench.done(*entries)
 
-    assert [(entry.state, entry.reason) for entry in entries] == [(DEAD_LETTER, "email_in_use")] * 2
+    assert [(entry.state, entry.reason) for entry in entries] == [(DEAD_LETTER, reason)] * users
+
+
+async def test_who_waits_for_somebody_in_such_a_circle_waits_until_it_is_broken(bench: Bench) -> None:
+    entry = bench.database.add("alice")
+    circle = [bench.database.add("bob"), bench.database.add("carol")]
+    bench.keycloak.always |= {
+        "alice": taken_by("bob"),
+        "bob": taken_by("carol"),
+        "carol": taken_by("bob"),
+    }
+
+    async with bench.running():
+        await bench.done(*circle)
+        assert (entry.state, entry.attempts) == (PENDING, 0)
+        await bench.done(entry)
+
+    assert (entry.state, entry.reason) == (DEAD_LETTER, "email_in_use")
 
 
 async def test_an_address_that_nobody_has_any_more_is_charged_as_before(bench: Bench) -> None:
