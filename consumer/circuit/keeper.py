@@ -127,6 +127,11 @@ class CircuitKeeper:
         return self._ramp.allowed if self.refusal is None else 0
 
     @property
+    def closed_for(self) -> float:
+        """Seconds since the circuit has last closed; without end where nothing is known of an opening, 0 while it is open."""
+        return 0.0 if self.state is not CircuitState.CLOSED else self._clock() - self._closed_at
+
+    @property
     def settling(self) -> bool:
         """Whether a Keycloak that has just come back may still fail on some while it serves others.
 

@@ -8,8 +8,9 @@ does not answer would be waited for by one caller after the other.
 from __future__ import annotations
 
 import asyncio
+from base64 import urlsafe_b64decode
 from contextvars import copy_context
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
@@ -29,6 +30,7 @@ from consumer.delivery.transport import (
 if TYPE_CHECKING:
     import ssl
 
+    from consumer.delivery.keycloak_clock import KeycloakClock
     from consumer.delivery.outcome import NotDelivered
 
 
@@ -46,6 +48,7 @@ class RealmConnection(KeycloakOpenIDConnection):
         client_secret: Its secret.
         sender: What requests are sent with; shared by all realms and closed by whoever made it.
         token_timeout_seconds: Limit of a token request.
+        clock: Told what each token says of Keycloak's time.
         ssl_context: The context that `sender` uses, so that the library does not build another.
     """
 
@@ -58,6 +61,7 @@ class RealmConnection(KeycloakOpenIDConnection):
         client_secret: str,
         sender: KeycloakSender,
         token_timeout_seconds: float,
+        clock: KeycloakClock,
         ssl_context: ssl.SSLContext,
     ) -> None:
         settings: dict[str, Any] = {"verify": ssl_context}
@@ -78,6 +82,7 @@ class RealmConnection(KeycloakOpenIDConnection):
         self._sender = self.async_s = sender  # type: ignore[assignment]  # as much of a client as it uses
         self._realm = realm
         self._token_timeout_seconds = token_timeout_seconds
+        self._clock = clock
         # One token request of a realm is under way at most, so it needs no share of the callers' slots.
         self._token_slot = asyncio.Semaphore(1)
         self._refresh: asyncio.Task[NotDelivered | None] | None = None
@@ -106,6 +111,7 @@ class RealmConnection(KeycloakOpenIDConnection):
         Raises:
             CallFailed: The token endpoint did not give one. That never speaks about a user.
         """
+        began = datetime.now(UTC)
         with CallScope(_nothing, self._token_timeout_seconds, self._token_slot):
             try:
                 response = await self._sender.post(
@@ -124,8 +130,14 @@ class RealmConnection(KeycloakOpenIDConnection):
         match parse_json(answer.body):
             case {"access_token": str(), "expires_in": int()} as token:
                 self.token = token
+                self._tell_time(token["access_token"], began)
             case _:
                 raise CallFailed(unreadable_answer(Operation.TOKEN, answer))
+
+    def _tell_time(self, access_token: str, began: datetime) -> None:
+        issued = _issued_at(access_token)
+        if issued is not None:
+            self._clock.saw(issued, began=began, ended=datetime.now(UTC), granularity=timedelta(seconds=1))
 
     async def _join_refresh(self) -> None:
         if self._refresh is None:
@@ -162,6 +174,20 @@ def answer_of(response: Response) -> Answer:
         location=response.headers.get("Location"),
         retry_after=response.headers.get("Retry-After"),
     )
+
+
+def _issued_at(access_token: str) -> datetime | None:
+    """When a token was issued, by Keycloak's clock (UTC); None if it is none whose content can be read."""
+    _, _, rest = access_token.partition(".")
+    content, _, _ = rest.partition(".")
+    try:
+        issued = parse_json(urlsafe_b64decode(content + "=" * (-len(content) % 4)))
+    except ValueError:
+        return None
+    match issued:
+        case {"iat": int(seconds)}:
+            return datetime.fromtimestamp(seconds, UTC)
+    return None
 
 
 def _nothing() -> None:

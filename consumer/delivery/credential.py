@@ -3,27 +3,21 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
 from consumer.delivery.errors import CallFailed
 from consumer.delivery.handlers.stored_profile import sparing_the_event
 from consumer.delivery.opened import Clear, Password, credential_of, open_sealed
 from consumer.delivery.outcome import Blame, DeadLetter, Failure, Reason
+from consumer.delivery.representation import UPDATE_PASSWORD
 
 if TYPE_CHECKING:
+    from datetime import datetime
+
     from consumer.delivery.change import Change
+    from consumer.delivery.keycloak_clock import KeycloakClock
     from consumer.delivery.passwords import Keys
     from consumer.delivery.users import RealmUsers
-
-_UPDATE_PASSWORD = "UPDATE_PASSWORD"  # noqa: S105 - Keycloak's name of a required action.
-
-SKEW_ALLOWANCE = timedelta(seconds=1)
-"""How far Keycloak's clock may lag behind ours.
-
-Keycloak's answers carry no date of their own (seen on 26.7.4), and a proxy's is the proxy's. Kept small: to take a refused
-password for an applied one would be silent, the other mistake is a dead letter.
-"""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -76,7 +70,7 @@ async def apply_password(
         if failed.outcome.reason is not Reason.PASSWORD_HISTORY or change.maybe_applied_since is None:
             raise
         set_at = await users.password_date(user_id)
-        if not set_since(set_at, change.maybe_applied_since):
+        if not set_since(users.clock, set_at, change.maybe_applied_since):
             raise
         return PasswordApplied(already=True, set_at=set_at)
     return PasswordApplied(already=False, set_at=None)
@@ -111,11 +105,14 @@ async def set_password(
     fields: dict[str, Any] = {"credentials": [credential_of(password, temporary=temporary)]}
     if demanded and not temporary:
         actions = (await users.read(user_id)).get("requiredActions") or []
-        fields["requiredActions"] = [action for action in actions if action != _UPDATE_PASSWORD]
+        fields["requiredActions"] = [action for action in actions if action != UPDATE_PASSWORD]
     with sparing_the_event({}):
         await users.update(user_id, fields)
 
 
-def set_since(set_at: datetime | None, since: datetime) -> bool:
-    """Whether a password of this date was set at or after a moment of our clock, `SKEW_ALLOWANCE` granted."""
-    return set_at is not None and set_at >= since - SKEW_ALLOWANCE
+def set_since(clock: KeycloakClock, set_at: datetime | None, since: datetime) -> bool:
+    """Whether a password, or a session, of this date may be from a moment of our clock or later.
+
+    What is not known of Keycloak's clock speaks for it: a password that a call of ours has set is not set once more.
+    """
+    return set_at is not None and clock.latest(set_at) >= since

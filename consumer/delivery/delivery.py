@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, Any
 from consumer.delivery.beyond_plane import beyond_plane
 from consumer.delivery.classify import may_be_its_content
 from consumer.delivery.errors import CallFailed, NotCalled, PasswordUnreadable, UnknownSealingKey
-from consumer.delivery.handlers.converge import converge
 from consumer.delivery.handlers.create import CreateHandler
 from consumer.delivery.handlers.delete import DeleteHandler, DeleteMode
+from consumer.delivery.handlers.heal import heal
 from consumer.delivery.handlers.password import PasswordHandler
 from consumer.delivery.handlers.read_back import read_back
 from consumer.delivery.handlers.update import UpdateHandler
@@ -25,6 +25,7 @@ from consumer.delivery.outcome import (
     Reason,
     Retry,
 )
+from consumer.delivery.password_look import look_at_password
 from consumer.delivery.protection import is_protected_name, refused_by_name
 from consumer.delivery.redact import mask, strings_in
 
@@ -35,6 +36,8 @@ if TYPE_CHECKING:
     from consumer.delivery.handlers.handler import Handler
     from consumer.delivery.keycloak import Keycloak
     from consumer.delivery.known_user import KnownUser
+    from consumer.delivery.late_effects import LateEffects
+    from consumer.delivery.password_look import PasswordLook
     from consumer.delivery.passwords import Keys
     from consumer.delivery.transport import CallScope, CallWatch
     from consumer.delivery.users import RealmUsers
@@ -51,6 +54,7 @@ class Delivery:
         keys: Open sealed passwords.
         delete_mode: What a delete without a mode means.
         creates_missing: Of `user_update` and `password_change`, the kinds that create a user who is missing.
+        restores_lost: Whether a user whom somebody else has deleted in Keycloak is created again from what is known.
         protected_users: Username keys of users who are never touched, beside service accounts.
         custom: Handlers of the kinds that other packages bring.
         watch: Told of each request.
@@ -63,6 +67,7 @@ class Delivery:
         keys: Keys,
         delete_mode: DeleteMode = "delete",
         creates_missing: frozenset[str] = frozenset(),
+        restores_lost: bool = True,
         protected_users: frozenset[str] = frozenset(),
         custom: Mapping[str, Handler] | None = None,
         watch: CallWatch | None = None,
@@ -72,13 +77,18 @@ class Delivery:
         self._keycloak = keycloak
         self._keys = keys
         self._delete_mode = delete_mode
+        self._restores_lost = restores_lost
         self._custom = dict(custom or {})
         self._handlers: dict[str, Handler] = {
             **self._custom,
-            "password_change": PasswordHandler(keys, creates="password_change" in creates_missing),
-            "user_create": CreateHandler(keys),
+            "password_change": PasswordHandler(
+                keys, creates="password_change" in creates_missing, restores=restores_lost
+            ),
+            "user_create": CreateHandler(keys, restores=restores_lost),
             "user_delete": DeleteHandler(delete_mode),
-            "user_update": UpdateHandler(keys, creates="user_update" in creates_missing),
+            "user_update": UpdateHandler(
+                keys, creates="user_update" in creates_missing, restores=restores_lost
+            ),
         }
 
     async def deliver(self, change: Change, before_call: Callable[[], None]) -> Outcome:
@@ -158,8 +168,8 @@ class Delivery:
 
         return await self._outcome(look, before_call, lambda: _texts_of(change))
 
-    async def heal(self, known: KnownUser, before_call: Callable[[], None]) -> Outcome:
-        """Make Keycloak equal to what our own deliveries left.
+    async def heal(self, known: KnownUser, late: LateEffects, before_call: Callable[[], None]) -> Outcome:
+        """Undo what calls in doubt have left late; what others have changed stays.
 
         Returns:
             What it came to. A refusal by the password history has the reason `heal_refused_by_history`: the password
@@ -173,21 +183,38 @@ class Delivery:
         if is_protected_name(known.username_key, self._protected_users):
             return refused_by_name()
 
-        async def make_equal() -> Outcome:
+        async def undo() -> Outcome:
             users = self._keycloak.users(known.realm)
             try:
-                return await converge(known, users, self._keys)
+                return await heal(known, late, users, self._keys, restores=self._restores_lost)
             except CallFailed as failed:
                 raise await _explained(
                     failed, users, known.username_key, known.user_id, (known.data,)
                 ) from None
 
         outcome = await self._outcome(
-            make_equal, before_call, lambda: (known.username_key, *strings_in(known.data))
+            undo, before_call, lambda: (known.username_key, *strings_in(known.data))
         )
         if isinstance(outcome, DeadLetter) and outcome.reason is Reason.PASSWORD_HISTORY:
             return replace(outcome, reason=Reason.HEAL_REFUSED_BY_HISTORY)
         return outcome
+
+    async def look_at_password(self, look: PasswordLook, before_call: Callable[[], None]) -> Outcome:
+        """Look whether a password that was set some seconds ago is still the user's; set it again if it was overwritten.
+
+        Returns:
+            What it came to, as `consumer.delivery.password_look` says.
+
+        Raises:
+            NotCalled: A request was stopped, and nothing has been changed.
+            asyncio.CancelledError: The caller was cancelled; a call under way may have taken effect.
+            Exception: This is a defect.
+        """
+
+        async def ask() -> Outcome:
+            return await look_at_password(look, self._keycloak.users(look.realm), self._keys)
+
+        return await self._outcome(ask, before_call, lambda: (look.username_key,))
 
     async def _outcome(
         self,

@@ -128,23 +128,31 @@ class RealmGrants:
 
     async def held(self, user_id: str, data: Mapping[str, Any]) -> bool:
         """Whether a user is in the groups and has the roles that an event gives, and no other that it takes."""
-        user = self._user(user_id)
-        for named, part, key in (
-            (data.get("groups"), "groups", "path"),
-            (data.get("realm_roles"), "role-mappings/realm", "name"),
+        for named, read in (
+            (data.get("groups"), self.groups_of),
+            (data.get("realm_roles"), self.realm_roles_of),
         ):
             if not named:
                 continue
-            call = self._connection.a_raw_get(f"{user}/{part}")
-            response = await expected(Operation.MEMBERSHIPS, 200, call)
-            match parse_json(response.content):
-                case list(found):
-                    has = {each.get(key) for each in found if isinstance(each, dict)}
-                case _:
-                    raise CallFailed(unreadable_answer(Operation.MEMBERSHIPS, answer_of(response)))
+            has = await read(user_id)
             if not has.issuperset(named.get("add", ())) or not has.isdisjoint(named.get("remove", ())):
                 return False
         return True
+
+    async def groups_of(self, user_id: str) -> frozenset[str]:
+        """Return the paths of the groups that a user is a member of."""
+        return await self._memberships(f"{self._user(user_id)}/groups", "path")
+
+    async def realm_roles_of(self, user_id: str) -> frozenset[str]:
+        """Return the names of the realm roles that were given to a user."""
+        return await self._memberships(f"{self._user(user_id)}/role-mappings/realm", "name")
+
+    async def _memberships(self, path: str, key: str) -> frozenset[str]:
+        response = await expected(Operation.MEMBERSHIPS, 200, self._connection.a_raw_get(path))
+        match parse_json(response.content):
+            case list(found):
+                return frozenset(str(each.get(key)) for each in found if isinstance(each, dict))
+        raise CallFailed(unreadable_answer(Operation.MEMBERSHIPS, answer_of(response)))
 
     async def look_at_roles(self) -> None:
         """Look whether our client may read the realm's roles and required actions, as it must to give them.

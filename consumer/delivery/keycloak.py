@@ -13,6 +13,7 @@ from consumer.delivery.answer import Operation, TransportCause
 from consumer.delivery.classify import classify_silence
 from consumer.delivery.connection import RealmConnection, answer_of
 from consumer.delivery.errors import CallFailed
+from consumer.delivery.keycloak_clock import KeycloakClock
 from consumer.delivery.outcome import Blame, Defer, Failure, NotDelivered, Reason
 from consumer.delivery.presence import Sighting, discovery_url, sighting_of_answer, sighting_of_silence
 from consumer.delivery.together import current_seat
@@ -147,7 +148,10 @@ class Keycloak:
         protect_role_holders: Whether holders of realm-management roles are looked up and never touched.
         bulk_creates: Whether users whose deliveries run together are created in one call.
         federation_probes: By realm, username keys of users of its directories, who tell whether these can be seen.
-        clock: Monotonic seconds, for `ControlResult`.
+        monotonic: Seconds that never go back, for `ControlResult`.
+
+    Attributes:
+        clock: What is known of Keycloak's own clock.
     """
 
     def __init__(
@@ -164,11 +168,12 @@ class Keycloak:
         protect_role_holders: bool = False,
         bulk_creates: bool = False,
         federation_probes: Mapping[str, Iterable[str]] | None = None,
-        clock: Callable[[], float] = time.monotonic,
+        monotonic: Callable[[], float] = time.monotonic,
     ) -> None:
+        self.clock = KeycloakClock()
         self._timeout_seconds = timeout_seconds
         self._control_timeout_seconds = control_timeout_seconds
-        self._clock = clock
+        self._monotonic = monotonic
         self._url = url.rstrip("/") + "/"
         self._slots = asyncio.Semaphore(max_calls)
         names = frozenset(realms)
@@ -187,6 +192,7 @@ class Keycloak:
                 client_secret=client_secret,
                 sender=self._sender,
                 token_timeout_seconds=timeout_seconds,
+                clock=self.clock,
                 ssl_context=context,
             )
             for realm in names
@@ -195,6 +201,7 @@ class Keycloak:
             realm: RealmUsers(
                 connection,
                 realm,
+                clock=self.clock,
                 protect_role_holders=protect_role_holders,
                 bulk_creates=bulk_creates,
                 probes=(federation_probes or {}).get(realm, ()),
@@ -232,9 +239,9 @@ class Keycloak:
         realm's user federations as well (docs/decisions/0054). It has slots and a limit of its own, so that neither slow
         deliveries nor a slow Keycloak hold it up.
         """
-        began = self._clock()
+        began = self._monotonic()
         trouble = await self._trouble(realm, Operation.CONTROL, _look_and_ask_to_write)
-        return ControlResult(realm=realm, began=began, ended=self._clock(), trouble=trouble)
+        return ControlResult(realm=realm, began=began, ended=self._monotonic(), trouble=trouble)
 
     async def look(self, realm: str) -> Sighting:
         """Look whether Keycloak is there, by a document that it shows to everybody: no token, and nothing in a trace.

@@ -23,6 +23,8 @@ class KnownUser:
         credential: The last password, sealed `{kid, alg, ciphertext}`, or None if there is none or it was not kept.
         credential_event_id: The event it is bound to.
         user_id: Keycloak's id of the user if it is known. It may be stale.
+        delete_in_doubt: Whether a delete of ours may take effect late: then it is not somebody else who has deleted a
+            user who is missing.
     """
 
     realm: str
@@ -32,3 +34,4 @@ class KnownUser:
     credential: Mapping[str, Any] | None = field(repr=False)
     credential_event_id: str
     user_id: str | None
+    delete_in_doubt: bool = False

@@ -39,6 +39,8 @@ class Reason(StrEnum):
     ALREADY_ABSENT = "already_absent"
     ALREADY_APPLIED = "already_applied"
     HEALED = "healed"
+    AS_DELIVERED = "as_delivered"
+    LEFT_AS_FOUND = "left_as_found"
     RESTORED = "restored"
 
     # A definite answer about this one user
@@ -52,6 +54,7 @@ class Reason(StrEnum):
     HEAL_REFUSED_BY_HISTORY = "heal_refused_by_history"
     PROFILE_BROKEN = "profile_broken"
     USER_MISSING = "user_missing"
+    USER_LOST = "user_lost"
     NOT_APPLIED = "not_applied"
     USER_READ_ONLY = "user_read_only"
     ATTRIBUTE_READ_ONLY = "attribute_read_only"
@@ -188,6 +191,7 @@ class Delivered:
         credential_date: Keycloak's own date of the password, if it was read anyway (UTC).
         wrote: What the handler of a custom kind set of the user, as the data of a `user_update` would say it. It is
             kept, and written again where a user is healed or restored. Handlers of our own kinds leave it out.
+        drift: Of a heal: what it found that others have changed, and left; the names of fields, each with what was found.
     """
 
     name: ClassVar[str] = "DELIVERED"
@@ -197,6 +201,7 @@ class Delivered:
     existed: bool
     credential_date: datetime | None = None
     wrote: Mapping[str, Any] | None = field(default=None, repr=False)
+    drift: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -238,6 +243,12 @@ class DeadLetter:
 
 NotDelivered = Retry | Defer | DeadLetter
 Outcome = Delivered | NotDelivered
+
+
+def lost_user() -> DeadLetter:
+    """The outcome of a change to somebody whom our own deliveries left, and whom somebody else has deleted."""
+    detail = "the user was delivered, and is not in Keycloak any more: somebody else has deleted them"
+    return DeadLetter(reason=Reason.USER_LOST, failure=Failure(blame=Blame.USER, status=404, detail=detail))
 
 
 def missing_user() -> DeadLetter:

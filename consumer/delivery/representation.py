@@ -26,7 +26,8 @@ _FIELDS = {
 }
 
 _ATTRIBUTE = "attributes."
-_UPDATE_PASSWORD = "UPDATE_PASSWORD"  # noqa: S105 - an alias of Keycloak's.
+UPDATE_PASSWORD = "UPDATE_PASSWORD"  # noqa: S105 - an alias, not a password.
+"""Keycloak's alias of the required action that demands a new password at the next login."""
 
 _PROFILE_FIELDS = ("username", "email", "firstName", "lastName")
 """What a PUT with `attributes` clears unless it holds it."""
@@ -49,8 +50,8 @@ def written_out(data: Mapping[str, Any]) -> Mapping[str, Any]:
             said[name] = ""
     if "required_actions" in data:
         actions = data["required_actions"]
-        said["required_actions"] = [alias for alias in actions if alias != _UPDATE_PASSWORD]
-        said["temporary"] = _UPDATE_PASSWORD in actions or bool(data.get("temporary"))
+        said["required_actions"] = [alias for alias in actions if alias != UPDATE_PASSWORD]
+        said["temporary"] = UPDATE_PASSWORD in actions or bool(data.get("temporary"))
     return said
 
 
@@ -69,7 +70,7 @@ def named_fields(data: Mapping[str, Any]) -> dict[str, Any]:
     if "name" in data:
         fields["firstName"], fields["lastName"] = split_name(data["name"])
     if "required_actions" in data:
-        temporary = [_UPDATE_PASSWORD] if data.get("temporary") else []
+        temporary = [UPDATE_PASSWORD] if data.get("temporary") else []
         fields["requiredActions"] = [*data["required_actions"], *temporary]
     return fields
 

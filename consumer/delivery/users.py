@@ -21,6 +21,7 @@ from consumer.delivery.expected import expected
 from consumer.delivery.federation import described, federation_in, ids_of, one_of, passwords_kept
 from consumer.delivery.grants import RealmGrants
 from consumer.delivery.imports import RealmImports
+from consumer.delivery.keycloak_clock import KeycloakClock
 from consumer.delivery.lookups import RealmLookups
 from consumer.delivery.new_user_rules import NewUserRules
 from consumer.delivery.outcome import Blame, Defer, Failure, Reason
@@ -40,11 +41,13 @@ class RealmUsers:
     Args:
         connection: The realm's connection.
         realm: The realm.
+        clock: What is known of Keycloak's clock.
         protect_role_holders: Whether who may manage the realm is looked up before a call that hurts, and refused.
         bulk_creates: Whether users whose deliveries run together are created in one call.
         probes: Username keys of users of the realm's directories, who tell whether these can be seen.
 
     Attributes:
+        clock: What is known of Keycloak's clock.
         grants: The realm's groups, roles and required actions.
         directories: What stands behind the realm's user federations.
     """
@@ -54,6 +57,7 @@ class RealmUsers:
         connection: RealmConnection,
         realm: str,
         *,
+        clock: KeycloakClock | None = None,
         protect_role_holders: bool = False,
         bulk_creates: bool = False,
         probes: Iterable[str] = (),
@@ -62,6 +66,7 @@ class RealmUsers:
         address = RealmAddress(connection.keycloak_url, realm)
         self._admin, self._users, self._user = address.admin, address.users, address.user
         self._realm = realm
+        self.clock = clock or KeycloakClock()
         self._roles = RoleWatch(self._may_manage) if protect_role_holders else None
         self._management: str | None = None
         self._imports = RealmImports(realm, self.new_user_rules, self._import_users) if bulk_creates else None
@@ -140,6 +145,11 @@ class RealmUsers:
         user = await self.read(user_id)
         await self.directories.ensure_believable(user_id, user)
         return user
+
+    async def made_at(self, user_id: str) -> datetime | None:
+        """Return when a user was made, by Keycloak's clock (UTC), or None if it does not say."""
+        made = (await self.read(user_id)).get("createdTimestamp")
+        return datetime.fromtimestamp(made / 1000, UTC) if isinstance(made, int) else None
 
     async def create(self, representation: Mapping[str, Any]) -> str | None:
         """Create a user; returns Keycloak's id, or None if the answer does not name it.

@@ -25,6 +25,7 @@ from consumer.delivery.presence import Sighting
 from consumer.drain.admission import Admission
 from consumer.drain.caller import Caller
 from consumer.drain.charging import Evidence
+from consumer.drain.clocks import Clocks
 from consumer.drain.drainer import Drainer
 from consumer.drain.executor import CommandExecutor
 from consumer.drain.healer import Healer
@@ -108,6 +109,7 @@ class Drain:
         on_state: Callable[[str], None],
         admissions: Sequence[Admission] = (),
         clock: Callable[[], float] = time.monotonic,
+        clocks: Clocks | None = None,
         parts: Parts = _REAL,
     ) -> None:
         """Put it together.
@@ -129,6 +131,7 @@ class Drain:
             on_state: told each other change in one line for people; must not block.
             admissions: what may refuse an entry before its call.
             clock: seconds that never go back.
+            clocks: what is known of the database's clock and ours.
             parts: what it is made of.
         """
         self._control_call = control_call
@@ -171,6 +174,7 @@ class Drain:
             tracer=tracer,
             topic=topic,
             kafka_group=kafka_group,
+            clocks=clocks or Clocks(),
         )
         self.healer = parts.healer(
             store=stores.drain,

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Sequence
-from dataclasses import dataclass
-from datetime import UTC
+from dataclasses import dataclass, field
 from functools import partial
 
 import orjson
@@ -16,7 +15,10 @@ from consumer.delivery.change import Change
 from consumer.delivery.delivery import Delivery
 from consumer.delivery.errors import CallsStopped, LeaseTooShort, NotCalled
 from consumer.delivery.outcome import Blame, Failure, Outcome, Reason, Retry
+from consumer.delivery.password_look import PasswordLook
+from consumer.drain.clocks import Clocks
 from consumer.drain.known import known_user
+from consumer.drain.late import late_effects
 from consumer.drain.leases import LeaseKeeper
 from consumer.drain.merge import merged
 from consumer.drain.policy import DrainPolicy
@@ -43,6 +45,7 @@ class Caller:
         tracer: where spans come from.
         topic: shown in spans.
         kafka_group: shown in spans.
+        clocks: how far ours is ahead of the database's.
     """
 
     delivery: Delivery
@@ -52,6 +55,7 @@ class Caller:
     tracer: Tracer
     topic: str
     kafka_group: str
+    clocks: Clocks = field(default_factory=Clocks)
 
     async def deliver(self, group: Sequence[Head], token: int) -> tuple[Outcome, bytes | None]:
         """Apply one entry, or a merge group with one call; the outcome and the trace id of the first.
@@ -84,19 +88,38 @@ class Caller:
         with UnderWay(spans):
             return await _outcome_of(call, spans, "reading back broke", event_id=head.event_id)
 
-    async def heal(self, lane: ReadyLane, fold: Fold, token: int) -> Outcome:
-        """Make Keycloak equal to the lane's fold.
+    async def heal(self, lane: ReadyLane, fold: Fold, token: int, *, only_looks: bool) -> Outcome:
+        """Undo what calls in doubt have left late.
 
         Raises:
             NotCalled: A request did not leave, and nothing has been changed.
         """
-        with heal_span(self.tracer, kind=fold.suspect_kind or "unknown") as span:
+        with heal_span(self.tracer, kind="look" if only_looks else fold.suspect_kind or "unknown") as span:
 
             async def call() -> Outcome:
+                late = late_effects(
+                    fold,
+                    server_limit=self.policy.server_limit,
+                    ahead=self.clocks.ahead,
+                    only_looks=only_looks,
+                )
                 known = known_user(lane, fold)
-                return await self.delivery.heal(known, lambda: self._check(lane, token))
+                return await self.delivery.heal(known, late, lambda: self._check(lane, token))
 
             return await _outcome_of(call, (span,), "healing broke")
+
+    async def look_at_password(self, lane: ReadyLane, look: PasswordLook, token: int) -> Outcome:
+        """Look whether a password that was set is still the user's.
+
+        Raises:
+            NotCalled: A request did not leave, and nothing has been changed.
+        """
+        with heal_span(self.tracer, kind="password") as span:
+
+            async def call() -> Outcome:
+                return await self.delivery.look_at_password(look, lambda: self._check(lane, token))
+
+            return await _outcome_of(call, (span,), "looking at a password broke")
 
     def _change(self, group: Sequence[Head]) -> Change:
         head = group[0]
@@ -112,7 +135,9 @@ class Caller:
             credential_event_id=what.credential_event_id,
             known=partial(known_user, head.lane, head.fold) if head.fold.exists else None,
             user_id=head.fold.user_id,
-            maybe_applied_since=head.maybe_applied_since and head.maybe_applied_since.replace(tzinfo=UTC),
+            maybe_applied_since=None
+            if head.maybe_applied_since is None
+            else self.clocks.ours(head.maybe_applied_since),
             last_reason=head.state_reason,
         )
 

@@ -27,9 +27,11 @@ from consumer.drain.admission import Admission, held_back
 from consumer.drain.ahead import claim_ahead
 from consumer.drain.executor import CommandExecutor, hints_after
 from consumer.drain.healer import Healer, Suspect
+from consumer.drain.late import doubt_of
 from consumer.drain.leases import LeaseKeeper
 from consumer.drain.merge import group_of
 from consumer.drain.pace import Pace
+from consumer.drain.password_looks import DueLook
 from consumer.drain.policy import DrainPolicy
 from consumer.drain.realms import RealmWatch
 from consumer.drain.reasons import FOR_SOMEBODY, advice_of
@@ -37,7 +39,16 @@ from consumer.drain.settle import EXISTENCE_KINDS
 from consumer.drain.sharing import sharing_a_call
 from consumer.drain.turns import Claimed, Turns
 from consumer.drain.writer import Writer
-from consumer.outbox.drain_store import DrainStore, Head, LaneHint, ReadyLane, Settlement, WriteBack
+from consumer.outbox.doubt import Doubt, joined
+from consumer.outbox.drain_store import (
+    DrainStore,
+    Head,
+    LaneHint,
+    ReadyLane,
+    Settlement,
+    SuspectFold,
+    WriteBack,
+)
 from consumer.outbox.errors import OutboxError
 from consumer.outbox.lane import shard_of
 from consumer.outbox.rows import EntryState
@@ -49,8 +60,14 @@ _log = structlog.get_logger(__name__)
 
 Turn = Callable[[], Coroutine[None, None, None]]
 """What is done with one piece of claimed work."""
+Work = Claimed | Suspect | DueLook
+"""A lane in hand, and what is to be done with it."""
 
 _LOOK_EVERY = 0.25
+_HEALS_SHARE = 4
+"""One in so many turns under way may be a heal."""
+_LOOKS_SHARE = 8
+"""One in so many turns may be a look at a password, while others wait for theirs."""
 _WAKE_EVERY = 0.5
 _ASK_EVERY = 0.5
 _PAUSE_AFTER_FAULT = 1.0
@@ -118,10 +135,12 @@ class Drainer:
         self._in_hand: dict[bytes, ReadyLane] = {}
         self._caps = {kind: of.batch for kind, of in policy.kinds.items() if of.batch < policy.batch}
         self._capped: dict[bytes, str] = {}
-        self._claimed: deque[Claimed | Suspect] = deque()
+        self._claimed: deque[Work] = deque()
         self._running: set[asyncio.Task[None]] = set()
         self._hints: list[LaneHint] = []
         self._commanded: set[bytes] = set()
+        self._fenced: dict[bytes, Doubt] = {}
+        self._clocks = turns.caller.clocks
         self._asked_at = float("-inf")
         self._wake = asyncio.Event()
         self._next_call: asyncio.TimerHandle | None = None
@@ -199,6 +218,7 @@ class Drainer:
                 at_fault=self._realms.at_fault_now,
             )
             try:
+                await self._note_fenced()
                 await self._flush_hints()
                 # What may not be called, and what is in shards that we give back to others or have lost.
                 await self._hand_back(keep=self._leases.shards if self._circuit.allowed_calls > 0 else ())
@@ -213,6 +233,7 @@ class Drainer:
                     await self._find_suspects()
                     woken_at = self._clock()
                 await self._unpark()
+                self._find_looks()
                 await self._claim_more()
                 self._trouble.over()
             except OutboxError as error:
@@ -309,11 +330,13 @@ class Drainer:
         margin = self._policy.call_timeout + self._policy.call_margin
         claims = await self._store.claim([member for group in due for member in group], margin=margin)
         claimed_clock = self._clock()
+        if claims:
+            self._clocks.database_said(next(iter(claims.values()))[1])
         kept = set()
         for group in due:
             if all(member.entry_id in claims for member in group):
                 token, claimed_at = claims[group[0].entry_id]
-                taken = tuple(_after_takeover(member, claimed_at) for member in group)
+                taken = _after_takeover(group, claimed_at)
                 self._claimed.append(Claimed(taken, token, claimed_at, claimed_clock))
                 kept.add(group[0].lane.lane_id)
         return kept
@@ -337,6 +360,8 @@ class Drainer:
             return
         # In hand before how they stand is read: nobody changes it any more.
         self._in_hand.update((command.lane.lane_id, command.lane) for command in commands)
+        for command in commands:
+            self._turns.looks.drop(command.lane.lane_id)
         try:
             answers = await self._commands.execute(commands, shards)
         finally:
@@ -364,12 +389,17 @@ class Drainer:
         self._capped.pop(lane, None)
 
     async def _find_suspects(self) -> None:
-        """Put lanes in hand whose doubt is older than the server limit: they are healed between two calls."""
-        shards = self._leases.shards
-        room = self._at_once - len(self._claimed)
-        if room <= 0:
+        """Put lanes in hand whose doubt is older than the server limit: they are healed between two calls.
+
+        Beside a backlog they have turns of their own: after an outage there is much of both.
+        """
+        shards, limit = self._leases.shards, self._policy.server_limit
+        room = max(1, self._at_once // _HEALS_SHARE) - sum(
+            isinstance(work, Suspect) for work in self._claimed
+        )
+        if room <= 0 or self._circuit.closed_for < limit:
+            # What was sent before an outage may take effect when Keycloak is back: until then the limit does not run.
             return
-        limit = self._policy.server_limit
         found = await self._store.suspects(
             shards, after=limit, limit=room + len(self._in_hand), resting=self._realms.resting_now
         )
@@ -380,17 +410,31 @@ class Drainer:
         self._in_hand.update((lane.lane_id, lane) for lane in lanes)
         kept: set[bytes] = set()
         try:
-            folds = await self._store.still_suspect(lanes, after=limit)
+            suspects = await self._store.still_suspect(lanes, after=limit)
             for lane in lanes:
                 token = self._leases.shards.get(shard_of(lane.lane_id))
-                if token is not None and lane.lane_id in folds:
-                    fold, asked_at = folds[lane.lane_id]
-                    self._claimed.append(Suspect(lane, fold, token, asked_at))
+                if token is not None and lane.lane_id in suspects:
+                    # Before the others: they wait for it no longer than for one more call.
+                    self._claimed.appendleft(_suspect(lane, suspects[lane.lane_id], token))
+                    self._clocks.database_said(suspects[lane.lane_id].asked_at)
                     kept.add(lane.lane_id)
         finally:
             for lane in lanes:
                 if lane.lane_id not in kept:
                     self._let_go(lane.lane_id)
+
+    def _find_looks(self) -> None:
+        """Put lanes in hand whose passwords are to be looked at once more, few at a time beside other work."""
+        waiting = sum(isinstance(work, DueLook) for work in self._claimed)
+        room = (max(1, self._at_once // _LOOKS_SHARE) if self._claimed else self._at_once) - waiting
+        for due in self._turns.looks.due(
+            self._clock(),
+            tokens=self._leases.shards,
+            in_hand=self._in_hand.keys() | self._commanded,
+            limit=room,
+        ):
+            self._in_hand[due.lane.lane_id] = due.lane
+            self._claimed.append(due)
 
     def _dispatch(self) -> None:
         """Begin as many turns as may be under way."""
@@ -437,8 +481,13 @@ class Drainer:
             chosen = {id(work) for work in sharing}
             self._claimed = deque(work for work in self._claimed if id(work) not in chosen)
             return partial(together, [partial(self._take, work) for work in sharing])
-        work = self._claimed.popleft()
-        return partial(self._heal, work) if isinstance(work, Suspect) else partial(self._take, work)
+        match self._claimed.popleft():
+            case Claimed() as claimed:
+                return partial(self._take, claimed)
+            case Suspect() as suspect:
+                return partial(self._heal, suspect)
+            case due:
+                return partial(self._look, due)
 
     def _finished(self, task: asyncio.Task[None]) -> None:
         self._running.discard(task)
@@ -479,6 +528,22 @@ class Drainer:
         else:
             self._writer.add(write_back)
 
+    async def _look(self, due: DueLook) -> None:
+        write_back = None
+        try:
+            write_back = await self._healer.look_at_password(due)
+        except NotCalled:
+            pass
+        finally:
+            self._pace.count()
+            self._written_or_let_go(due.lane, write_back)
+
+    def _written_or_let_go(self, lane: ReadyLane, write_back: WriteBack | None) -> None:
+        if write_back is None:
+            self._let_go(lane.lane_id)
+        else:
+            self._writer.add(write_back)
+
     async def _heal(self, suspect: Suspect) -> None:
         write_back = None
         try:
@@ -489,10 +554,7 @@ class Drainer:
             _log.warning("heal put off", reason=str(error))
         finally:
             self._pace.count()
-            if write_back is None:
-                self._let_go(suspect.lane.lane_id)
-            else:
-                self._writer.add(write_back)
+            self._written_or_let_go(suspect.lane, write_back)
 
     def _written(self, write_backs: Sequence[WriteBack], fenced: set[bytes]) -> None:
         """The COMMIT of these is known: their lanes are free for the next look."""
@@ -500,7 +562,11 @@ class Drainer:
             self._let_go(written.lane.lane_id)
             if written.lane.lane_id in fenced:
                 self.counts.fenced += 1
+                self._turns.looks.drop(written.lane.lane_id)
+                if (left := _left_by(written)) is not None:
+                    self._fenced[written.lane.lane_id] = left
                 continue
+            self._turns.looks.written(written, self._clock())
             for settlement in written.settlements:
                 self._count(settlement)
             if written.settlements:
@@ -533,6 +599,20 @@ class Drainer:
                 else:
                     self.counts.deferred += 1
 
+    async def _note_fenced(self) -> None:
+        """Leave a doubt where our calls may take effect although the shard is another's by now.
+
+        The new owner's own doubt began when it took the shard over; a request of ours may have left after that.
+        """
+        if not self._fenced:
+            return
+        fenced, self._fenced = self._fenced, {}
+        try:
+            await self._store.note_doubts(fenced, kind="fenced", after=self._policy.server_limit)
+        except OutboxError:
+            self._fenced = fenced | self._fenced
+            raise
+
     async def _flush_hints(self) -> None:
         hints, self._hints = self._hints, []
         await self._store.hint(hints)
@@ -544,7 +624,7 @@ class Drainer:
             self._claimed = deque(work for work in self._claimed if shard_of(work.lane.lane_id) in keep)
             await self._give_back(going)
 
-    async def _give_back(self, waiting: Sequence[Claimed | Suspect]) -> None:
+    async def _give_back(self, waiting: Sequence[Work]) -> None:
         """Give claims up without a call: to the next look, they were never made."""
         claims = [
             (member.entry_id, work.token)
@@ -575,11 +655,17 @@ class Drainer:
                 self._wake.set()
 
 
-def _after_takeover(head: Head, claimed_at: datetime) -> Head:
-    """A claim without a record: whoever made it may have called Keycloak, until this new claim was made."""
-    if head.claimed_at is None:
-        return head
-    fold = replace(head.fold, suspect_since=claimed_at, suspect_kind="takeover")
+def _after_takeover(group: Sequence[Head], claimed_at: datetime) -> tuple[Head, ...]:
+    """Claims without a record: whoever made them may have called Keycloak, until this new claim was made."""
+    since = group[0].claimed_at
+    if since is None:
+        return tuple(group)
+    doubt = doubt_of(group, began=since, ended=claimed_at)
+    return tuple(_taken_over(member, claimed_at, doubt) for member in group)
+
+
+def _taken_over(head: Head, claimed_at: datetime, doubt: Doubt) -> Head:
+    fold = replace(head.fold.doubting(doubt), suspect_since=claimed_at, suspect_kind="takeover", look_at=None)
     return replace(head, maybe_applied_since=head.maybe_applied_since or head.claimed_at, fold=fold)
 
 
@@ -595,6 +681,28 @@ def _tell_whom_it_needs(head: Head, reason: str) -> None:
             reason=reason,
             remedy=None if advice is None else advice.remedy,
         )
+
+
+def _suspect(lane: ReadyLane, found: SuspectFold, token: int) -> Suspect:
+    fold = found.fold
+    if found.noted:
+        fold = fold.doubting(joined(found.noted.values()))
+    return Suspect(lane, fold, token, found.asked_at, is_old_enough=found.in_doubt, noted=tuple(found.noted))
+
+
+def _left_by(fenced: WriteBack) -> Doubt | None:
+    """What calls may have left whose results could not be written any more; None where none was made."""
+    called = [settlement for settlement in fenced.settlements if settlement.attempt is not None]
+    if not fenced.settlements:
+        return None if fenced.fold is None else fenced.fold.doubt or Doubt()
+    if not called or called[0].attempt is None:
+        return None
+    attempt = called[0].attempt
+    return doubt_of(
+        [settlement.head for settlement in fenced.settlements],
+        began=attempt.started_at,
+        ended=attempt.ended_at,
+    )
 
 
 def _hint_after(written: WriteBack) -> LaneHint:

@@ -46,6 +46,7 @@ def known_user(lane: ReadyLane, fold: Fold) -> KnownUser:
         else orjson.loads(credential.sealed),
         credential_event_id="" if credential is None else credential.event_id,
         user_id=fold.user_id,
+        delete_in_doubt=fold.doubt is not None and fold.doubt.deletes,
     )
 
 

@@ -32,6 +32,8 @@ class DrainPolicy:
         charge_share: a timeout or 5xx is charged only while this share of other lanes' calls succeeds.
         openings: an entry in flight at so many openings of the circuit in a row is held.
         server_limit: how long a request whose answer was lost may still take effect inside Keycloak.
+        looks: how long after a heal a lane that was in doubt is looked at once more, each time: a request may be held for
+            longer than any limit.
         merge_limit: the most due entries of a lane that share one call; 1 merges nothing.
         bulk_creates: whether creates of several lanes share a call.
         gather: how long results are gathered for one write-back at most, while calls are under way.
@@ -57,6 +59,7 @@ class DrainPolicy:
     charge_share: float = 0.9
     openings: int = 3
     server_limit: float = 60.0
+    looks: tuple[float, ...] = (600.0, 3600.0)
     merge_limit: int = MERGE_LIMIT
     bulk_creates: bool = False
     gather: float = 0.25

@@ -22,8 +22,9 @@ from consumer.delivery.representation import split_name, written_out
 from consumer.drain.policy import DrainPolicy
 from consumer.drain.reasons import DrainReason
 from consumer.frozen import quick_dataclass
+from consumer.outbox.doubt import Doubt
 from consumer.outbox.drain_store import Attempt, Head, Settlement, WriteBack
-from consumer.outbox.fold import Applied, Credential, Fold, fields_of
+from consumer.outbox.fold import EVERY_OTHER_ATTRIBUTE, Applied, Credential, Fold, fields_of
 from consumer.outbox.rows import EntryState
 from producer_lib import kinds
 
@@ -31,11 +32,14 @@ __all__ = [
     "DELETED_BY",
     "EXISTENCE_KINDS",
     "Call",
+    "carried_fields",
     "data_of",
     "dead",
+    "event_fields",
     "fold_after",
     "fold_after_all",
     "leave_others",
+    "leaves_traces",
     "settle",
     "split_apart",
     "wait_for_read_back",
@@ -63,6 +67,7 @@ class Call:
         trace_id: of its span, 16 bytes, or None.
         openings: openings of the circuit in a row during which this entry was in flight.
         judged: whether the entry's earlier calls were charged; None if there was none to judge.
+        leaves: what it may still leave, where its result is unknown.
     """
 
     token: int
@@ -73,6 +78,7 @@ class Call:
     trace_id: bytes | None
     openings: int
     judged: bool | None
+    leaves: Doubt | None = None
 
 
 def settle(
@@ -99,7 +105,7 @@ def settle(
             fold=fold,
         )
     failed = _failed(head, outcome, call, policy, delay)
-    maybe = call.claimed_at if _left_traces(outcome) else None
+    maybe = call.claimed_at if leaves_traces(outcome) else None
     return WriteBack(
         lane=head.lane,
         token=call.token,
@@ -114,7 +120,7 @@ def split_apart(group: Sequence[Head], outcome: NotDelivered, call: Call) -> Wri
     What the call did before it was refused, each may find done already, and is put right if none of them does it.
     """
     head = group[0]
-    maybe = call.claimed_at if _left_traces(outcome) else None
+    maybe = call.claimed_at if leaves_traces(outcome) else None
     attempt = replace(_attempt(outcome, call), outcome="DEFER", charged=False)
     split = replace(_left(head, maybe), reason=DrainReason.MERGE_REFUSED.value, attempt=attempt)
     followers = (_left(member, maybe) for member in group[1:])
@@ -244,10 +250,13 @@ def _sum(fold: Fold, entry: Head, outcome: Delivered) -> Fold:
         # Of a custom kind only its handler knows what it wrote.
         if not outcome.wrote:
             return replace(fold, user_id=outcome.user_id or fold.user_id)
+        if entry.maybe_applied_since is not None:
+            # An earlier call of it wrote the same, and may do so late.
+            fold = fold.doubting(Doubt(fields=carried_fields(written_out(outcome.wrote))))
         applied = Applied(
             position=entry.position,
             exists=True,
-            fields=_fields(written_out(outcome.wrote)),
+            fields=event_fields(written_out(outcome.wrote)),
             user_id=outcome.user_id,
         )
     elif entry.kind == "user_delete":
@@ -294,7 +303,8 @@ def _with_password_as_kept(fold: Fold, before: Fold, call: Call, policy: DrainPo
     return replace(fold, credential=replace(fold.credential, delivered_at=call.ended_at))
 
 
-def _fields(data: Mapping[str, Any]) -> dict[str, Any]:
+def event_fields(data: Mapping[str, Any]) -> dict[str, Any]:
+    """The fields of the fold that an event's data, written out, sets."""
     fields = fields_of(data)
     if "name" in fields:
         # Keycloak has no such field; kept as one, it would contradict a later first or last name.
@@ -302,9 +312,21 @@ def _fields(data: Mapping[str, Any]) -> dict[str, Any]:
     return fields
 
 
+def carried_fields(data: Mapping[str, Any]) -> dict[str, tuple[Any, ...]]:
+    """Per field of the fold, the value that a write of this data, written out, leaves.
+
+    A write that replaces all attributes takes every other one away, also one that is set in the meantime: of it stand the
+    names that it keeps.
+    """
+    fields: dict[str, tuple[Any, ...]] = {name: (value,) for name, value in event_fields(data).items()}
+    if EVERY_OTHER_ATTRIBUTE in fields:
+        fields[EVERY_OTHER_ATTRIBUTE] = (sorted(data.get("attributes") or {}),)
+    return fields
+
+
 def _written(head: Head, outcome: Delivered) -> dict[str, Any]:
     """The fields that this delivery set in Keycloak."""
-    fields = _fields(data_of(head))
+    fields = event_fields(data_of(head))
     if head.credential is not None:
         fields.setdefault("temporary", False)
     if not outcome.existed:
@@ -316,7 +338,7 @@ def _written(head: Head, outcome: Delivered) -> dict[str, Any]:
 
 
 def _maybe(head: Head, outcome: Retry | Defer, call: Call) -> datetime | None:
-    if head.maybe_applied_since is not None or not _left_traces(outcome):
+    if head.maybe_applied_since is not None or not leaves_traces(outcome):
         return head.maybe_applied_since
     return call.claimed_at
 
@@ -327,13 +349,21 @@ def _suspect(head: Head, outcome: NotDelivered, call: Call) -> Fold | None:
     So does one that was broken off after a first request: part of it is there, and the rest may never come.
     The latest such call counts: the server limit runs from its end.
     """
-    if _left_traces(outcome):
-        return replace(head.fold, suspect_since=call.ended_at, suspect_kind=outcome.reason.value)
+    if leaves_traces(outcome):
+        return replace(
+            head.fold.doubting(call.leaves),
+            suspect_since=call.ended_at,
+            suspect_kind=outcome.reason.value,
+            look_at=None,
+        )
     # Taken over with a claim that nobody recorded: that doubt stands in no row yet.
     return head.fold if head.claimed_at is not None and head.fold.suspect_since is not None else None
 
 
-def _left_traces(outcome: NotDelivered) -> bool:
+def leaves_traces(outcome: Outcome) -> bool:
+    """Whether a call that came to this may have effects that are recorded nowhere."""
+    if isinstance(outcome, Delivered):
+        return False
     return outcome.failure.ambiguous or outcome.failure.partial
 
 

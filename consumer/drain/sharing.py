@@ -6,12 +6,13 @@ from collections.abc import Iterable
 
 from consumer.delivery.together import LARGEST, WORTH_IT
 from consumer.drain.healer import Suspect
+from consumer.drain.password_looks import DueLook
 from consumer.drain.turns import Claimed
 
 __all__ = ["sharing_a_call"]
 
 
-def sharing_a_call(waiting: Iterable[Claimed | Suspect]) -> list[Claimed]:
+def sharing_a_call(waiting: Iterable[Claimed | Suspect | DueLook]) -> list[Claimed]:
     """Those that may go with the first of what waits; empty if it goes by itself."""
     chosen: list[Claimed] = []
     for work in waiting:

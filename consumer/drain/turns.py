@@ -5,9 +5,11 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from functools import partial
 from typing import TypeGuard
+
+import orjson
 
 from consumer.circuit.keeper import CircuitKeeper
 from consumer.delivery.classify import MAY_BE_THE_USERS, refused_for_its_content
@@ -22,11 +24,14 @@ from consumer.delivery.outcome import (
     Outcome,
     Retry,
 )
+from consumer.delivery.password_look import PasswordLook
 from consumer.drain.ages import Ages
 from consumer.drain.caller import Caller
 from consumer.drain.holders import Unfinished, may_be_given_up
 from consumer.drain.holds import hold_after
 from consumer.drain.judge import Begun, Judge
+from consumer.drain.late import doubt_of
+from consumer.drain.password_looks import PasswordLooks
 from consumer.drain.policy import DrainPolicy
 from consumer.drain.realms import RealmWatch
 from consumer.drain.reasons import DrainReason
@@ -35,6 +40,7 @@ from consumer.drain.settle import (
     Call,
     dead,
     leave_others,
+    leaves_traces,
     settle,
     split_apart,
     wait_for_read_back,
@@ -90,6 +96,7 @@ class Turns:
         policy: the drain's numbers.
         clock: seconds that never go back.
         ages: tell how long an entry could have been delivered.
+        looks: passwords that are looked at once more.
     """
 
     caller: Caller
@@ -100,6 +107,7 @@ class Turns:
     policy: DrainPolicy
     clock: Callable[[], float] = time.monotonic
     ages: Ages = field(default_factory=Ages)
+    looks: PasswordLooks = field(default_factory=PasswordLooks)
     _called_singly: dict[bytes, int] = field(default_factory=dict)
 
     async def take(self, claimed: Claimed) -> WriteBack | None:
@@ -170,8 +178,8 @@ class Turns:
     async def _deliver(
         self, group: Sequence[Head], claimed: Claimed, left: float, *, judged: bool | None
     ) -> WriteBack:
-        head = group[0]
-        begun, started_at = self.judge.begin(), datetime.now(UTC).replace(tzinfo=None)
+        head, called = group[0], group
+        begun, began = self.judge.begin(), self.caller.clocks.now()
         outcome, trace_id = await self.caller.deliver(group, claimed.token)
         outcome = await self._for_its_content(head, await self._until_given_up(head, outcome))
         self.judge.forget(head.entry_id)
@@ -179,9 +187,9 @@ class Turns:
         outcome = await self._configuration(head, outcome)
         if isinstance(outcome, DeadLetter) and head.maybe_applied_since is not None:
             group, outcome = await self._refused_in_doubt(group, outcome, claimed.token, left)
-        call = self._ended(
-            claimed, begun, started_at, trace_id, self.judge.openings(head, outcome), judged=judged
-        )
+        call = self._ended(claimed, begun, began, trace_id, self.judge.openings(head, outcome), judged=judged)
+        call = _with_what_it_leaves(call, called, outcome)
+        self._look_again(called, outcome, began)
         if len(group) > 1 and _refused(outcome):
             self._call_singly(group)
             # Refused was the merged call: no entry is judged by it.
@@ -207,20 +215,21 @@ class Turns:
         self, head: Head, claimed: Claimed, *, reason: str, judged: bool | None
     ) -> WriteBack:
         """Before an entry in doubt whose attempts are used up is given up: has it taken effect?"""
-        begun, started_at = self.judge.begin(), datetime.now(UTC).replace(tzinfo=None)
+        begun, began = self.judge.begin(), self.caller.clocks.now()
         found = await self.caller.read_back(head, claimed.token)
         self.judge.forget(head.entry_id)
         self.judge.learn(head, found, begun)
         if isinstance(found, DeadLetter):
             return dead(head, token=claimed.token, reason=reason, judged=judged)
-        call = self._ended(claimed, begun, started_at, None, self.judge.openings(head, found), judged=judged)
+        call = self._ended(claimed, begun, began, None, self.judge.openings(head, found), judged=judged)
+        call = _with_what_it_leaves(call, (head,), found)
         return settle((head,), found, call, self.policy, partial(self._delay, head.kind))
 
     def _ended(
         self,
         claimed: Claimed,
         begun: Begun,
-        started_at: datetime,
+        began: datetime,
         trace_id: bytes | None,
         openings: int,
         *,
@@ -231,7 +240,7 @@ class Turns:
             token=claimed.token,
             claimed_at=claimed.claimed_at,
             ended_at=claimed.claimed_at + timedelta(seconds=ended - claimed.claimed_clock),
-            started_at=started_at,
+            started_at=began.replace(tzinfo=None),
             seconds=ended - begun.at,
             trace_id=trace_id,
             openings=openings,
@@ -245,7 +254,9 @@ class Turns:
         if head.maybe_applied_since is None or since is None:
             return 0.0
         now = claimed.claimed_at + timedelta(seconds=self.clock() - claimed.claimed_clock)
-        return max(0.0, self.policy.server_limit - (now - since).total_seconds())
+        # What was sent before an outage may take effect when Keycloak is back: until then the limit does not run.
+        waited = min((now - since).total_seconds(), self.circuit.closed_for)
+        return max(0.0, self.policy.server_limit - waited)
 
     async def _configuration(self, head: Head, outcome: Outcome) -> Outcome:
         """Told that we may not: is it the realm, or this user? The realm's control call says.
@@ -280,6 +291,31 @@ class Turns:
         waits = await may_be_given_up(self.unfinished, head.lane, holder)
         return Defer(reason=outcome.reason, failure=outcome.failure) if waits else outcome
 
+    def _look_again(self, group: Sequence[Head], outcome: Outcome, began: datetime) -> None:
+        """Have a password that Keycloak has taken looked at once more, some seconds after it is written down."""
+        member = next((each for each in reversed(group) if each.credential is not None), None)
+        if (
+            not isinstance(outcome, Delivered)
+            or member is None
+            or member.credential is None
+            or outcome.user_id is None
+            # Nobody logs in to whom Keycloak has just given an account.
+            or not outcome.existed
+            or outcome.credential_date is not None
+        ):
+            return
+        look = PasswordLook(
+            realm=member.lane.realm,
+            username_key=member.lane.username_key,
+            user_id=outcome.user_id,
+            credential=orjson.loads(member.credential),
+            event_id=member.event_id,
+            temporary=bool(member.data.get("temporary", False)),
+            began=began,
+            ended=self.caller.clocks.now(),
+        )
+        self.looks.note(member.lane.lane_id, look)
+
     def _delay(self, kind: str, failures: int) -> float:
         policy = self.policy.of(kind)
         return retry_delay(
@@ -305,6 +341,12 @@ class Turns:
             return 1
         del self._called_singly[head.lane.lane_id]
         return self.policy.merge_limit
+
+
+def _with_what_it_leaves(call: Call, group: Sequence[Head], outcome: Outcome) -> Call:
+    if not leaves_traces(outcome):
+        return call
+    return replace(call, leaves=doubt_of(group, began=call.claimed_at, ended=call.ended_at))
 
 
 def _refused(outcome: Outcome) -> TypeGuard[NotDelivered]:

@@ -12,6 +12,7 @@ import orjson
 from consumer.frozen import quick_dataclass
 from consumer.outbox.bulk import Statement, Value, multi_row_statements
 from consumer.outbox.database import Database, Row, Transaction
+from consumer.outbox.doubt import Doubt
 from consumer.outbox.fold import Credential, Fold
 from consumer.outbox.lane import shard_of
 from consumer.outbox.lease_store import lock_claimable, lock_tokens
@@ -19,7 +20,17 @@ from consumer.outbox.rows import EntryState, Position
 from consumer.outbox.statements import load_statements
 from consumer.side_by_side import side_by_side
 
-__all__ = ["Attempt", "DrainStore", "Head", "LaneHint", "ReadyLane", "Settlement", "WriteBack", "lane_of"]
+__all__ = [
+    "Attempt",
+    "DrainStore",
+    "Head",
+    "LaneHint",
+    "ReadyLane",
+    "Settlement",
+    "SuspectFold",
+    "WriteBack",
+    "lane_of",
+]
 
 _SQL = load_statements("drain")
 _SWEEP_PIECE = 50_000
@@ -147,18 +158,36 @@ class WriteBack:
     """What is written of one lane in one transaction, under the fencing token of its shard.
 
     Several settlements are those of a merge group, in the lane's order; none are those of a heal. `fold` is None where
-    it does not change.
+    it does not change. `taken_in` are the ids of doubts that others noted of the lane, and that the fold has in it now.
     """
 
     lane: ReadyLane
     token: int
     settlements: tuple[Settlement, ...] = ()
     fold: Fold | None = None
+    taken_in: tuple[int, ...] = ()
 
     @property
     def shard(self) -> int:
         """The shard of its lane."""
         return shard_of(self.lane.lane_id)
+
+
+@quick_dataclass(frozen=True, slots=True, kw_only=True)
+class SuspectFold:
+    """The fold of a lane in doubt, or of one at which one more look is due.
+
+    Attributes:
+        fold: the fold.
+        asked_at: the database's time.
+        in_doubt: the doubt is as old as the server limit; else only a look is due, or something noted by others.
+        noted: by their ids, the doubts that others noted of the lane.
+    """
+
+    fold: Fold
+    asked_at: datetime
+    in_doubt: bool
+    noted: Mapping[int, Doubt]
 
 
 @quick_dataclass(frozen=True, slots=True, kw_only=True)
@@ -240,16 +269,43 @@ class DrainStore:
         }
         return [lane_of(row) for row in await self._database.fetch(_SQL["suspects"], parameters)]
 
-    async def still_suspect(
-        self, lanes: Collection[ReadyLane], *, after: float
-    ) -> dict[bytes, tuple[Fold, datetime]]:
+    async def still_suspect(self, lanes: Collection[ReadyLane], *, after: float) -> dict[bytes, SuspectFold]:
         """Those of the lanes that `suspects` would name now, with their folds and the database's time.
 
         Asked while the lanes are in hand, so that nobody changes their folds any more.
         """
-        parameters = {"lanes": tuple(lane.lane_id for lane in lanes), "after": after}
-        rows = await self._database.fetch(_SQL["still_suspect"], parameters)
-        return {row["lane_id"]: (_fold(orjson.loads(row["fold"])), row["asked_at"]) for row in rows}
+        of_lanes = {"lanes": tuple(lane.lane_id for lane in lanes), "after": after}
+        rows = await self._database.fetch(_SQL["still_suspect"], of_lanes)
+        noted = await self._database.fetch(_SQL["noted_doubts"], of_lanes)
+        return {
+            row["lane_id"]: SuspectFold(
+                fold=_UNKNOWN if row["fold"] is None else _fold(orjson.loads(row["fold"])),
+                asked_at=row["asked_at"],
+                in_doubt=bool(row["in_doubt"]),
+                noted={
+                    each["doubt_id"]: Doubt.load(each["doubt"])
+                    for each in noted
+                    if each["lane_id"] == row["lane_id"]
+                },
+            )
+            for row in rows
+        }
+
+    async def note_doubts(self, doubts: Mapping[bytes, Doubt], *, kind: str, after: float) -> None:
+        """Note what may still happen to the users of lanes that need not be ours; their owners look when it is due.
+
+        Args:
+            doubts: By lane.
+            kind: Why: `fenced` or `asked`.
+            after: Seconds from now until it is looked for.
+        """
+        rows = [
+            {"lane": lane.hex(), "shard": shard_of(lane), "doubt": doubt.dump().decode()}
+            for lane, doubt in doubts.items()
+        ]
+        if rows:
+            parameters = {"rows": orjson.dumps(rows).decode(), "kind": kind, "after": after}
+            await self._database.execute(_SQL["note_doubts"], parameters)
 
     async def claim(self, heads: Collection[Head], *, margin: float) -> dict[int, tuple[int, datetime]]:
         """Mark entries "maybe started"; those that are ours now, with token and time.
@@ -488,6 +544,7 @@ async def _write(tx: Transaction, write_backs: Sequence[WriteBack], instance: st
                     if s.state is EntryState.DEAD_LETTER and (p := s.head.position) is not None
                 ],
             ),
+            *_taken_in_statements(write_backs),
         ]
     )
     written = sum(counts[: len(entries)])
@@ -511,6 +568,12 @@ def _entry_statements(settlements: Sequence[Settlement]) -> list[Statement]:
     if singly:
         statements.append((_SQL["settle"], {"rows": orjson.dumps(singly).decode()}))
     return statements
+
+
+def _taken_in_statements(write_backs: Sequence[WriteBack]) -> Iterator[Statement]:
+    taken_in = tuple(doubt for each in write_backs for doubt in each.taken_in)
+    if taken_in:
+        yield _SQL["remove_doubts"], {"doubts": taken_in}
 
 
 def _judge_statements(settlements: Sequence[Settlement]) -> Iterator[Statement]:
@@ -665,6 +728,11 @@ def _fold(document: Document) -> Fold:
         held_reason,
         credential_at,
         heal_refused,
+        doubt,
+        looks,
+        look_at,
+        drift,
+        drift_at,
     ) = document
     credential = None
     if credential_event_id is not None:
@@ -682,6 +750,11 @@ def _fold(document: Document) -> Fold:
         held_by_entry=held_by_entry,
         held_reason=held_reason,
         heal_refused=heal_refused,
+        doubt=None if doubt is None else Doubt.load(doubt),
+        looks=looks,
+        look_at=_time(look_at),
+        drift={} if drift is None else orjson.loads(drift),
+        drift_at=_time(drift_at),
     )
 
 
@@ -705,6 +778,11 @@ def _fold_row(lane: bytes, fold: Fold) -> tuple[Value, ...]:
         fold.held_reason,
         None if credential is None else credential.delivered_at,
         fold.heal_refused,
+        None if fold.doubt is None else fold.doubt.dump(),
+        fold.looks,
+        fold.look_at,
+        orjson.dumps(fold.drift) if fold.drift else None,
+        fold.drift_at,
     )
 
 

@@ -14,13 +14,16 @@ from typing import Any, Final
 import orjson
 
 from consumer.frozen import quick_dataclass
+from consumer.outbox.doubt import Doubt
 from consumer.outbox.rows import Position
 
 __all__ = [
     "ATTRIBUTE",
     "EVERY_OTHER",
     "EVERY_OTHER_ATTRIBUTE",
+    "EXISTS",
     "GROUP",
+    "PASSWORD",
     "REALM_ROLE",
     "Applied",
     "Credential",
@@ -43,6 +46,12 @@ GROUP: Final = "groups."
 
 REALM_ROLE: Final = "realm_roles."
 """Begins the name of a field that is one realm role: true for a holder, false for one who lost it."""
+
+EXISTS: Final = "exists"
+"""In a doubt or a drift: the user's being there."""
+
+PASSWORD: Final = "password"  # noqa: S105 - a name.
+"""In a doubt or a drift: the user's password."""
 
 _NOT_PLAIN: Final = frozenset(
     {"attributes", "attributes_mode", "groups", "realm_roles", "end_sessions", "mode", "reason"}
@@ -93,8 +102,23 @@ class Applied:
 class Fold:
     """The sum of a lane.
 
-    `exists` is None while nothing is known; `held_by_entry` is the dead letter that holds the lane; `heal_refused` is why
-    Keycloak refused the last heal, until what it refused is delivered anew or a heal succeeds.
+    Attributes:
+        exists: whether the user exists; None while nothing is known.
+        exists_position: the position that said so.
+        fields: per field the last value.
+        user_id: Keycloak's id of the user, or None.
+        credential: the last password.
+        credential_date: Keycloak's own date of it, by Keycloak's clock.
+        suspect_since: when the last call ended whose effect is unknown; None where nothing is in doubt.
+        suspect_kind: why it is unknown.
+        held_by_entry: the dead letter that holds the lane.
+        held_reason: why that entry died.
+        heal_refused: why Keycloak refused the last heal, until what it refused is delivered anew or a heal succeeds.
+        doubt: what calls in doubt may still leave; kept after the heal for as long as looks are due.
+        looks: how many looks were made since the heal.
+        look_at: when the next one is due, by the database's clock; None: there is none.
+        drift: per field what was found in Keycloak that no delivery of ours has left there.
+        drift_at: when that was found, by the database's clock.
     """
 
     exists: bool | None = None
@@ -108,6 +132,11 @@ class Fold:
     held_by_entry: int | None = None
     held_reason: str | None = None
     heal_refused: str | None = None
+    doubt: Doubt | None = None
+    looks: int = 0
+    look_at: datetime | None = None
+    drift: Mapping[str, str] = field(default_factory=dict)
+    drift_at: datetime | None = None
 
     def join(self, applied: Applied) -> Fold:
         """Take in one accepted event: per field the later position wins.
@@ -116,6 +145,9 @@ class Fold:
         before it, even when the user has been created again; an event that replaces all attributes does so with every
         attribute. Positions of two partitions do not compare; then the
         event that is joined later is the later one, because a lane delivers in the order in which its events arrived.
+
+        What was written anew has drifted no longer, and a dead letter holds the lane no longer. Of a user who is gone
+        nothing can be left any more: requests name the user by Keycloak's id.
         """
         position = applied.position
         fields = dict(self.fields)
@@ -145,17 +177,25 @@ class Fold:
             if _later(position, before):
                 # Keycloak's date of the old one says nothing about the new one.
                 credential, credential_date = applied.credential, None
-        return Fold(
+        after = replace(
+            self,
             exists=exists,
             exists_position=exists_position,
             fields=fields,
             user_id=user_id,
             credential=credential,
             credential_date=applied.credential_date or credential_date,
-            suspect_since=self.suspect_since,
-            suspect_kind=self.suspect_kind,
-            heal_refused=self.heal_refused,
+            held_by_entry=None,
+            held_reason=None,
+            doubt=self.doubt if self.doubt is None or applied.exists else Doubt(deletes=self.doubt.deletes),
         )
+        return _without_ended_drift(self, after) if self.drift else after
+
+    def doubting(self, doubt: Doubt | None) -> Fold:
+        """The same, with one more doubt."""
+        if doubt is None:
+            return self
+        return replace(self, doubt=doubt if self.doubt is None else self.doubt.join(doubt))
 
     def without_password(self) -> Fold:
         """The same, with the password itself forgotten. Which event set it stays known: an older one must not win."""
@@ -218,3 +258,18 @@ def _later(position: Position | None, other: Position | None) -> bool:
     if (position.topic_id, position.partition) != (other.topic_id, other.partition):
         return True
     return position.offset >= other.offset
+
+
+def _without_ended_drift(before: Fold, after: Fold) -> Fold:
+    """The fold without the drift of what has just been written anew."""
+    written = {name for name, known in after.fields.items() if known is not before.fields.get(name)}
+    if after.exists_position != before.exists_position:
+        written.add(EXISTS)
+    if after.credential is not before.credential:
+        written.add(PASSWORD)
+    left = {
+        name: found
+        for name, found in before.drift.items()
+        if name not in written and (after.exists is not False or name == EXISTS)
+    }
+    return replace(after, drift=left, drift_at=before.drift_at if left else None)

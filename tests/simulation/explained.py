@@ -68,7 +68,9 @@ class Explained:
                 return self._holds(errand, begun, else_changed=True)
             case Reason.CREATED | Reason.CONVERGED | Reason.UPDATED | Reason.PASSWORD_SET | Reason.DISABLED:
                 return True
-            case Reason.DELETED | Reason.HEALED | Reason.RESTORED:
+            case (
+                Reason.DELETED | Reason.HEALED | Reason.RESTORED | Reason.AS_DELIVERED | Reason.LEFT_AS_FOUND
+            ):
                 return True
         return False
 

@@ -13,6 +13,7 @@ from collections.abc import Awaitable, Callable, Mapping
 from contextlib import contextmanager
 from contextvars import Context, ContextVar
 from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
 from functools import partial
 from typing import TYPE_CHECKING, Any, Protocol, cast
 from urllib.parse import unquote
@@ -24,8 +25,11 @@ from consumer.delivery.change import Change
 from consumer.delivery.connection import RealmConnection
 from consumer.delivery.delivery import Delivery
 from consumer.delivery.keycloak import Keycloak
+from consumer.delivery.keycloak_clock import KeycloakClock
 from consumer.delivery.known_user import KnownUser
+from consumer.delivery.late_effects import LateEffects
 from consumer.delivery.outcome import Outcome
+from consumer.delivery.password_look import PasswordLook
 from consumer.delivery.transport import KeycloakSender, NoAnswer, current_scope
 from consumer.delivery.users import RealmUsers
 from consumer.outbox.lane import lane_id
@@ -336,10 +340,17 @@ class SimKeycloak(Keycloak):
     ) -> None:
         self._timeout_seconds = timeout
         self._control_timeout_seconds = timeout / 2
-        self._clock = server.loop.time
+        self._monotonic = server.loop.time
+        self.clock = KeycloakClock()
+        # As a token says it, in whole seconds.
+        ours = datetime.fromtimestamp(EPOCH_MS / 1000 + server.loop.time(), UTC)
+        issued = datetime.fromtimestamp(server.now_ms // 1000, UTC)
+        self.clock.saw(issued, began=ours, ended=ours, granularity=timedelta(seconds=1))
         self._slots = asyncio.Semaphore(calls)
         self._users = {
-            realm: RealmUsers(cast(RealmConnection, _Connection(server, host, realm, rng, strike)), realm)
+            realm: RealmUsers(
+                cast(RealmConnection, _Connection(server, host, realm, rng, strike)), realm, clock=self.clock
+            )
             for realm in sorted(realms)
         }
         self._control_slots = {realm: asyncio.Semaphore(1) for realm in sorted(realms)}
@@ -370,10 +381,15 @@ class SimDelivery:
         self.watch.read_back_ended(errand, begun, outcome)
         return outcome
 
-    async def heal(self, known: KnownUser, before_call: Callable[[], None]) -> Outcome:
-        """Make a user equal to what is known."""
+    async def heal(self, known: KnownUser, late: LateEffects, before_call: Callable[[], None]) -> Outcome:
+        """Undo what calls in doubt have left late."""
         errand = Errand(known.realm, known.username_key, None, {}, None)
-        return await self._called(errand, partial(self.delivery.heal, known, before_call))
+        return await self._called(errand, partial(self.delivery.heal, known, late, before_call))
+
+    async def look_at_password(self, look: PasswordLook, before_call: Callable[[], None]) -> Outcome:
+        """Look whether a password is still the user's."""
+        errand = Errand(look.realm, look.username_key, None, {}, None)
+        return await self._called(errand, partial(self.delivery.look_at_password, look, before_call))
 
     async def _called(self, errand: Errand, work: Callable[[], Awaitable[Outcome]]) -> Outcome:
         call, outcome = self.watch.delivery_begins(self.host, errand), None

@@ -6,6 +6,7 @@ import asyncio
 import random
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field, replace
+from datetime import UTC
 from functools import partial
 from typing import TYPE_CHECKING, Any, cast
 
@@ -21,6 +22,7 @@ from consumer.delivery.passwords import KeyRing
 from consumer.delivery.presence import Sighting
 from consumer.drain import assembly
 from consumer.drain.assembly import Drain, Stores
+from consumer.drain.clocks import Clocks
 from consumer.drain.guard import DeletionGuard, GuardPolicy
 from consumer.drain.maintenance import MaintenanceWatch
 from consumer.drain.policy import DrainPolicy
@@ -72,6 +74,7 @@ DRAIN = DrainPolicy(
     sweep_interval=15.0,
     realm_pause=3.0,
     server_limit=SERVER_LIMIT,
+    looks=(20.0, 40.0),
     openings=2,
     holding=frozenset({"user_create", "user_update"}),
 )
@@ -214,6 +217,7 @@ class SimProcess:
             on_state=lambda _: None,
             admissions=[DeletionGuard(store=places, policy=GUARD, clock=clock)],
             clock=clock,
+            clocks=Clocks(now=lambda: world.database.now().replace(tzinfo=UTC)),
             parts=replace(parts, circuit=partial(self._circuit, parts.circuit)),
         )
         self._maintenance = parts.maintenance(

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from consumer.delivery.credential import apply_password, open_password
 from consumer.delivery.errors import CallFailed
 from consumer.delivery.handlers.create_user import create_user
-from consumer.delivery.handlers.handler import with_user
+from consumer.delivery.handlers.handler import LostUser, with_user
 from consumer.delivery.handlers.stored_profile import sessions_ended
 from consumer.delivery.handlers.update import write_named
 from consumer.delivery.opened import Password
@@ -36,20 +36,22 @@ class CreateHandler:
 
     Attributes:
         keys: Open the password.
+        restores: Whether a user whom somebody else has deleted is created from all that is known, or from the event alone.
     """
 
     keys: Keys
+    restores: bool = True
 
     async def __call__(self, change: Change, users: RealmUsers) -> Delivered:
         """Create the user, or converge the one who is there."""
         password = open_password(change, self.keys)
         grants = await users.grants.look_up(change.data)
-        if change.known is not None:
+        if change.known is not None and (self.restores or change.known().delete_in_doubt):
             # Our own deliveries left this user: created from the event alone, a lost one would miss the rest.
             async def converge(user_id: str) -> Delivered:
                 return await self._converge(change, users, user_id, password, grants)
 
-            return await with_user(change, users, converge, keys=self.keys)
+            return await with_user(change, users, converge, lost=LostUser(self.keys))
         try:
             return await create_user(change, users, password, grants)
         except CallFailed as failed:

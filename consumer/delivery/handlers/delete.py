@@ -8,9 +8,11 @@ from typing import TYPE_CHECKING, Literal
 from consumer.delivery.errors import CallFailed
 from consumer.delivery.handlers.handler import with_user
 from consumer.delivery.handlers.stored_profile import sessions_ended, sparing_the_event
-from consumer.delivery.outcome import Blame, DeadLetter, Delivered, Failure, Reason
+from consumer.delivery.outcome import Blame, DeadLetter, Delivered, Failure, Reason, missing_user
 
 if TYPE_CHECKING:
+    from datetime import datetime
+
     from consumer.delivery.change import Change
     from consumer.delivery.users import RealmUsers
 
@@ -48,8 +50,11 @@ class DeleteHandler:
             return Delivered(reason=Reason.DISABLED, user_id=user_id, existed=True)
 
         mode = change.data.get("mode", self.default_mode)
+        act = disable if mode == "disable" else delete
         try:
-            return await with_user(change, users, disable if mode == "disable" else delete)
+            if change.maybe_applied_since is not None:
+                return await act(await _meant(change, users, change.maybe_applied_since))
+            return await with_user(change, users, act)
         except CallFailed as failed:
             if failed.outcome.reason is not Reason.USER_MISSING:
                 raise
@@ -62,3 +67,22 @@ def _back_again() -> DeadLetter:
         "disable the user instead (mode=disable), which the federation lets Keycloak do"
     )
     return DeadLetter(reason=Reason.BACK_FROM_DIRECTORY, failure=Failure(blame=Blame.USER, detail=detail))
+
+
+async def _meant(change: Change, users: RealmUsers, since: datetime) -> str:
+    """Return the id of the user whom a delete in doubt was meant for.
+
+    It may have been done, and the name may be somebody else's since. So the id the lane knows is the only one; where it
+    knows none, the user of that name, unless they were made after the delete began.
+
+    Raises:
+        CallFailed: There is no such user any more.
+    """
+    user_id = change.user_id or await users.find(change.username_key)
+    if user_id is None:
+        raise CallFailed(missing_user())
+    if change.user_id is None:
+        made_at = await users.made_at(user_id)
+        if made_at is not None and users.clock.earliest(made_at) > since:
+            raise CallFailed(missing_user())
+    return user_id

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Protocol, TypeVar
 
 from consumer.delivery.errors import CallFailed
 from consumer.delivery.handlers.restore import restore
 from consumer.delivery.handlers.stored_profile import sparing_the_event
-from consumer.delivery.outcome import Delivered, Reason, missing_user
+from consumer.delivery.outcome import Delivered, Reason, lost_user, missing_user
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
@@ -29,6 +30,19 @@ class Handler(Protocol):
             CallFailed: It could not be applied.
             SealingError: Its password could not be opened.
         """
+
+
+@dataclass(frozen=True, slots=True)
+class LostUser:
+    """What becomes of a user whom our own deliveries left, and whom Keycloak does not have.
+
+    Attributes:
+        keys: Open the last password.
+        restores: Whether they are created again from what is known.
+    """
+
+    keys: Keys
+    restores: bool = True
 
 
 async def locate(users: RealmUsers, username_key: str, user_id: str | None) -> str | None:
@@ -56,17 +70,18 @@ async def with_user(
     users: RealmUsers,
     act: Callable[[str], Awaitable[T]],
     *,
-    keys: Keys | None = None,
+    lost: LostUser | None = None,
     create: Callable[[], Awaitable[T]] | None = None,
 ) -> T:
     """Run `act` with the user's id.
 
     The id the lane knows saves the search; a user who was deleted and created again has another one, so that a miss
-    is looked up once. With `keys`, a user whom our own deliveries left and Keycloak has lost is created from what is
-    known before `act` runs. `create` is done instead of `act` about a user who is missing and of whom nothing is known.
+    is looked up once. A user whom our own deliveries left and Keycloak does not have is what `lost` says: created from what
+    is known before `act` runs, or not. `create` is done instead of `act` about a user who is missing and of whom nothing is
+    known.
 
     Raises:
-        CallFailed: `act` failed, or there is no such user (`user_missing`).
+        CallFailed: `act` failed, or there is no such user (`user_missing`, `user_lost`).
     """
     if change.user_id is not None:
         try:
@@ -75,9 +90,14 @@ async def with_user(
             if failed.outcome.reason is not Reason.USER_MISSING:
                 raise
     user_id = await users.find(change.username_key, known_id=change.user_id)
-    if user_id is None and keys is not None and change.known is not None:
+    if user_id is None and lost is not None and change.known is not None:
+        known = change.known()
+        if not (lost.restores or known.delete_in_doubt):
+            raise CallFailed(lost_user())
         with sparing_the_event(change.data):
-            user_id = await restore(change.known(), users, keys)
+            restored = await restore(known, users, lost.keys)
+        done = await act(restored)
+        return replace(done, reason=Reason.RESTORED) if isinstance(done, Delivered) else done
     if user_id is None and create is not None:
         return await create()
     if user_id is None:

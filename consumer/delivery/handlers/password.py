@@ -9,7 +9,7 @@ from consumer.delivery.credential import apply_password, open_password
 from consumer.delivery.errors import PasswordUnreadable
 from consumer.delivery.grants import Grants
 from consumer.delivery.handlers.create_user import create_user
-from consumer.delivery.handlers.handler import with_user
+from consumer.delivery.handlers.handler import LostUser, with_user
 from consumer.delivery.handlers.stored_profile import sessions_ended
 from consumer.delivery.outcome import Delivered, Reason
 
@@ -27,10 +27,12 @@ class PasswordHandler:
     Attributes:
         keys: Open the password.
         creates: Whether a user who is missing is created instead.
+        restores: Whether one whom our own deliveries left, and somebody else has deleted, is created again.
     """
 
     keys: Keys
     creates: bool = False
+    restores: bool = True
 
     async def __call__(self, change: Change, users: RealmUsers) -> Delivered:
         """Set the password, permanent unless the event says `temporary`; then end sessions if it says so."""
@@ -56,4 +58,10 @@ class PasswordHandler:
         async def create() -> Delivered:
             return await create_user(change, users, password_of(), Grants())
 
-        return await with_user(change, users, apply, keys=self.keys, create=create if self.creates else None)
+        return await with_user(
+            change,
+            users,
+            apply,
+            lost=LostUser(self.keys, self.restores),
+            create=create if self.creates else None,
+        )

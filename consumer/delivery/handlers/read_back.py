@@ -44,12 +44,15 @@ async def read_back(change: Change, users: RealmUsers, *, deletes: bool) -> Deli
     set_at = None
     if change.credential is not None:
         set_at = await users.password_date(user_id)
-        if change.maybe_applied_since is None or not set_since(set_at, change.maybe_applied_since):
+        if change.maybe_applied_since is None or not set_since(
+            users.clock, set_at, change.maybe_applied_since
+        ):
             return _not_applied("the password is older than the call")
     if change.data.get("end_sessions"):
         began = await users.sessions_since(user_id)
         if began is not None and (
-            change.maybe_applied_since is None or not set_since(began, change.maybe_applied_since)
+            change.maybe_applied_since is None
+            or not set_since(users.clock, began, change.maybe_applied_since)
         ):
             return _not_applied("a session is older than the call")
     return Delivered(reason=Reason.ALREADY_APPLIED, user_id=user_id, existed=True, credential_date=set_at)

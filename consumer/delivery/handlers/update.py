@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from consumer.delivery.errors import CallFailed
 from consumer.delivery.handlers.create_user import create_user
-from consumer.delivery.handlers.handler import with_user
+from consumer.delivery.handlers.handler import LostUser, with_user
 from consumer.delivery.handlers.stored_profile import sessions_ended, sparing_the_event
 from consumer.delivery.outcome import Blame, Delivered, Reason
 from consumer.delivery.representation import merged_user, named_fields, needs_merge, written_out
@@ -28,10 +28,12 @@ class UpdateHandler:
     Attributes:
         keys: Open the password that a lost user is given again.
         creates: Whether a user who is missing is created instead.
+        restores: Whether one whom our own deliveries left, and somebody else has deleted, is created again.
     """
 
     keys: Keys
     creates: bool = False
+    restores: bool = True
 
     async def __call__(self, change: Change, users: RealmUsers) -> Delivered:
         """Write the fields the event names, give and take groups and roles, and end sessions if the event says so."""
@@ -44,7 +46,13 @@ class UpdateHandler:
         async def create() -> Delivered:
             return await create_user(change, users, None, await users.grants.look_up(change.data))
 
-        return await with_user(change, users, write, keys=self.keys, create=create if self.creates else None)
+        return await with_user(
+            change,
+            users,
+            write,
+            lost=LostUser(self.keys, self.restores),
+            create=create if self.creates else None,
+        )
 
 
 async def write_named(

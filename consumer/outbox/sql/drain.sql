@@ -42,7 +42,8 @@ JSON_ARRAY(e.entry_id, e.topic_id, e.partition_no, e.log_offset, e.origin, e.kin
 JSON_ARRAY(f.user_exists, f.exists_topic_id, f.exists_partition, f.exists_offset, CONVERT(f.fields USING utf8mb4),
   f.user_id, HEX(f.credential), f.credential_event_id, f.credential_topic_id, f.credential_partition,
   f.credential_offset, f.credential_date, f.suspect_since, f.suspect_kind, f.held_by_entry, f.held_reason,
-  f.credential_at, f.heal_refused);
+  f.credential_at, f.heal_refused, CONVERT(f.doubt USING utf8mb4), f.looks, f.look_at, CONVERT(f.drift USING utf8mb4),
+  f.drift_at);
 
 -- name: heads
 -- The first open entry of each lane, its head, whether another stands behind it, and what is known of the user.
@@ -65,21 +66,50 @@ WHERE l.lane_id IN %(lanes)s;
 SELECT JSON_ARRAY(HEX(e.lane_id), {entry_document}) AS entry FROM entries e
 WHERE e.entry_id IN %(entries)s AND e.is_open = 1 ORDER BY e.entry_id;
 
+-- name: unclear_entry
+-- Whether an entry of a lane is in doubt itself: it is called again first. Index: lane.
+EXISTS (SELECT 1 FROM entries e WHERE e.lane_id = l.lane_id AND e.is_open = 1
+    AND (e.maybe_applied_since IS NOT NULL OR e.claimed_at IS NOT NULL));
+
 -- name: suspects
--- Lanes whose doubt is old enough to be healed, unless an entry of theirs is in doubt itself. Index: suspect.
-SELECT l.lane_id, l.realm, l.username_key, l.arrivals, l.priority FROM folds f JOIN lanes l ON l.lane_id = f.lane_id
+-- Lanes in doubt long enough, or of which others noted a doubt, or at which one more look is due.
+-- Not those of which an entry is in doubt itself. Those in doubt go first. Indexes: suspect, look, due, lane.
+(SELECT l.lane_id, l.realm, l.username_key, l.arrivals, l.priority FROM folds f JOIN lanes l ON l.lane_id = f.lane_id
 WHERE f.suspect_since < NOW(6) - INTERVAL %(after)s SECOND AND f.shard IN %(shards)s
-  AND l.realm NOT IN %(resting)s AND NOT EXISTS (SELECT 1 FROM entries e WHERE e.lane_id = f.lane_id AND e.is_open = 1
-    AND (e.maybe_applied_since IS NOT NULL OR e.claimed_at IS NOT NULL))
-ORDER BY f.suspect_since LIMIT %(limit)s;
+  AND l.realm NOT IN %(resting)s AND NOT {unclear_entry} ORDER BY f.suspect_since LIMIT %(limit)s)
+UNION
+(SELECT l.lane_id, l.realm, l.username_key, l.arrivals, l.priority FROM doubts d JOIN lanes l ON l.lane_id = d.lane_id
+WHERE d.due_at <= NOW(6) AND d.shard IN %(shards)s
+  AND l.realm NOT IN %(resting)s AND NOT {unclear_entry} ORDER BY d.due_at LIMIT %(limit)s)
+UNION
+(SELECT l.lane_id, l.realm, l.username_key, l.arrivals, l.priority FROM folds k JOIN lanes l ON l.lane_id = k.lane_id
+WHERE k.look_at <= NOW(6) AND k.shard IN %(shards)s
+  AND l.realm NOT IN %(resting)s AND NOT {unclear_entry} ORDER BY k.look_at LIMIT %(limit)s);
 
 -- name: still_suspect
 -- The same of lanes that are in hand, with their folds.
-SELECT f.lane_id, {fold_document} AS fold, NOW(6) AS asked_at
-FROM folds f
-WHERE f.lane_id IN %(lanes)s AND f.suspect_since < NOW(6) - INTERVAL %(after)s SECOND
-  AND NOT EXISTS (SELECT 1 FROM entries e WHERE e.lane_id = f.lane_id AND e.is_open = 1
-    AND (e.maybe_applied_since IS NOT NULL OR e.claimed_at IS NOT NULL));
+SELECT l.lane_id, IF(f.lane_id IS NULL, NULL, {fold_document}) AS fold, NOW(6) AS asked_at,
+  COALESCE(f.suspect_since < NOW(6) - INTERVAL %(after)s SECOND, 0) AS in_doubt
+FROM lanes l LEFT JOIN folds f ON f.lane_id = l.lane_id
+WHERE l.lane_id IN %(lanes)s AND NOT {unclear_entry}
+  AND (f.suspect_since < NOW(6) - INTERVAL %(after)s SECOND OR f.look_at <= NOW(6)
+    OR EXISTS (SELECT 1 FROM doubts d WHERE d.lane_id = l.lane_id AND d.due_at <= NOW(6)));
+
+-- name: noted_doubts
+-- What others noted of lanes, as far as it is due. Index: lane.
+SELECT doubt_id, lane_id, CONVERT(doubt USING utf8mb4) AS doubt FROM doubts
+WHERE lane_id IN %(lanes)s AND due_at <= NOW(6) ORDER BY doubt_id;
+
+-- name: note_doubts
+-- Note doubts of lanes, whoever owns them.
+INSERT INTO doubts (lane_id, shard, kind, doubt, due_at)
+SELECT UNHEX(j.lane), j.shard, %(kind)s, j.doubt, NOW(6) + INTERVAL %(after)s SECOND
+FROM JSON_TABLE(%(rows)s, '$[*]' COLUMNS (
+    lane VARCHAR(32) PATH '$.lane', shard INT PATH '$.shard', doubt MEDIUMTEXT PATH '$.doubt')) j;
+
+-- name: remove_doubts
+-- They stand in folds now, or are over.
+DELETE FROM doubts WHERE doubt_id IN %(doubts)s;
 
 -- name: keep_doubt
 -- Entries that were claimed by somebody who never recorded a result: a call may have taken effect since then.
@@ -155,8 +185,9 @@ UPDATE attempts SET charged = %(charged)s WHERE entry_id IN %(entries)s AND char
 -- The lanes' sums after these deliveries.
 INSERT INTO folds (lane_id, shard, user_exists, exists_topic_id, exists_partition, exists_offset, fields, user_id,
   credential, credential_event_id, credential_topic_id, credential_partition, credential_offset, credential_date,
-  suspect_since, suspect_kind, held_by_entry, held_reason, credential_at, heal_refused)
-VALUES (%s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s)
+  suspect_since, suspect_kind, held_by_entry, held_reason, credential_at, heal_refused, doubt, looks, look_at, drift,
+  drift_at)
+VALUES (%s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s)
 ON DUPLICATE KEY UPDATE user_exists = VALUES(user_exists), exists_topic_id = VALUES(exists_topic_id),
   exists_partition = VALUES(exists_partition), exists_offset = VALUES(exists_offset), fields = VALUES(fields),
   user_id = VALUES(user_id), credential = VALUES(credential), credential_event_id = VALUES(credential_event_id),
@@ -164,7 +195,8 @@ ON DUPLICATE KEY UPDATE user_exists = VALUES(user_exists), exists_topic_id = VAL
   credential_offset = VALUES(credential_offset), credential_date = VALUES(credential_date),
   suspect_since = VALUES(suspect_since), suspect_kind = VALUES(suspect_kind),
   held_by_entry = VALUES(held_by_entry), held_reason = VALUES(held_reason), credential_at = VALUES(credential_at),
-  heal_refused = VALUES(heal_refused);
+  heal_refused = VALUES(heal_refused), doubt = VALUES(doubt), looks = VALUES(looks), look_at = VALUES(look_at),
+  drift = VALUES(drift), drift_at = VALUES(drift_at);
 
 -- name: insert_dead_marks
 -- A dead event may not be folded by a replay.

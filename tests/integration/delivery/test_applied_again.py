@@ -7,12 +7,13 @@ have taken effect is said to the next call.
 from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any, Self
 
 import pytest
 
 from consumer.delivery.known_user import KnownUser
+from consumer.delivery.late_effects import LateEffects, LateField, LatePassword
 from consumer.delivery.outcome import Delivered, Outcome, Reason, Retry
 
 if TYPE_CHECKING:
@@ -255,14 +256,33 @@ async def test_a_heal_whose_answer_was_lost_is_made_good_by_the_next(
             known = replace(
                 as_known(person, NEW), data={"email": person.email, **BEFORE, "first_name": "Eve"}
             )
+            late = LateEffects(
+                fields=(
+                    LateField(
+                        name="first_name",
+                        part="field",
+                        key="first_name",
+                        late=("Ada",),
+                        is_known=True,
+                        wanted="Eve",
+                    ),
+                ),
+                passwords=(
+                    LatePassword(
+                        "an older event",
+                        datetime.now(UTC) - timedelta(minutes=1),
+                        datetime.now(UTC) + timedelta(minutes=1),
+                    ),
+                ),
+            )
             with Losing(proxy) as losing:
                 losing.left = number
-                outcome = await lossy_workbench.delivery.heal(known, lambda: None)
+                outcome = await lossy_workbench.delivery.heal(known, late, lambda: None)
             if not losing.lost:
                 assert isinstance(outcome, Delivered), outcome
                 break
             # The password may be the user's by now, and the policy says so: there is nothing left to heal.
-            outcome = await lossy_workbench.delivery.heal(known, lambda: None)
+            outcome = await lossy_workbench.delivery.heal(known, late, lambda: None)
             assert isinstance(outcome, Delivered) or outcome.reason is Reason.HEAL_REFUSED_BY_HISTORY, outcome
             user = await person.there()
             assert (user["firstName"], user["lastName"]) == ("Eve", "Lovelace")
@@ -340,7 +360,12 @@ class TestTheIdThatALaneKnows:
                 outcome = await strict_person.deliver(change)
                 assert isinstance(outcome, Delivered), (kind, outcome)
                 assert outcome.user_id == ours
-            healed = await strict_person.workbench.delivery.heal(known, lambda: None)
+            late = LateField(
+                name="first_name", part="field", key="first_name", late=("Eve",), is_known=True, wanted="Ada"
+            )
+            healed = await strict_person.workbench.delivery.heal(
+                known, LateEffects(fields=(late,)), lambda: None
+            )
             asked = strict_person.change("user_update", {"first_name": "Ada"}, user_id=ours)
             found = await strict_person.workbench.delivery.read_back(asked, lambda: None)
             deleted = await strict_person.deliver(strict_person.change("user_delete", user_id=ours))

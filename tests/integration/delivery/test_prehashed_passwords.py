@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
 
 from consumer.delivery.change import Change
 from consumer.delivery.known_user import KnownUser
+from consumer.delivery.late_effects import LateEffects, LatePassword
 from consumer.delivery.outcome import Delivered, Reason
 from producer_lib import PasswordChange, PrehashedPassword, SealingKey
 from producer_lib._passwords import as_password
@@ -153,7 +155,11 @@ async def test_a_heal_sets_it_again_past_the_history(strict_person: Person) -> N
     change = await hashed(strict_person, "password_change", NEW)
     await strict_person.deliver(change)
 
-    healed = await strict_person.workbench.delivery.heal(known(strict_person, change), lambda: None)
+    now = datetime.now(UTC)
+    late = LateEffects(
+        passwords=(LatePassword("an older event", now - timedelta(minutes=1), now + timedelta(minutes=1)),)
+    )
+    healed = await strict_person.workbench.delivery.heal(known(strict_person, change), late, lambda: None)
 
     assert isinstance(healed, Delivered)
     assert healed.reason is Reason.HEALED

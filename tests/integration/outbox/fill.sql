@@ -45,6 +45,11 @@ SELECT 1, seq % 3, seq, IF(seq % 20 = 0, 'poison', 'dead') FROM seq_1_to_20000;
 INSERT INTO poison (topic_id, partition_no, log_offset, reason, detail, kid, sealed, received_at)
 SELECT 1, seq % 3, seq, 'not_json', '', 'key', '', NOW(6) - INTERVAL seq * 3 MINUTE FROM seq_1_to_20000;
 
+-- Some doubts were noted by others, most of them not due yet.
+INSERT INTO doubts (lane_id, shard, kind, doubt, due_at)
+SELECT lane_id, shard, 'fenced', '{}', NOW(6) - INTERVAL 1 MINUTE + INTERVAL CRC32(lane_id) % 3600 SECOND FROM lanes
+WHERE CRC32(lane_id) % 20 = 0;
+
 -- Twenty lanes wait behind a dead letter.
 UPDATE folds f JOIN (SELECT lane_id, MIN(entry_id) AS entry_id FROM entries WHERE state = 'DEAD_LETTER'
   GROUP BY lane_id ORDER BY entry_id LIMIT 20) d ON d.lane_id = f.lane_id

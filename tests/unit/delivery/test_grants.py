@@ -9,10 +9,12 @@ import pytest
 
 from consumer.delivery.delivery import Delivery
 from consumer.delivery.known_user import KnownUser
+from consumer.delivery.late_effects import LateEffects
 from consumer.delivery.outcome import Blame, DeadLetter, Defer, Delivered, Outcome, Reason, Retry
 from consumer.delivery.passwords import Keys
 from tests.simulation.direct_link import DirectKeycloak, Fate
 from tests.simulation.fake_keycloak import FakeKeycloak, Reply, User
+from tests.unit.delivery.late_fields import late_field
 from tests.unit.delivery.test_broken_off import change
 
 REALM = "shop"
@@ -162,18 +164,21 @@ class TestWhatIsGone:
             realm=REALM,
             username_key="alice",
             exists=True,
-            data={
-                "email": "a@example.org",
-                "groups": {"add": ["/none", "/staff"], "remove": ["/admins"]},
-                "realm_roles": {"add": ["boss", "gold", "none"]},
-                "required_actions": ["NONE", "VERIFY_EMAIL"],
-            },
+            data={},
             credential=None,
             credential_event_id="",
             user_id=None,
         )
+        late = LateEffects(
+            fields=(
+                *(late_field("group", f"/{name}") for name in ("none", "staff")),
+                late_field("group", "/admins", wanted=False),
+                *(late_field("realm_role", name) for name in ("boss", "gold", "none")),
+                late_field("field", "required_actions", wanted=["NONE", "VERIFY_EMAIL"], late=[]),
+            )
+        )
 
-        outcome = await link.delivery.heal(known, lambda: None)
+        outcome = await link.delivery.heal(known, late, lambda: None)
 
         assert isinstance(outcome, Delivered), outcome
         assert (link.user.groups, link.user.realm_roles) == ({"/staff"}, {"gold"})

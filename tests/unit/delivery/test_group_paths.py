@@ -9,10 +9,12 @@ import pytest
 
 from consumer.delivery.delivery import Delivery
 from consumer.delivery.known_user import KnownUser
+from consumer.delivery.late_effects import LateEffects
 from consumer.delivery.outcome import DeadLetter, Defer, Delivered, Outcome, Reason, Retry
 from consumer.delivery.passwords import Keys
 from tests.simulation.direct_link import DirectKeycloak
 from tests.simulation.fake_keycloak import FakeKeycloak, Reply, User
+from tests.unit.delivery.late_fields import late_field
 from tests.unit.delivery.test_broken_off import change
 
 REALM = "shop"
@@ -143,13 +145,15 @@ async def test_what_has_become_ambiguous_is_no_obstacle_to_healing() -> None:
         realm=REALM,
         username_key="alice",
         exists=True,
-        data={"groups": {"add": ["/a/b", "/org"]}},
+        data={},
         credential=None,
         credential_event_id="",
         user_id=None,
     )
 
-    outcome = await realm.delivery.heal(known, lambda: None)
+    late = LateEffects(fields=(late_field("group", "/a/b"), late_field("group", "/org")))
+
+    outcome = await realm.delivery.heal(known, late, lambda: None)
 
     assert isinstance(outcome, Delivered), outcome
     assert realm.user.groups == {"/org"}

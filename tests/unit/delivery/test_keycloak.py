@@ -248,7 +248,7 @@ class TestControlCall:
         """By name, Keycloak would ask the directories of the realm's user federations."""
         script = Script().on(*NOBODY_THERE).on(*NAMELESS)
         ticks = iter([10.0, 12.5])
-        async with scripted(script, clock=lambda: next(ticks)) as (keycloak, _):
+        async with scripted(script, monotonic=lambda: next(ticks)) as (keycloak, _):
             result = await keycloak.control_call("shop")
 
         assert result.ok

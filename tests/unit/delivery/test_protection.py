@@ -10,6 +10,7 @@ from consumer.delivery.change import Change
 from consumer.delivery.delivery import Delivery
 from consumer.delivery.errors import CallFailed
 from consumer.delivery.known_user import KnownUser
+from consumer.delivery.late_effects import LateEffects
 from consumer.delivery.outcome import Blame, DeadLetter, Defer, Delivered, Failure, Outcome, Reason, Retry
 from consumer.delivery.passwords import KeyRing, generate_key
 from consumer.delivery.protection import RoleWatch, is_protected_name, needs_look
@@ -175,7 +176,7 @@ class TestDelivery:
         script = Script()
         async with scripted(script) as (keycloak, _):
             delivery = Delivery(keycloak=keycloak, keys=keys, protected_users=frozenset({"root"}))
-            outcome = await delivery.heal(known, lambda: None)
+            outcome = await delivery.heal(known, LateEffects(), lambda: None)
 
         assert outcome.reason is Reason.USER_PROTECTED
         assert script.calls == []

@@ -7,6 +7,7 @@ from collections import defaultdict, deque
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
+from datetime import UTC
 from typing import cast
 
 from opentelemetry.trace import NoOpTracer
@@ -18,6 +19,7 @@ from consumer.delivery.change import Change
 from consumer.delivery.delivery import Delivery
 from consumer.delivery.keycloak import ControlResult
 from consumer.delivery.known_user import KnownUser
+from consumer.delivery.late_effects import LateEffects
 from consumer.delivery.outcome import (
     Blame,
     DeadLetter,
@@ -27,10 +29,12 @@ from consumer.delivery.outcome import (
     Outcome,
     Reason,
 )
+from consumer.delivery.password_look import PasswordLook
 from consumer.delivery.presence import Sighting
 from consumer.drain.admission import Admission
 from consumer.drain.assembly import Drain, Parts, Stores
 from consumer.drain.charging import Evidence
+from consumer.drain.clocks import Clocks
 from consumer.drain.policy import DrainPolicy
 from consumer.outbox.circuit_store import CircuitStore
 from consumer.outbox.command_store import CommandStore
@@ -88,6 +92,9 @@ class Keycloak:
         self.read: list[str] = []
         self.found: dict[str, Outcome] = {}
         self.healed: list[KnownUser] = []
+        self.late: list[LateEffects] = []
+        self.looked_at: list[PasswordLook] = []
+        self.looks: Outcome | None = None
         self.heals: Outcome | Callable[[KnownUser], Outcome | None] | None = None
         self.before_request: Callable[[Change], Awaitable[None]] | None = None
 
@@ -139,13 +146,20 @@ class FakeDelivery:
         await asyncio.sleep(0)
         return self.keycloak.found.get(change.event_id, NOT_APPLIED)
 
-    async def heal(self, known: KnownUser, before_call: Callable[[], None]) -> Outcome:
+    async def heal(self, known: KnownUser, late: LateEffects, before_call: Callable[[], None]) -> Outcome:
         before_call()
         self.keycloak.healed.append(known)
+        self.keycloak.late.append(late)
         await asyncio.sleep(0)
         heals = self.keycloak.heals
         outcome = heals(known) if callable(heals) else heals
         return outcome or Delivered(reason=Reason.HEALED, user_id="0b5c", existed=True)
+
+    async def look_at_password(self, look: PasswordLook, before_call: Callable[[], None]) -> Outcome:
+        before_call()
+        self.keycloak.looked_at.append(look)
+        await asyncio.sleep(0)
+        return self.keycloak.looks or Delivered(reason=Reason.AS_DELIVERED, user_id="0b5c", existed=True)
 
 
 class FakeCircuit:
@@ -163,6 +177,7 @@ class FakeCircuit:
         self.successes: list[int] = []
         self.asked: list[float | None] = []
         self.settling = False
+        self.closed_for = float("inf")
 
     def success(self, generation: int, lane: object) -> None:
         self.successes.append(generation)
@@ -221,6 +236,7 @@ class Instance:
             on_state=lambda _: None,
             admissions=admissions,
             clock=bench.clock,
+            clocks=Clocks(now=lambda: bench.database.now().replace(tzinfo=UTC)),
             parts=Parts(circuit=self._fake_circuit),
         )
         self.evidence, self.judge, self.leases = drain.evidence, drain.judge, drain.leases

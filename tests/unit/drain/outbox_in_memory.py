@@ -5,14 +5,23 @@ from __future__ import annotations
 import asyncio
 import itertools
 from collections import Counter, defaultdict, deque
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from typing import Any
 
 from consumer.delivery.outcome import TAKEN
 from consumer.outbox.command_store import Action, Answer, Change, Command, Found, Verdict
-from consumer.outbox.drain_store import Attempt, Head, LaneHint, ReadyLane, Settlement, WriteBack
+from consumer.outbox.doubt import Doubt
+from consumer.outbox.drain_store import (
+    Attempt,
+    Head,
+    LaneHint,
+    ReadyLane,
+    Settlement,
+    SuspectFold,
+    WriteBack,
+)
 from consumer.outbox.fold import Fold
 from consumer.outbox.lane import SHARDS, lane_id, shard_of
 from consumer.outbox.lease_store import LeaseView
@@ -93,6 +102,16 @@ class Lease:
     deadline: float = 0.0
 
 
+@dataclass(frozen=True, slots=True)
+class NotedDoubt:
+    """One row of `doubts`."""
+
+    lane_id: bytes
+    kind: str
+    doubt: Doubt
+    due_at: float
+
+
 @dataclass(slots=True)
 class QueuedCommand:
     """One row of `commands`."""
@@ -111,6 +130,8 @@ class MemoryDatabase:
         self.entries: dict[int, Entry] = {}
         self.lanes: dict[bytes, Lane] = {}
         self.folds: dict[bytes, Fold] = {}
+        self.doubts: dict[int, NotedDoubt] = {}
+        self.doubt_ids = itertools.count(1)
         self.leases = {shard: Lease() for shard in range(SHARDS)}
         self.instances: dict[str, float] = {}
         self.realm_faults: dict[str, str] = {}
@@ -231,28 +252,49 @@ class MemoryDrainStore:
             and self._is_suspect(lane, after)
         ][:limit]
 
-    async def still_suspect(
-        self, lanes: Collection[ReadyLane], *, after: float
-    ) -> dict[bytes, tuple[Fold, datetime]]:
+    async def still_suspect(self, lanes: Collection[ReadyLane], *, after: float) -> dict[bytes, SuspectFold]:
         db = self.database
         await db.reach("still_suspect")
         return {
-            lane.lane_id: (db.folds[lane.lane_id], db.now())
+            lane.lane_id: SuspectFold(
+                fold=db.folds.get(lane.lane_id, Fold()),
+                asked_at=db.now(),
+                in_doubt=self._is_in_doubt(lane.lane_id, after),
+                noted={number: noted.doubt for number, noted in self._noted(lane.lane_id).items()},
+            )
             for lane in lanes
             if self._is_suspect(lane.lane_id, after)
         }
 
+    async def note_doubts(self, doubts: Mapping[bytes, Doubt], *, kind: str, after: float) -> None:
+        db = self.database
+        await db.reach("note_doubts")
+        for lane, doubt in doubts.items():
+            db.doubts[next(db.doubt_ids)] = NotedDoubt(lane, kind, doubt, db.clock() + after)
+
+    def _noted(self, lane: bytes) -> dict[int, NotedDoubt]:
+        db = self.database
+        return {
+            number: noted
+            for number, noted in db.doubts.items()
+            if noted.lane_id == lane and noted.due_at <= db.clock()
+        }
+
     def _is_suspect(self, lane: bytes, after: float) -> bool:
         db = self.database
-        fold = db.folds.get(lane)
-        if fold is None or fold.suspect_since is None:
-            return False
-        in_doubt = any(
+        fold = db.folds.get(lane, Fold())
+        if any(
             entry.maybe_applied_since is not None or entry.claimed_at is not None
-            for entry in db.entries.values()
-            if entry.lane_id == lane and entry.is_open
-        )
-        return not in_doubt and fold.suspect_since < db.now() - timedelta(seconds=after)
+            for entry in self._open_entries(lane)
+        ):
+            return False
+        look_is_due = fold.look_at is not None and fold.look_at <= db.now()
+        return look_is_due or self._is_in_doubt(lane, after) or bool(self._noted(lane))
+
+    def _is_in_doubt(self, lane: bytes, after: float) -> bool:
+        db = self.database
+        since = db.folds.get(lane, Fold()).suspect_since
+        return since is not None and since < db.now() - timedelta(seconds=after)
 
     async def claim(self, heads: Collection[Head], *, margin: float) -> dict[int, tuple[int, datetime]]:
         db = self.database
@@ -307,6 +349,8 @@ class MemoryDrainStore:
                 self._write(settlement)
             if each.fold is not None:
                 db.folds[each.lane.lane_id] = each.fold
+            for number in each.taken_in:
+                db.doubts.pop(number, None)
         db.settled.append([s.head.entry_id for each in write_backs for s in each.settlements])
         db.leave("settle")
         return fenced

@@ -4,6 +4,7 @@ import asyncio
 import string
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, replace
+from datetime import timedelta
 from typing import Any, cast
 
 import orjson
@@ -16,8 +17,10 @@ from consumer.delivery.delivery import Delivery
 from consumer.delivery.outcome import Delivered, Outcome
 from consumer.delivery.passwords import Keys
 from consumer.drain.known import known_user
+from consumer.drain.late import late_effects
 from consumer.drain.merge import group_of, merged
 from consumer.drain.settle import fold_after, fold_after_all
+from consumer.outbox.doubt import Doubt
 from consumer.outbox.drain_store import Head
 from consumer.outbox.fold import Fold
 from consumer.outbox.rows import EntryState
@@ -324,10 +327,12 @@ def test_merged_and_single_calls_leave_the_same_user_and_the_same_fold(
 def _assert_restored(fold: Fold, left: FakeKeycloak) -> None:
     """What the fold knows makes of nothing, and of the user as left, what the calls have left."""
     known = known_user(lane(head()).lane, fold)
+    asked = fold.doubting(Doubt(asked=frozenset(fold.fields)))
+    late = late_effects(asked, server_limit=60.0, ahead=timedelta(0), only_looks=False)
     for fake in (a_keycloak(exists=False), left):
         before = as_kept(left)
         outcome = RUNNER.run(
-            Delivery(keycloak=DirectKeycloak(fake, [REALM]), keys=KEYS).heal(known, lambda: None)
+            Delivery(keycloak=DirectKeycloak(fake, [REALM]), keys=KEYS).heal(known, late, lambda: None)
         )
         assert isinstance(outcome, Delivered)
         user, told = as_kept(fake), as_kept(left)
