@@ -37,13 +37,19 @@ DONE: Final[dict[Reason, str]] = {
     Reason.DISABLED: "the user was disabled, as deletes are to be done",
     Reason.ALREADY_ABSENT: "there was nobody to delete",
     Reason.ALREADY_APPLIED: "a call whose answer was lost had done it",
-    Reason.HEALED: "after a doubt, the user was made equal to what had been delivered",
-    Reason.RESTORED: "Keycloak had lost the user, who was made again from what had been delivered, and then changed",
+    Reason.HEALED: "after a doubt: what a call of ours had left late was undone",
+    Reason.AS_DELIVERED: "after a doubt: the user is as was delivered",
+    Reason.LEFT_AS_FOUND: "after a doubt: others have changed the user since, which was left (`kcsync drift`)",
+    Reason.RESTORED: "Keycloak did not have the user, who was made again from what had been delivered, and then changed",
 }
 """What it means that a change was delivered, by its reason."""
 
 ADVICE: Final[dict[Reason, Advice]] = {
     # A definite answer about this one user
+    Reason.USER_LOST: Advice(
+        "the user was delivered, somebody else has deleted them in Keycloak, and KCSYNC_LOST_USER lets that stand",
+        "publish a `user_create` if they are to be there again, or a `user_delete` if they are not",
+    ),
     Reason.EMAIL_IN_USE: Advice(
         "another user has the e-mail address",
         "`kcsync held` names that user where it is known: give one of them another address; a dead letter's change is "

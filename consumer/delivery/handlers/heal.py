@@ -54,7 +54,7 @@ async def heal(
             return _left(None, {EXISTS: Drift.GONE})
         restored = await restore(known, users, keys)
         return Delivered(reason=Reason.RESTORED, user_id=restored, existed=False)
-    user = await users.read(user_id)
+    user = await users.read_as_it_is(user_id)
     parts = {each.part for each in late.fields}
     plan = plan_heal(
         user,

@@ -97,7 +97,7 @@ WHERE l.lane_id IN %(lanes)s AND NOT {unclear_entry}
 
 -- name: noted_doubts
 -- What others noted of lanes, as far as it is due. Index: lane.
-SELECT doubt_id, lane_id, CONVERT(doubt USING utf8mb4) AS doubt FROM doubts
+SELECT doubt_id, lane_id, CONVERT(doubt USING utf8mb4) AS doubt FROM doubts FORCE INDEX (lane)
 WHERE lane_id IN %(lanes)s AND due_at <= NOW(6) ORDER BY doubt_id;
 
 -- name: note_doubts

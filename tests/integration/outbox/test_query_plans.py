@@ -191,7 +191,7 @@ QUERIES = {
         {"f": "suspect", "d": "due", "k": "look", "l": "PRIMARY", "e": "lane"},
         2_000,
     ),
-    "doubts that others noted": Query(DRAIN["noted_doubts"], {"lanes": LANES[:3]}, {"doubts": "lane"}, 100),
+    "doubts that others noted": Query(DRAIN["noted_doubts"], {"lanes": LANES}, {"doubts": "lane"}, 500),
     "doubts that were taken in": Query(DRAIN["remove_doubts"], {"doubts": (1, 2)}, {"doubts": "PRIMARY"}, 20),
     "lanes in hand still in doubt": Query(
         DRAIN["still_suspect"], {"lanes": LANES[1:], "after": 60}, {"f": "PRIMARY", "e": "lane"}, 1_000
