@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import html
 import json
 import re
@@ -13,6 +14,7 @@ from uuid import uuid4
 
 import httpx
 
+from tests.conformance.postbox import Postbox, a_postbox
 from tests.simulation.fake_keycloak import FakeKeycloak, Request, User
 
 POLICY = "length(8) and passwordHistory(3)"
@@ -86,6 +88,9 @@ class Realm(Protocol):
     async def do_what_is_required(self, username: str, password: str, action: str) -> None:
         """Log in, and do one thing of those that are required, the first that is asked for."""
 
+    async def confirm_address(self, username: str, password: str) -> None:
+        """Log in, and follow the link that is sent to one's address."""
+
     async def edit_profile(self, username: str, password: str, **fields: str) -> None:
         """Change fields of one's own profile, or attributes that are one's own to change; an empty text clears."""
 
@@ -125,6 +130,9 @@ class FakeRealm:
     async def do_what_is_required(self, username: str, password: str, action: str) -> None:
         self.fake.do_what_is_required(self._user(username), action)
 
+    async def confirm_address(self, username: str, password: str) -> None:
+        self.fake.confirm_address(self._user(username))
+
     async def edit_profile(self, username: str, password: str, **fields: str) -> None:
         for name, value in fields.items():
             self.fake.edit_profile(self._user(username), name, value)
@@ -149,6 +157,7 @@ class RealRealm:
 
     name: str
     http: httpx.AsyncClient = field(repr=False)
+    postbox: Postbox = field(repr=False)
     token: str = field(default="", repr=False)
 
     async def ask(self, method: str, path: str, body: Any = None, **query: str) -> Told:
@@ -181,6 +190,20 @@ class RealRealm:
             await pages.log_in(username, password)
             assert action == "UPDATE_PROFILE"
             await pages.send("kc-update-profile-form", {})
+
+    async def confirm_address(self, username: str, password: str) -> None:
+        async with self._pages() as pages:
+            # Where it is required, the letter is sent at once; asked for by oneself, on a button.
+            letters = self.postbox.letters[f"{username}@example.org"]
+            await pages.log_in(username, password)
+            if letters.empty():
+                await pages.log_in(username, password, kc_action="VERIFY_EMAIL")
+                await pages.send("kc-verify-email-form", {})
+            async with asyncio.timeout(10):
+                letter = await letters.get()
+            link = re.search(r"https?://\S+/login-actions/action-token\S+", letter)
+            assert link is not None, letter
+            await pages.open(link[0])
 
     async def edit_profile(self, username: str, password: str, **fields: str) -> None:
         grant = {"grant_type": "password", "client_id": LOGIN, "username": username, "password": password}
@@ -248,11 +271,9 @@ class LoginPages:
             "redirect_uri": REDIRECT,
             **further,
         }
-        answer = await self._got(
+        await self._follow(
             self.browser.get(f"/realms/{self.realm}/protocol/openid-connect/auth", params=query)
         )
-        assert answer.status_code == 200, answer.text
-        self.page = answer.text
         await self.send("kc-form-login", {"username": username, "password": password})
 
     async def send(self, form: str, fields: dict[str, str]) -> None:
@@ -267,7 +288,14 @@ class LoginPages:
             for each in re.findall(r"<input[^>]*>", found[0])
             if (name := re.search(r'name="([^"]+)"', each)) and 'type="checkbox"' not in each
         }
-        answer = await self._got(self.browser.post(html.unescape(action[1]), data={**given, **fields}))
+        await self._follow(self.browser.post(html.unescape(action[1]), data={**given, **fields}))
+
+    async def open(self, link: str) -> None:
+        """Open a page, wherever it leads."""
+        await self._follow(self.browser.get(link))
+
+    async def _follow(self, request: Awaitable[httpx.Response]) -> None:
+        answer = await self._got(request)
         while answer.is_redirect and not answer.headers["location"].startswith(REDIRECT):
             answer = await self._got(self.browser.get(answer.headers["location"]))
         self.page = answer.text
@@ -289,7 +317,7 @@ def _told(answer: httpx.Response) -> Told:
 async def real_realm(url: str, admin: str, password: str) -> AsyncIterator[RealRealm]:
     """Have such a realm for a while."""
     name = f"conformance-{uuid4().hex[:8]}"
-    async with httpx.AsyncClient(base_url=url, timeout=30, trust_env=False) as http:
+    async with a_postbox() as postbox, httpx.AsyncClient(base_url=url, timeout=30, trust_env=False) as http:
 
         async def administer(method: str, path: str, body: Any = None) -> Any:
             grant = await http.post(
@@ -306,7 +334,8 @@ async def real_realm(url: str, admin: str, password: str) -> AsyncIterator[RealR
             assert answer.is_success, answer.text
             return answer.json() if answer.content else None
 
-        await administer("POST", "", _representation(name))
+        letters = {"host": "127.0.0.1", "port": str(postbox.port), "from": "realm@example.org"}
+        await administer("POST", "", {**_representation(name), "smtpServer": letters})
         try:
             profile = await administer("GET", f"/{name}/users/profile")
             own = {"name": OWN, "permissions": {"view": ["admin", "user"], "edit": ["admin", "user"]}}
@@ -314,7 +343,7 @@ async def real_realm(url: str, admin: str, password: str) -> AsyncIterator[RealR
             await administer(
                 "PUT", f"/{name}/users/profile", {**profile, "unmanagedAttributePolicy": "ADMIN_EDIT"}
             )
-            realm = RealRealm(name, http)
+            realm = RealRealm(name, http, postbox)
             realm.token = (await realm.ask_token(CLIENT, SECRET)).json()["access_token"]
             yield realm
         finally:

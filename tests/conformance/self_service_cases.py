@@ -99,6 +99,17 @@ async def what_was_required_is_required_no_longer_once_it_is_done(realm: Realm) 
 
 
 @case
+async def an_address_is_confirmed_by_its_link_whether_that_was_required_or_not(realm: Realm) -> None:
+    for required, left in ((["VERIFY_EMAIL", "UPDATE_PASSWORD"], ["UPDATE_PASSWORD"]), ([], [])):
+        user, name = await somebody(realm, requiredActions=required)
+        before = await seen(realm, user)
+
+        await realm.confirm_address(name, GIVEN)
+
+        assert await seen(realm, user) == {**before, "emailVerified": True, "requiredActions": left}
+
+
+@case
 async def a_name_of_ones_own_changes_nothing_else(realm: Realm) -> None:
     user, name = await somebody(realm, emailVerified=True, attributes={"team": ["red"]})
     before, date = await seen(realm, user), await password_date(realm, user)
@@ -119,3 +130,23 @@ async def an_attribute_of_ones_own_changes_nothing_else(realm: Realm) -> None:
 
     await realm.edit_profile(name, GIVEN, **{OWN: ""})
     assert await seen(realm, user) == before
+
+
+@case
+async def a_user_says_when_they_were_made_and_keeps_to_it(realm: Realm) -> None:
+    first, name = await somebody(realm)
+    second, _ = await somebody(realm)
+    made_at = (await realm.ask("GET", first)).json()["createdTimestamp"]
+
+    assert (await realm.ask("GET", second)).json()["createdTimestamp"] > made_at
+    assert (await realm.ask("PUT", first, {"firstName": "Bea", "createdTimestamp": 5})).short == DONE
+    assert (await realm.ask("GET", first)).json()["createdTimestamp"] == made_at
+    (found,) = (await realm.ask("GET", "/users", username=name, exact="true")).json()
+    assert found["createdTimestamp"] == made_at
+
+
+@case
+async def who_makes_a_user_may_say_when_that_was(realm: Realm) -> None:
+    user, _ = await somebody(realm, createdTimestamp=5)
+
+    assert (await realm.ask("GET", user)).json()["createdTimestamp"] == 5

@@ -49,6 +49,7 @@ _KNOWN_FIELDS = frozenset(
         "attributes",
         "credentials",
         "requiredActions",
+        "createdTimestamp",
     }
 )
 
@@ -107,6 +108,7 @@ class User:
     first_name: str | None = None
     last_name: str | None = None
     enabled: bool = False
+    made_at: int = 0
     attributes: dict[str, list[str]] = field(default_factory=dict)
     required_actions: list[str] = field(default_factory=list)
     password: Password | None = field(default=None, repr=False)
@@ -126,6 +128,7 @@ class User:
             "email": self.email,
             "emailVerified": self.email_verified,
             "enabled": self.enabled,
+            "createdTimestamp": self.made_at,
         }
         return {name: value for name, value in known.items() if value is not None}
 
@@ -398,7 +401,9 @@ class FakeKeycloak:
             if "value" in credential and (weak := self._weak(credential["value"])) is not None:
                 return weak
         self._made += 1
-        user = User(id=f"00000000-0000-4000-8000-{self._made:012x}", username=username)
+        # Who makes a user may say when that was.
+        made_at = asked.get("createdTimestamp") or now_ms
+        user = User(id=f"00000000-0000-4000-8000-{self._made:012x}", username=username, made_at=made_at)
         self._write(user, {"enabled": False, **asked})
         for credential in asked.get("credentials") or ():
             self._take_along(user, credential, now_ms)
