@@ -137,6 +137,7 @@ class Consumer:
             ),
             keycloak.control_call,
             keycloak.look,
+            write_check=keycloak.write_check,
             instance=instance,
             control_realm=settings.keycloak_realms[0],
             policy=policy,

@@ -135,6 +135,7 @@ class Tally:
     policy: CircuitPolicy
     generation: int = 0
     checks_failed: int = 0
+    writes_refused: int = 0
     _rest_until: float = float("-inf")
     _why: Counter[str] = field(default_factory=Counter)
     _new: dict[object, float] = field(default_factory=dict)
@@ -144,6 +145,7 @@ class Tally:
         """Forget everything when the generation has changed."""
         if generation != self.generation:
             self.generation = generation
+            self.writes_refused = 0
             self._failing.clear()
             self._forget()
 
@@ -172,16 +174,26 @@ class Tally:
     def check_failed(
         self, generation: int, now: float, retry_after: float | None = None, *, reason: str
     ) -> None:
-        """The control call failed. Each time counts: it stands for no single user."""
+        """The control call failed. Each time counts: it stands for no single user.
+
+        One that found that Keycloak takes no writes is not outweighed by what still answers without writing.
+        """
         if generation == self.generation:
             self._why[reason] += 1
-            self.checks_failed += 1
+            if reason == Reason.WRITES_REFUSED:
+                self.writes_refused += 1
+            else:
+                self.checks_failed += 1
             self._rest_until = max(self._rest_until, now + (retry_after or 0.0))
+
+    def check_succeeded(self) -> None:
+        """The control call found nothing wrong. Of what lanes meet that says nothing."""
+        self.checks_failed = self.writes_refused = 0
 
     def failures(self, now: float) -> int:
         """What is compared with the threshold."""
         self._new = {lane: at for lane, at in self._new.items() if now - at <= self.policy.window}
-        return len(self._new) + self.checks_failed
+        return len(self._new) + self.checks_failed + self.writes_refused
 
     @property
     def out_of_reach(self) -> bool:

@@ -169,6 +169,10 @@ class CircuitKeeper:
             reason: the reason code.
         """
         self._tally.failure(generation, lane, self._clock(), retry_after, reason=reason)
+        self.want_check()
+
+    def want_check(self) -> None:
+        """Something has been seen that a control call should look into; nobody waits for it."""
         self._check_wanted = True
         self._nudge.set()
 
@@ -289,7 +293,7 @@ class CircuitKeeper:
         tally, policy, now = self._tally, self._policy, self._clock()
         failures = tally.failures(now)
         reason = f"{failures} failures in a row: {tally.why}"
-        if tally.checks_failed and self._last_check_said:
+        if tally.checks_failed + tally.writes_refused and self._last_check_said:
             reason += f"; the last control call met {self._last_check_said}"
         asked_for = tally.asked_for(now)
         openings = 1 if row.changed_ago >= policy.stable_after else row.openings + 1
@@ -368,7 +372,7 @@ class CircuitKeeper:
         answer = await self._ask()
         now = self._clock()
         if answer.available:
-            self._tally.checks_failed = 0
+            self._tally.check_succeeded()
         else:
             self._tally.check_failed(row.generation, now, answer.retry_after, reason=answer.reason)
             self._last_check_said = answer.detail

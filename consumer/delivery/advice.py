@@ -65,11 +65,12 @@ ADVICE: Final[dict[Reason, Advice]] = {
         + _AGAIN,
     ),
     Reason.UNEXPLAINED_REFUSAL: Advice(
-        "Keycloak refused the change and did not say why",
+        "Keycloak refused the change and did not say why, while it took what others write",
         f"see the error in `attempts`, and Keycloak's log and database; then {_AGAIN}",
     ),
     Reason.INVALID_DATA: Advice(
-        "the change breaks a rule of the realm's user profile; the error names the field",
+        "the change breaks a rule of the realm's user profile, or holds text that Keycloak's database does not store; the "
+        "error names the field",
         f"correct the data where it comes from and {_AGAIN}; or relax the realm's rule",
     ),
     Reason.PASSWORD_POLICY: Advice(
@@ -177,6 +178,11 @@ ADVICE: Final[dict[Reason, Advice]] = {
     Reason.THROTTLED: Advice(
         "calls are turned away as too many (HTTP 429)",
         "calls are more than it allows: lower KCSYNC_KEYCLOAK_CALLS, or raise the limit of the proxy",
+    ),
+    Reason.WRITES_REFUSED: Advice(
+        "Keycloak reads and refuses every write",
+        "see the database behind Keycloak: whether it takes writes and has room; after a failover Keycloak may keep "
+        "connections to the old server until it is restarted",
     ),
     Reason.GARBLED_ANSWER: Advice(
         "the answer began as JSON and was cut off",

@@ -20,6 +20,7 @@ class Operation(StrEnum):
 
     TOKEN = "token request"  # noqa: S105 - a name, not a token.
     CONTROL = "control call"
+    WRITE_CHECK = "write check"
     FIND = "user search"
     READ = "user read"
     CREDENTIALS = "credentials read"

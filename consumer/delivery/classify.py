@@ -74,7 +74,10 @@ _TIMEOUT = Verdict(Retry, Reason.TIMEOUT, Blame.KEYCLOAK, doubt=True)
 _BAD_GATEWAY = Verdict(Retry, Reason.BAD_GATEWAY, Blame.KEYCLOAK, doubt=True)
 _SERVER_ERROR = Verdict(Retry, Reason.SERVER_ERROR, Blame.KEYCLOAK, doubt=True)
 _STARTING = Verdict(Defer, Reason.STARTING, Blame.KEYCLOAK)
-_UNEXPLAINED = _user(Retry, Reason.UNEXPLAINED_REFUSAL)
+_UNEXPLAINED = Verdict(Retry, Reason.UNEXPLAINED_REFUSAL, Blame.UNCLEAR)
+_SLOW = Verdict(Retry, Reason.TIMEOUT, Blame.UNCLEAR, doubt=True)
+_MAY_TAKE_LONG = frozenset({Operation.DELETE, Operation.END_SESSIONS})
+"""With many sessions or clients these take tens of seconds in a Keycloak that is well otherwise."""
 _DOORS = frozenset({401, 403, 407})
 _OAUTH_REFUSALS = frozenset({400, 401, 403})
 """RFC 6749, 5.2; 403 is Keycloak's own."""
@@ -224,7 +227,8 @@ def classify_answer(operation: Operation, answer: Answer, now: datetime) -> NotD
 
 def classify_silence(operation: Operation, cause: TransportCause) -> NotDelivered:
     """Say what it means that no answer came."""
-    verdict = NO_ANSWER[cause]
+    slow = cause is TransportCause.TIMEOUT and operation in _MAY_TAKE_LONG
+    verdict = _SLOW if slow else NO_ANSWER[cause]
     failure = Failure(
         blame=verdict.blame,
         ambiguous=operation.writes and verdict.doubt,
@@ -283,6 +287,15 @@ def refused_for_its_content(outcome: NotDelivered) -> DeadLetter:
     return DeadLetter(reason=Reason.INVALID_DATA, failure=failure)
 
 
+def refuses_writes(outcome: NotDelivered) -> NotDelivered:
+    """Say what it means that Keycloak refused a write that stands for no user: its database refuses all of them."""
+    if not outcome.failure.own_words or outcome.failure.blame not in {Blame.KEYCLOAK, Blame.UNCLEAR}:
+        return outcome
+    detail = f"Keycloak refuses every write: its database looks read-only or full ({outcome.failure.detail})"
+    failure = replace(outcome.failure, blame=Blame.KEYCLOAK, ambiguous=False, detail=detail)
+    return Defer(reason=Reason.WRITES_REFUSED, failure=failure)
+
+
 def _outcome(verdict: Verdict, failure: Failure, pause: float | None) -> NotDelivered:
     if verdict.outcome is Defer:
         return Defer(reason=verdict.reason, failure=failure, not_before_seconds=pause)
@@ -329,7 +342,7 @@ def _refusal(error: FieldError) -> Verdict:
     if error.field:
         # A rule of the realm's user profile, in the realm's own words.
         return _INVALID
-    # "Could not update user!" and "Batch update returned ..." are database trouble in a 400's clothes.
+    # "Could not update user!", "Could not create user": one user's, or a database that is read-only, full or deadlocked.
     return _UNEXPLAINED
 
 

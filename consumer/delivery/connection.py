@@ -105,6 +105,26 @@ class RealmConnection(KeycloakOpenIDConnection):
         if (self.headers or {}).get("Authorization") == current_scope().authorization:
             await self._join_refresh()
 
+    async def account_id(self) -> str | None:
+        """Return the id of our client's own user, its service account; None if the token does not name it.
+
+        Raises:
+            CallFailed: The token request failed.
+        """
+        await self.a__refresh_if_required()
+        match (self.token or {}).get("access_token"):
+            case str(token):
+                return _subject_of(token)
+        return None
+
+    async def renew_token(self) -> None:
+        """Fetch a new token: the one there is has been made void.
+
+        Raises:
+            CallFailed: The token request failed.
+        """
+        await self._join_refresh()
+
     async def a_get_token(self) -> None:
         """Fetch a token.
 
@@ -178,16 +198,28 @@ def answer_of(response: Response) -> Answer:
 
 def _issued_at(access_token: str) -> datetime | None:
     """When a token was issued, by Keycloak's clock (UTC); None if it is none whose content can be read."""
-    _, _, rest = access_token.partition(".")
-    content, _, _ = rest.partition(".")
-    try:
-        issued = parse_json(urlsafe_b64decode(content + "=" * (-len(content) % 4)))
-    except ValueError:
-        return None
-    match issued:
+    match _claims_of(access_token):
         case {"iat": int(seconds)}:
             return datetime.fromtimestamp(seconds, UTC)
     return None
+
+
+def _subject_of(access_token: str) -> str | None:
+    """Whose a token is, by id; None if it does not say, or is none whose content can be read."""
+    match _claims_of(access_token):
+        case {"sub": str(subject)}:
+            return subject
+    return None
+
+
+def _claims_of(access_token: str) -> Any:
+    """What a JWT says, its signature Keycloak's to check; None if it is none."""
+    _, _, rest = access_token.partition(".")
+    content, _, _ = rest.partition(".")
+    try:
+        return parse_json(urlsafe_b64decode(content + "=" * (-len(content) % 4)))
+    except ValueError:
+        return None
 
 
 def _nothing() -> None:

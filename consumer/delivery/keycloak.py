@@ -10,7 +10,7 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
 from consumer.delivery.answer import Operation, TransportCause
-from consumer.delivery.classify import classify_silence
+from consumer.delivery.classify import classify_silence, refuses_writes
 from consumer.delivery.connection import RealmConnection, answer_of
 from consumer.delivery.errors import CallFailed
 from consumer.delivery.keycloak_clock import KeycloakClock
@@ -255,6 +255,18 @@ class Keycloak:
         except NoAnswer as lost:
             return sighting_of_silence(lost.cause)
         return sighting_of_answer(realm, answer_of(response), datetime.now(UTC))
+
+    async def write_check(self, realm: str) -> ControlResult:
+        """Write something that stands for no user; it shows whether Keycloak's database takes writes.
+
+        All tokens of our client are void afterwards: for where writes are in doubt, not for every control call
+        (docs/decisions/0049).
+        """
+        began = self._monotonic()
+        trouble = await self._trouble(realm, Operation.WRITE_CHECK, RealmUsers.look_whether_writes_work)
+        if trouble is not None:
+            trouble = refuses_writes(trouble)
+        return ControlResult(realm=realm, began=began, ended=self._monotonic(), trouble=trouble)
 
     async def roles_trouble(self, realm: str) -> NotDelivered | None:
         """Say why it cannot be read who holds roles of realm-management; None if it can."""

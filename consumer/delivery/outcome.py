@@ -76,6 +76,7 @@ class Reason(StrEnum):
     UNAVAILABLE = "unavailable"
     STARTING = "starting"
     THROTTLED = "throttled"
+    WRITES_REFUSED = "writes_refused"
     GARBLED_ANSWER = "garbled_answer"
 
     # About a user federation of the realm
@@ -139,6 +140,8 @@ class Blame(StrEnum):
     """A definite answer about this one user. It also says that Keycloak is available."""
     KEYCLOAK = "keycloak"
     """Keycloak, or the way to it. Counts for the circuit."""
+    UNCLEAR = "unclear"
+    """This one user, or Keycloak as a whole: it does not say. Only whether it takes writes tells."""
     CONFIGURATION = "configuration"
     """How this consumer, its client or a proxy is set up; the realm's fault if its control call fails too."""
     LOCAL = "local"

@@ -133,6 +133,24 @@ class RealmUsers:
         if parse_problem(response.content) is None:
             raise CallFailed(unreadable_answer(Operation.CONTROL, answer_of(response)))
 
+    async def look_whether_writes_work(self) -> None:
+        """End the sessions of our client's own user, its service account: it has none, and Keycloak writes when that was asked.
+
+        It is written like any user, but nobody's, and no event names it. Keycloak refuses it like other writes where its
+        database takes none (26.7.4: 500). Tokens of our client from before are void then (401): each process renews its own.
+
+        Raises:
+            CallFailed: It was refused, or it cannot be said.
+        """
+        account = await self._connection.account_id()
+        if account is None:
+            detail = "the token does not name the service account (sub)"
+            failure = Failure(blame=Blame.CONFIGURATION, detail=detail)
+            raise CallFailed(Defer(reason=Reason.UNEXPECTED_ANSWER, failure=failure))
+        call = self._connection.a_raw_post(f"{self._user(account)}/logout", data="{}")
+        await expected(Operation.WRITE_CHECK, 204, call)
+        await self._connection.renew_token()
+
     async def read(self, user_id: str) -> dict[str, Any]:
         """Return the user's whole representation."""
         await self.directories.admit(user_id)

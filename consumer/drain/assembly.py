@@ -20,7 +20,7 @@ from consumer.circuit.keeper import CircuitKeeper, ControlAnswer
 from consumer.delivery.advice import explained
 from consumer.delivery.delivery import Delivery
 from consumer.delivery.keycloak import ControlResult
-from consumer.delivery.outcome import Blame, Defer
+from consumer.delivery.outcome import Blame, Defer, NotDelivered
 from consumer.delivery.presence import Sighting
 from consumer.drain.admission import Admission
 from consumer.drain.caller import Caller
@@ -97,6 +97,7 @@ class Drain:
         control_call: Callable[[str], Awaitable[ControlResult]],
         look: Callable[[str], Awaitable[Sighting]],
         *,
+        write_check: Callable[[str], Awaitable[ControlResult]],
         instance: str,
         control_realm: str,
         policy: DrainPolicy,
@@ -119,6 +120,7 @@ class Drain:
             delivery: applies changes to Keycloak.
             control_call: one bounded call to a realm of Keycloak that stands for no user.
             look: one that needs no token, and only sees whether Keycloak is there.
+            write_check: one that writes something that stands for no user.
             instance: our name.
             control_realm: the realm that the circuit asks.
             policy: the drain's numbers.
@@ -135,9 +137,11 @@ class Drain:
             parts: what it is made of.
         """
         self._control_call = control_call
+        self._write_check = write_check
         self._control_realm = control_realm
+        self._clock = clock
         self._on_circuit = on_circuit
-        self.evidence = Evidence()
+        self.evidence = Evidence(threshold=circuit_policy.threshold)
         self.circuit = parts.circuit(
             stores.circuit,
             self._control,
@@ -234,7 +238,7 @@ class Drain:
         await self.leases.release_all()
 
     async def _control(self) -> ControlAnswer:
-        trouble = (await self._ask_realm(self._control_realm)).trouble
+        trouble = (await self._ask_realm(self._control_realm)).trouble or await self._trouble_with_writes()
         if trouble is None:
             await self.realms.well(self._control_realm)
             return ControlAnswer(available=True, detail="")
@@ -246,6 +250,21 @@ class Drain:
             reason=trouble.reason.value,
             retry_after=trouble.not_before_seconds if isinstance(trouble, Defer) else None,
         )
+
+    async def _trouble_with_writes(self) -> NotDelivered | None:
+        """Why Keycloak takes no writes; None where it does, where nobody doubts it, and where it cannot be told.
+
+        It is always asked before the circuit closes: whatever opened it, deliveries are writes.
+        """
+        closed = self.circuit.state is CircuitState.CLOSED
+        if closed and not self.evidence.writes_in_doubt(self._clock()):
+            return None
+        result = await self._write_check(self._control_realm)
+        if result.trouble is not None and result.trouble.failure.blame is not Blame.KEYCLOAK:
+            # Something about our own client, which deliveries would meet as well, or never.
+            return None
+        self.judge.write_check_ended(result.began, result.ended, wrote=result.ok)
+        return result.trouble
 
     async def _ask_realm(self, realm: str) -> ControlResult:
         result = await self._control_call(realm)

@@ -16,6 +16,10 @@ from consumer.outbox.drain_store import Head
 __all__ = ["Begun", "Judge"]
 
 _MOST_UNJUDGED = 100_000
+_LATELY = 10.0
+"""Seconds for which a write that succeeded shows that Keycloak takes them."""
+_SURELY_WRITTEN = frozenset({Reason.CREATED, Reason.RESTORED, Reason.DELETED})
+"""An update may have found everything as it should be, and then Keycloak writes nothing."""
 
 
 @quick_dataclass(frozen=True, slots=True)
@@ -50,6 +54,7 @@ class Judge:
     clock: Callable[[], float] = time.monotonic
     _unjudged: dict[int, Unjudged] = field(default_factory=dict)
     _failed_in: dict[int, set[int]] = field(default_factory=dict)
+    _refused_in: dict[int, set[int]] = field(default_factory=dict)
     _opened_on: set[int] = field(default_factory=set)
 
     def circuit_opened(self, generation: int) -> None:
@@ -57,8 +62,9 @@ class Judge:
 
         The opening itself may have passed unseen between two readings of the circuit; so all that came before counts.
         """
-        for before in [g for g in self._failed_in if g <= generation]:
-            self._opened_on |= self._failed_in.pop(before)
+        for called in (self._failed_in, self._refused_in):
+            for before in [g for g in called if g <= generation]:
+                self._opened_on |= called.pop(before)
 
     async def judge(self, head: Head) -> bool | None:
         """Decide whether the entry's earlier failure is charged, now that time has shown what Keycloak was doing.
@@ -70,7 +76,11 @@ class Judge:
         if failure is None:
             # Taken over from another process, which alone knew: the benefit of the doubt.
             return False if head.calls else None
-        if not self.evidence.available_after(failure.ended, failure.lane):
+        if failure.unclear:
+            if not self.evidence.wrote_after(failure.ended, failure.lane):
+                self.evidence.ask_for_writes()
+                await self.circuit.check()
+        elif not self.evidence.available_after(failure.ended, failure.lane):
             await self.circuit.check()
         # In flight when the circuit opened, it was the outage's fault, however well calls went before.
         return head.entry_id not in self._opened_on and is_charged(
@@ -82,10 +92,18 @@ class Judge:
             charge_share=self.policy.charge_share,
         )
 
-    async def others_served(self, lane: bytes) -> bool:
-        """Whether Keycloak serves others than this lane now; asked if it was not seen."""
-        now = self.clock()
-        return self.evidence.available_after(now, lane) or (await self.circuit.check()).available
+    async def writes_work(self, lane: bytes) -> bool:
+        """Whether Keycloak takes what others than this lane write; asked if that was not seen lately."""
+        if self.evidence.wrote_after(self.clock() - _LATELY, lane):
+            return True
+        self.evidence.ask_for_writes()
+        return (await self.circuit.check()).available
+
+    def write_check_ended(self, began: float, ended: float, *, wrote: bool) -> None:
+        """What the write check came to; where it wrote, what was refused until then is each user's own."""
+        self.evidence.write_check_ended(began, ended, wrote=wrote)
+        if wrote:
+            self._refused_in.clear()
 
     def reason_of_last(self, entry_id: int) -> str | None:
         """The reason code of the failure that waits for its judgement."""
@@ -106,13 +124,14 @@ class Judge:
         self.learn_of(head.lane.lane_id, outcome, begun)
         if isinstance(outcome, Delivered):
             return
-        if outcome.failure.blame is Blame.KEYCLOAK:
-            self._failed_in.setdefault(generation, set()).add(head.entry_id)
-            for old in [g for g in self._failed_in if g < generation]:
-                del self._failed_in[old]
+        blame = outcome.failure.blame
+        if blame is Blame.KEYCLOAK:
+            _note(self._failed_in, generation, head.entry_id)
+        elif blame is Blame.UNCLEAR:
+            _note(self._refused_in, generation, head.entry_id)
         if isinstance(outcome, Retry):
-            vague = outcome.failure.blame is Blame.KEYCLOAK
-            self._remember(head, outcome.reason, vague=vague, tail=begun.tail)
+            vague = blame is Blame.KEYCLOAK or (blame is Blame.UNCLEAR and outcome.failure.ambiguous)
+            self._remember(head, outcome.reason, vague=vague, tail=begun.tail, unclear=blame is Blame.UNCLEAR)
 
     def learn_of(self, lane: bytes, outcome: Outcome, begun: Begun) -> None:
         """What the outcome of any call of a lane says about Keycloak."""
@@ -125,6 +144,13 @@ class Judge:
                 self.circuit.success(generation, lane)
                 # As the circuit does: what failed before a success did not open it.
                 self._failed_in.pop(generation, None)
+                if isinstance(outcome, Delivered) and outcome.reason in _SURELY_WRITTEN:
+                    self.evidence.wrote(lane, begun.at)
+            case Blame.UNCLEAR:
+                # Neither for nor against Keycloak, until it is seen whether it takes writes.
+                self.evidence.refused(lane, now)
+                if self.evidence.writes_in_doubt(now):
+                    self.circuit.want_check()
             case Blame.KEYCLOAK:
                 self.evidence.failed(lane, now)
                 asked = outcome.not_before_seconds if isinstance(outcome, Defer) else None
@@ -144,8 +170,19 @@ class Judge:
             return 0
         return head.openings + opened
 
-    def _remember(self, head: Head, reason: Reason, *, vague: bool, tail: bool) -> None:
+    def _remember(
+        self, head: Head, reason: Reason, *, vague: bool, tail: bool, unclear: bool = False
+    ) -> None:
         """Keep a failure until the entry's turn comes again; the oldest go first when there are too many."""
-        self._unjudged[head.entry_id] = Unjudged(head.lane.lane_id, self.clock(), vague, reason.value, tail)
+        self._unjudged[head.entry_id] = Unjudged(
+            head.lane.lane_id, self.clock(), vague, reason.value, tail=tail, unclear=unclear
+        )
         if len(self._unjudged) > _MOST_UNJUDGED:
             del self._unjudged[next(iter(self._unjudged))]
+
+
+def _note(called: dict[int, set[int]], generation: int, entry_id: int) -> None:
+    """Remember an entry by the generation its call began in; older generations are over."""
+    called.setdefault(generation, set()).add(entry_id)
+    for old in [g for g in called if g < generation]:
+        del called[old]

@@ -276,12 +276,12 @@ class Turns:
     async def _for_its_content(self, head: Head, outcome: Outcome) -> Outcome:
         """Keycloak broke on a change twice, and it holds text that not every database behind Keycloak stores: refused alone.
 
-        Unless Keycloak breaks on others too.
+        Unless Keycloak takes nothing that others write.
         """
         if isinstance(outcome, Delivered) or not outcome.failure.beyond_plane:
             return outcome
-        serves = await self.judge.others_served(head.lane.lane_id)
-        return refused_for_its_content(outcome) if serves else outcome
+        writes = await self.judge.writes_work(head.lane.lane_id)
+        return refused_for_its_content(outcome) if writes else outcome
 
     async def _until_given_up(self, head: Head, outcome: Outcome) -> Outcome:
         """Refused for another user's name or e-mail address: not charged while a change of theirs may give it up."""
@@ -354,5 +354,5 @@ def _refused(outcome: Outcome) -> TypeGuard[NotDelivered]:
     return (
         isinstance(outcome, Retry | Defer | DeadLetter)
         and not outcome.failure.ambiguous
-        and (outcome.failure.blame is Blame.USER or isinstance(outcome, DeadLetter))
+        and (outcome.failure.blame in {Blame.USER, Blame.UNCLEAR} or isinstance(outcome, DeadLetter))
     )

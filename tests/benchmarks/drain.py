@@ -183,6 +183,7 @@ async def draining(
         cast(Delivery, keycloak),
         control_call,
         look,
+        write_check=control_call,
         instance=instance,
         control_realm="bench",
         policy=policy,

@@ -20,7 +20,7 @@ from urllib.parse import quote, unquote
 
 from cryptography.hazmat.primitives.kdf.argon2 import Argon2id
 
-__all__ = ["ACTIONS", "FakeKeycloak", "Reply", "Request", "User"]
+__all__ = ["ACTIONS", "SERVICE_ACCOUNT", "FakeKeycloak", "Reply", "Request", "User"]
 
 _ROUTE = re.compile(
     r"/?admin/realms/(?P<realm>[^/]+)/users(?:/(?P<id>[^/]+)(?:/(?P<part>credentials|reset-password|logout|sessions"
@@ -52,6 +52,10 @@ _KNOWN_FIELDS = frozenset(
         "createdTimestamp",
     }
 )
+
+
+SERVICE_ACCOUNT = "service-account"
+"""Id of the user of whoever asks."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -244,6 +248,9 @@ class FakeKeycloak:
             if request.method == "GET":
                 return self._search(users, request.query)
             return self._create_from(unquote(route["realm"]), users, request.body, now_ms)
+        if (route["id"], route["part"]) == (SERVICE_ACCOUNT, "logout"):
+            # The client's own user, in no search and without sessions: only that it was asked is written.
+            return Reply(204)
         user = users.get(unquote(route["id"]))
         if user is None:
             return _error(404, "User not found")

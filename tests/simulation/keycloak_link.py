@@ -34,7 +34,7 @@ from consumer.delivery.transport import KeycloakSender, NoAnswer, current_scope
 from consumer.delivery.users import RealmUsers
 from consumer.outbox.lane import lane_id
 from tests.simulation.expected import said_by
-from tests.simulation.fake_keycloak import FakeKeycloak, Reply, Request
+from tests.simulation.fake_keycloak import SERVICE_ACCOUNT, FakeKeycloak, Reply, Request
 from tests.simulation.history import Hand, History, subject_of
 from tests.simulation.our_calls import OurCall
 from tests.simulation.virtual_loop import Host, VirtualLoop
@@ -276,6 +276,12 @@ class _Connection:
 
     async def a_raw_delete(self, path: str, data: str = "") -> _Response:
         return await self._send(Request(method="DELETE", path=path, body=data))
+
+    async def account_id(self) -> str:
+        return SERVICE_ACCOUNT
+
+    async def renew_token(self) -> None:
+        pass
 
     async def _send(self, request: Request) -> _Response:
         scope = current_scope()

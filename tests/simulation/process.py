@@ -205,6 +205,7 @@ class SimProcess:
             cast(Delivery, delivery),
             keycloak.control_call,
             keycloak.look,
+            write_check=keycloak.write_check,
             instance=name,
             control_realm="shop",
             policy=world.policy,

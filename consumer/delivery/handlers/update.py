@@ -85,7 +85,7 @@ async def _write_merged(users: RealmUsers, user_id: str, data: Mapping[str, Any]
         await users.update(user_id, merged_user(existing, data))
     except CallFailed as failed:
         failure = failed.outcome.failure
-        if not existing.get("federationLink") or failure.blame is not Blame.USER:
+        if not existing.get("federationLink") or failure.blame not in {Blame.USER, Blame.UNCLEAR}:
             raise
         detail = f"{failure.detail}; the user is linked to a user federation"
         raise CallFailed(replace(failed.outcome, failure=replace(failure, detail=detail))) from None

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager
 from typing import Any
 
 import pytest
 
-from producer_lib import Membership, UserCreate, UserUpdate
+from producer_lib import Membership, UserCreate, UserDelete, UserUpdate
 from tests.integration.support.bench import Bench
 from tests.integration.support.waiting import until
 
@@ -90,3 +92,158 @@ class TestTextThatKeycloaksDatabaseDoesNotStore:
         (dead,) = bench.rows("SELECT reason, error FROM attempts")
         assert dead["reason"] == "invalid_data"
         assert "username" in dead["error"]
+
+
+READ_ONLY = (
+    1290,
+    "The MariaDB server is running with the --read-only option so it cannot execute this statement",
+)
+FULL = (1114, "The table is full")
+DEADLOCK = (1213, "Deadlock found when trying to get lock; try restarting transaction")
+EVERYTHING = ("USER_ENTITY", "USER_ATTRIBUTE", "CREDENTIAL", "USER_GROUP_MEMBERSHIP", "ADMIN_EVENT_ENTITY")
+
+
+@contextmanager
+def triggers(bench: Bench, body: str, *, tables: Sequence[str], on: Sequence[str]) -> Iterator[None]:
+    """Let Keycloak's MariaDB do this before each such statement on these tables."""
+    names = [(f"kcsync_{table}_{statement}", table, statement) for table in tables for statement in on]
+    with bench.stack.mariadb.administrator() as cursor:
+        try:
+            for name, table, statement in names:
+                cursor.execute(
+                    f"CREATE TRIGGER keycloak.{name} BEFORE {statement} ON keycloak.{table} FOR EACH ROW {body}"
+                )
+            yield
+        finally:
+            for name, _, _ in names:
+                cursor.execute(f"DROP TRIGGER IF EXISTS keycloak.{name}")
+
+
+def refusing_writes(
+    bench: Bench, error: tuple[int, str], *, tables: Sequence[str] = EVERYTHING
+) -> AbstractContextManager[None]:
+    """Let Keycloak's database refuse each change of a user with this error; it goes on reading."""
+    number, text = error
+    body = f"SIGNAL SQLSTATE 'HY000' SET MYSQL_ERRNO = {number}, MESSAGE_TEXT = '{text}'"
+    return triggers(bench, body, tables=tables, on=("INSERT", "UPDATE", "DELETE"))
+
+
+def circuit(bench: Bench) -> dict[str, Any]:
+    rows = bench.rows("SELECT state, generation, reason FROM circuits")
+    return rows[0] if rows else {}
+
+
+class TestAKeycloakWhoseDatabaseTakesNoWrites:
+    """It says 400 `Could not update user!` or 500; reads, and with them its health, are well."""
+
+    @pytest.mark.parametrize(
+        ("error", "tables"),
+        [
+            pytest.param(READ_ONLY, EVERYTHING, id="read-only"),
+            pytest.param(READ_ONLY, ("USER_ENTITY",), id="some tables read-only"),
+            pytest.param(FULL, EVERYTHING, id="full"),
+            pytest.param(DEADLOCK, EVERYTHING, id="deadlocks"),
+        ],
+    )
+    async def test_stops_everybody_charges_nobody_and_goes_on_by_itself(
+        self, bench: Bench, error: tuple[int, str], tables: Sequence[str]
+    ) -> None:
+        users = [f"{bench.name}-{n}" for n in range(8)]
+        consumer = await bench.started(KCSYNC_COOLDOWN="1s")
+        async with bench.producer() as producer:
+            await producer.publish_many(UserCreate(username=name, first_name="Old") for name in users)
+            await until(lambda: bench.settled(8), what="all created", within=30)
+            with refusing_writes(bench, error, tables=tables):
+                await producer.publish_many(
+                    [
+                        *(UserUpdate(username=name, first_name="New") for name in users),
+                        *(UserCreate(username=f"{name}-late") for name in users),
+                        UserDelete(username=f"{users[0]}-late"),
+                    ]
+                )
+                await until(lambda: "Circuit OPEN" in consumer.said, what="an open circuit", within=40)
+                opened = circuit(bench)["generation"]
+                # HALF_OPEN and OPEN again, more than once.
+                await until(
+                    lambda: circuit(bench)["generation"] >= opened + 4, what="probes that fail", within=60
+                )
+                assert "Circuit CLOSED" not in consumer.said.partition("Circuit OPEN")[2]
+                report = await bench.status()
+                assert report["exit_code"] == 3
+                assert "Keycloak refuses every write" in circuit(bench)["reason"]
+            await until(lambda: bench.settled(8 + 17), what="all delivered", within=120)
+
+        assert circuit(bench)["state"] == "CLOSED"
+        assert bench.value("SELECT SUM(attempts) FROM entries") == 0
+        assert bench.rows("SELECT * FROM attempts WHERE charged = 1") == []
+        assert "writes_refused: Keycloak refuses every write" in consumer.said
+
+    async def test_a_lone_user_in_a_quiet_hour_is_not_charged_for_it(self, bench: Bench) -> None:
+        user = f"{bench.name}-lone"
+        await bench.started(KCSYNC_COOLDOWN="1s")
+        async with bench.producer() as producer:
+            await producer.publish(UserCreate(username=user))
+            await until(lambda: bench.settled(1), what="the user created", within=30)
+            with refusing_writes(bench, READ_ONLY):
+                await producer.publish(UserUpdate(username=user, first_name="New"))
+                await until(
+                    lambda: circuit(bench).get("state") != "CLOSED", what="an open circuit", within=60
+                )
+            await until(lambda: bench.settled(2), what="all delivered", within=90)
+
+        assert bench.value("SELECT SUM(attempts) FROM entries") == 0
+
+    async def test_one_users_own_refusal_among_successes_of_others_is_that_users(self, bench: Bench) -> None:
+        """A refusal without a reason that only this user meets: five attempts, and the circuit stays closed."""
+        victim = f"{bench.name}-victim"
+        body = f"BEGIN IF NEW.USERNAME = '{victim}' THEN SIGNAL SQLSTATE 'HY000' SET MYSQL_ERRNO = 1290; END IF; END"
+        consumer = await bench.started()
+        with triggers(bench, body, tables=("USER_ENTITY",), on=("INSERT",)):
+            async with bench.producer() as producer:
+                await producer.publish(UserCreate(username=victim))
+                await producer.publish_many(UserCreate(username=f"{bench.name}-{n}") for n in range(10))
+                await until(
+                    lambda: bench.counts() == {"DEAD_LETTER": 1, "DELIVERED": 10},
+                    what="a dead letter",
+                    within=90,
+                )
+
+        (dead,) = bench.rows("SELECT attempts, state_reason FROM entries WHERE state = 'DEAD_LETTER'")
+        assert dead == {"attempts": 5, "state_reason": "unexplained_refusal"}
+        assert "Circuit OPEN" not in consumer.said
+
+
+async def test_slow_deletes_of_several_users_open_no_circuit(bench: Bench) -> None:
+    """Each takes longer than a call may; Keycloak is well otherwise, and everybody else is served."""
+    leavers = [f"{bench.name}-{n}" for n in range(4)]
+    consumer = await bench.started(KCSYNC_DELETION_GUARD="off")
+    async with bench.producer() as producer:
+        await producer.publish_many(UserCreate(username=name) for name in leavers)
+        await until(lambda: bench.settled(4), what="all created", within=30)
+        with triggers(bench, "DO SLEEP(6)", tables=("USER_ENTITY",), on=("DELETE",)):
+            await producer.publish_many(UserDelete(username=name) for name in leavers)
+            await until(
+                lambda: (
+                    bench.value(
+                        "SELECT COUNT(DISTINCT entry_id) FROM attempts WHERE reason = 'timeout' AND outcome = 'RETRY'"
+                    )
+                    == 4
+                ),
+                what="four deletes that time out",
+                within=60,
+            )
+            await producer.publish_many(UserCreate(username=f"{bench.name}-plain-{n}") for n in range(5))
+            await until(
+                lambda: (
+                    bench.value(
+                        "SELECT COUNT(*) FROM entries WHERE kind = 'user_create' AND state = 'DELIVERED'"
+                    )
+                    == 9
+                ),
+                what="everybody else served",
+                within=30,
+            )
+            await until(lambda: bench.settled(13), what="all delivered", within=120)
+
+    assert "Circuit OPEN" not in consumer.said
+    assert bench.value("SELECT SUM(attempts) FROM entries") == 0

@@ -186,6 +186,7 @@ class Keycloak:
         self.presence = Presence.THERE
         self.look_retry_after: float | None = None
         self.looked: list[float] = []
+        self.takes_writes = True
         self.slow = False
         self.retry_after: float | None = None
         self.began: list[float] = []
@@ -211,6 +212,10 @@ class Keycloak:
         self.pending[0].set_result(available)
 
     def _answer(self, *, available: bool) -> ControlAnswer:
+        if available and not self.takes_writes:
+            return ControlAnswer(
+                available=False, detail="writes_refused: read-only", reason=Reason.WRITES_REFUSED
+            )
         if available:
             return ControlAnswer(available=True, detail="")
         return ControlAnswer(

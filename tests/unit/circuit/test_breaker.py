@@ -18,6 +18,7 @@ from consumer.circuit.breaker import (
     next_step,
     refusal,
 )
+from consumer.delivery.outcome import Reason
 from consumer.delivery.presence import Presence
 
 POLICY = CircuitPolicy(
@@ -358,6 +359,16 @@ class TestTheTally:
 
     def test_counts_every_control_call(self) -> None:
         assert tally_of(checks=2).failures(NOW) == 2
+
+    def test_what_answers_does_not_outweigh_a_keycloak_that_takes_no_writes(self) -> None:
+        tally = tally_of(lanes=1)
+        tally.check_failed(7, NOW, reason=Reason.WRITES_REFUSED)
+        tally.check_failed(6, NOW, reason=Reason.WRITES_REFUSED)
+        tally.success(7)
+        assert tally.failures(NOW) == 1
+
+        tally.check_succeeded()
+        assert tally.failures(NOW) == 0
 
     def test_a_success_of_its_generation_forgets_all(self) -> None:
         tally = tally_of(lanes=2, checks=1)

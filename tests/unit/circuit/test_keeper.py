@@ -121,6 +121,20 @@ class TestOpening:
         assert circuit.state == "OPEN"
         assert set(circuit.checks) == {True}
 
+    async def test_control_calls_that_find_writes_refused_do_whatever_else_is_answered(
+        self, circuit: MemoryCircuit, keycloak: Keycloak, one: Instance, clock: Clock
+    ) -> None:
+        keycloak.takes_writes = False
+        one.keeper.want_check()
+        for _ in range(5):
+            await one.turn()
+            one.keeper.success(one.keeper.generation, "reads")
+            clock.advance(1)
+
+        assert circuit.state == "OPEN"
+        assert circuit.reason is not None
+        assert circuit.reason.endswith("writes_refused: read-only")
+
     async def test_a_failure_that_is_no_news_still_has_keycloak_asked(
         self, circuit: MemoryCircuit, keycloak: Keycloak, one: Instance, clock: Clock
     ) -> None:

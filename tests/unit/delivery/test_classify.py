@@ -13,6 +13,7 @@ from consumer.delivery.classify import (
     classify_silence,
     may_be_its_content,
     refused_for_its_content,
+    refuses_writes,
     spare_the_event,
     unreadable_answer,
 )
@@ -29,7 +30,7 @@ from consumer.delivery.outcome import (
 
 NOW = datetime(2026, 11, 21, 12, 0, 0, tzinfo=UTC)
 
-USER, KEYCLOAK, SETUP = Blame.USER, Blame.KEYCLOAK, Blame.CONFIGURATION
+USER, KEYCLOAK, SETUP, UNCLEAR = Blame.USER, Blame.KEYCLOAK, Blame.CONFIGURATION, Blame.UNCLEAR
 FEDERATION = Blame.FEDERATION
 CREATE, UPDATE, DELETE, FIND = Operation.CREATE, Operation.UPDATE, Operation.DELETE, Operation.FIND
 GROUP = Operation.GROUP
@@ -155,9 +156,17 @@ TABLE: list[tuple[Operation, int, bytes, type[NotDelivered], Reason, Blame, bool
         False,
     ),
     (RESET, 400, error(READ_ONLY[0]), DeadLetter, Reason.USER_READ_ONLY, USER, False),
-    (UPDATE, 400, said("Could not update user!"), Retry, Reason.UNEXPLAINED_REFUSAL, USER, False),
-    (RESET, 400, error("Batch update returned unexpected"), Retry, Reason.UNEXPLAINED_REFUSAL, USER, False),
-    (DELETE, 400, said("User couldn't be deleted"), Retry, Reason.UNEXPLAINED_REFUSAL, USER, False),
+    (UPDATE, 400, said("Could not update user!"), Retry, Reason.UNEXPLAINED_REFUSAL, UNCLEAR, False),
+    (
+        RESET,
+        400,
+        error("Batch update returned unexpected"),
+        Retry,
+        Reason.UNEXPLAINED_REFUSAL,
+        UNCLEAR,
+        False,
+    ),
+    (DELETE, 400, said("User couldn't be deleted"), Retry, Reason.UNEXPLAINED_REFUSAL, UNCLEAR, False),
     (UPDATE, 400, HTML, Defer, Reason.NOT_KEYCLOAK, SETUP, False),
     (UPDATE, 400, b"", Defer, Reason.NOT_KEYCLOAK, SETUP, False),
     # Missing
@@ -196,7 +205,7 @@ TABLE: list[tuple[Operation, int, bytes, type[NotDelivered], Reason, Blame, bool
     (UPDATE, 502, HTML, Retry, Reason.BAD_GATEWAY, KEYCLOAK, True),
     (UPDATE, 504, HTML, Retry, Reason.BAD_GATEWAY, KEYCLOAK, True),
     (UPDATE, 501, HTML, Retry, Reason.SERVER_ERROR, KEYCLOAK, True),
-    (CREATE, 400, error("unknown_error"), Retry, Reason.UNEXPLAINED_REFUSAL, USER, False),
+    (CREATE, 400, error("unknown_error"), Retry, Reason.UNEXPLAINED_REFUSAL, UNCLEAR, False),
     (RESET, 400, error("No password provided"), DeadLetter, Reason.PASSWORD_POLICY, USER, False),
     (UPDATE, 400, error("readOnlyUserMessage"), DeadLetter, Reason.USER_READ_ONLY, USER, False),
     (UPDATE, 404, error("Realm does not exist"), Defer, Reason.REALM_MISSING, SETUP, False),
@@ -270,6 +279,14 @@ class TestSilence:
         assert isinstance(outcome, kind)
         assert outcome.reason is reason
         assert outcome.failure == Failure(blame=blame, ambiguous=doubt, detail=f"user update: {cause}")
+
+    @pytest.mark.parametrize("operation", [DELETE, Operation.END_SESSIONS])
+    def test_of_what_may_take_long_speaks_for_nobody_yet(self, operation: Operation) -> None:
+        outcome = classify_silence(operation, TransportCause.TIMEOUT)
+
+        assert (outcome.reason, outcome.failure.blame) == (Reason.TIMEOUT, UNCLEAR)
+        assert outcome.failure.ambiguous
+        assert classify_silence(operation, TransportCause.LOST).failure.blame is KEYCLOAK
 
     @pytest.mark.parametrize("cause", TransportCause)
     def test_leaves_no_doubt_after_a_read(self, cause: TransportCause) -> None:
@@ -375,6 +392,28 @@ class TestTextBeyondTheBasicPlane:
         may_be: bool,  # noqa: FBT001 - a table.
     ) -> None:
         assert may_be_its_content(judge(operation, status, body)) is may_be
+
+
+class TestAWriteThatStandsForNoUser:
+    @pytest.mark.parametrize(
+        ("status", "body", "reason", "blame"),
+        [
+            (500, error("unknown_error"), Reason.WRITES_REFUSED, KEYCLOAK),
+            (400, said("Could not update user!"), Reason.WRITES_REFUSED, KEYCLOAK),
+            # Of these nothing follows for other writes.
+            (403, error("HTTP 403 Forbidden"), Reason.FORBIDDEN, SETUP),
+            (404, error("User not found"), Reason.USER_MISSING, USER),
+            (500, HTML, Reason.SERVER_ERROR, KEYCLOAK),
+            (503, b"", Reason.UNAVAILABLE, KEYCLOAK),
+        ],
+    )
+    def test_tells_whether_keycloak_takes_any(
+        self, status: int, body: bytes, reason: Reason, blame: Blame
+    ) -> None:
+        outcome = refuses_writes(judge(Operation.WRITE_CHECK, status, body))
+
+        assert (outcome.reason, outcome.failure.blame) == (reason, blame)
+        assert ("read-only or full" in outcome.failure.detail) is (reason is Reason.WRITES_REFUSED)
 
 
 class TestDetail:

@@ -1,6 +1,8 @@
 from __future__ import annotations
 
 import asyncio
+import json
+from base64 import urlsafe_b64encode
 from typing import TYPE_CHECKING
 from urllib.parse import parse_qs, urlsplit
 
@@ -241,6 +243,54 @@ class TestSearch:
         async with scripted(Script()) as (keycloak, _):
             with keycloak.calls(broken), pytest.raises(DefectError):
                 await keycloak.users("shop").find("alice")
+
+
+class TestWriteCheck:
+    """The sessions of our client's own user are ended: it has none, and Keycloak writes that it was asked."""
+
+    LOGOUT = f"POST {USERS}/7c6b/logout"
+
+    @staticmethod
+    def account(subject: str | None = "7c6b") -> Script:
+        claims = urlsafe_b64encode(json.dumps({} if subject is None else {"sub": subject}).encode()).decode()
+        grant = {"access_token": f"eyJ.{claims.rstrip('=')}.signature", "expires_in": 300}
+        return Script().on(TOKEN, 200, grant)
+
+    async def test_writes_nothing_of_any_user_and_fetches_a_token_that_is_valid(self) -> None:
+        script = self.account().on(self.LOGOUT, 204)
+        async with scripted(script) as (keycloak, _):
+            result = await keycloak.write_check("shop")
+
+        assert result.ok
+        assert script.calls == [self.LOGOUT]
+        assert script.tokens == 2
+
+    @pytest.mark.parametrize(
+        ("status", "body", "reason"),
+        [
+            (500, {"error": "unknown_error"}, Reason.WRITES_REFUSED),
+            (400, {"errorMessage": "Could not update user!"}, Reason.WRITES_REFUSED),
+            (503, None, Reason.UNAVAILABLE),
+            (403, {"error": "HTTP 403 Forbidden"}, Reason.FORBIDDEN),
+            (404, {"error": "User not found"}, Reason.USER_MISSING),
+        ],
+    )
+    async def test_says_why_it_was_refused(self, status: int, body: object, reason: Reason) -> None:
+        async with scripted(self.account().on(self.LOGOUT, status, body)) as (keycloak, _):
+            result = await keycloak.write_check("shop")
+
+        assert result.trouble is not None
+        assert result.trouble.reason is reason
+
+    @pytest.mark.parametrize("token", ["opaque", "a.%%%.c", "a.bm90IGpzb24.c", "a.e30.c"])
+    async def test_of_a_token_that_names_nobody_nothing_can_be_told(self, token: str) -> None:
+        script = Script().on(TOKEN, 200, {"access_token": token, "expires_in": 300})
+        async with scripted(script) as (keycloak, _):
+            result = await keycloak.write_check("shop")
+
+        assert result.trouble is not None
+        assert result.trouble.failure.blame is Blame.CONFIGURATION
+        assert script.calls == []
 
 
 class TestControlCall:

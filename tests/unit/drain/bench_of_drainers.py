@@ -224,6 +224,7 @@ class Instance:
             cast(Delivery, FakeDelivery(bench.keycloak, name)),
             self._control_call,
             self._look,
+            write_check=self._control_call,
             instance=name,
             control_realm="shop",
             policy=policy,

@@ -11,6 +11,7 @@ from consumer.drain.charging import Evidence, Unjudged, is_charged
 OURS, OTHER, THIRD = b"ours", b"other", b"third"
 CLEAR = Unjudged(OURS, ended=100.0, vague=False, reason="conflict")
 VAGUE = replace(CLEAR, vague=True, reason="timeout")
+UNCLEAR = replace(CLEAR, unclear=True, reason="unexplained_refusal")
 
 
 def charged(
@@ -146,6 +147,119 @@ class TestAVagueFailure:
         assert charged(VAGUE, evidence)
         assert not charged(replace(VAGUE, tail=True), evidence)
         assert charged(replace(CLEAR, tail=True), evidence)
+
+
+class TestARefusalWithoutAReason:
+    """It is this user's own where Keycloak takes what others write, and else its database's."""
+
+    def test_is_charged_when_another_lane_has_written_since(self) -> None:
+        evidence = Evidence()
+        evidence.wrote(OTHER, 100.1)
+
+        assert charged(UNCLEAR, evidence)
+
+    def test_is_charged_when_the_write_check_has_written_since(self) -> None:
+        evidence = Evidence()
+        evidence.write_check_ended(100.1, 100.2, wrote=True)
+
+        assert charged(UNCLEAR, evidence)
+
+    @pytest.mark.parametrize(("began", "stands"), [(95.1, True), (95.0, False)])
+    def test_is_charged_while_a_write_check_stands(self, began: float, *, stands: bool) -> None:
+        evidence = Evidence()
+        evidence.write_check_ended(began, began + 0.1, wrote=True)
+
+        assert charged(UNCLEAR, evidence) is stands
+
+    def test_is_not_charged_for_what_only_reads(self) -> None:
+        evidence = seen((OTHER, 101.0), (THIRD, 102.0))
+        evidence.control_succeeded(103.0)
+
+        assert not charged(UNCLEAR, evidence)
+
+    def test_is_not_charged_for_its_own_lanes_writes_or_earlier_ones(self) -> None:
+        evidence = Evidence()
+        evidence.wrote(OURS, 105.0)
+        evidence.wrote(OTHER, 100.0)
+
+        assert not charged(UNCLEAR, evidence)
+
+    @pytest.mark.parametrize("failed_at", [95.5, 100.5, 300.0])
+    def test_is_not_charged_when_the_write_check_failed_around_it(self, failed_at: float) -> None:
+        evidence = Evidence()
+        evidence.write_check_ended(failed_at - 0.1, failed_at, wrote=False)
+        evidence.write_check_ended(301.0, 301.1, wrote=True)
+
+        assert not charged(UNCLEAR, evidence)
+
+    def test_is_charged_long_after_the_write_check_failed(self) -> None:
+        evidence = Evidence()
+        evidence.write_check_ended(60.0, 60.1, wrote=False)
+        evidence.write_check_ended(101.0, 101.1, wrote=True)
+
+        assert charged(UNCLEAR, evidence)
+
+    def test_is_not_charged_when_others_were_refused_with_it(self) -> None:
+        """Half of Keycloak's connections may lead to a server that takes no writes."""
+        evidence = seen((THIRD, 100.2))
+        evidence.refused(OURS, 100.0)
+        evidence.refused(OTHER, 100.5)
+        evidence.wrote(THIRD, 100.2)
+
+        assert not charged(UNCLEAR, evidence)
+
+    def test_of_a_delete_that_timed_out_is_charged_as_seldom_as_other_timeouts(self) -> None:
+        slow = replace(UNCLEAR, vague=True, reason="timeout")
+        evidence = seen((OTHER, 100.2))
+        evidence.wrote(OTHER, 100.2)
+
+        assert charged(slow, evidence)
+        assert not charged(slow, evidence, charged_ago=599.0)
+
+
+class TestWritesAreInDoubt:
+    @staticmethod
+    def after(*refused: tuple[bytes, float]) -> Evidence:
+        evidence = Evidence(threshold=3)
+        for lane, at in refused:
+            evidence.refused(lane, at)
+        return evidence
+
+    def test_when_several_users_were_refused_within_a_minute(self) -> None:
+        evidence = self.after((b"a", 100.0), (b"b", 110.0), (b"b", 111.0))
+        assert not evidence.writes_in_doubt(111.0)
+
+        evidence.refused(b"c", 159.0)
+        assert evidence.writes_in_doubt(159.0)
+        assert not evidence.writes_in_doubt(161.0)
+
+    def test_when_somebody_has_to_know(self) -> None:
+        evidence = Evidence()
+        evidence.ask_for_writes()
+
+        assert evidence.writes_in_doubt(100.0)
+
+    def test_for_as_long_as_the_write_check_fails(self) -> None:
+        evidence = Evidence()
+        evidence.write_check_ended(100.0, 100.1, wrote=False)
+        assert evidence.writes_in_doubt(9000.0)
+
+        evidence.write_check_ended(9000.0, 9000.1, wrote=True)
+        assert not evidence.writes_in_doubt(9000.2)
+
+    def test_not_when_somebody_has_written_since(self) -> None:
+        evidence = self.after((b"a", 100.0), (b"b", 100.0), (b"c", 100.0))
+        evidence.wrote(OTHER, 100.1)
+
+        assert not evidence.writes_in_doubt(101.0)
+
+    def test_not_again_right_after_a_write_check_that_wrote(self) -> None:
+        evidence = Evidence()
+        evidence.write_check_ended(100.0, 100.1, wrote=True)
+        evidence.ask_for_writes()
+
+        assert not evidence.writes_in_doubt(104.9)
+        assert evidence.writes_in_doubt(105.0)
 
 
 def test_memory_is_bounded() -> None:
