@@ -211,7 +211,7 @@ def as_kept(fake: FakeKeycloak) -> dict[str, Any] | None:
     user = fake.find(REALM, "alice")
     if user is None:
         return None
-    unlike = {"password_set_at", "former_passwords", "required_actions"}
+    unlike = {"made_at", "password_set_at", "former_passwords", "required_actions"}
     return {name: value for name, value in asdict(user).items() if name not in unlike} | {
         "required_actions": sorted(user.required_actions)
     }
