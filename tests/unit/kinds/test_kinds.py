@@ -223,6 +223,10 @@ class NoUsers:
         """There is nothing behind it."""
         return failed
 
+    async def bearers(self, **_: str) -> list[tuple[str, str]]:
+        """Nobody has any name or address."""
+        return []
+
 
 class NoKeycloak:
     """Lets handlers call nobody."""
