@@ -14,7 +14,7 @@ import structlog
 
 from compose.native.stack import Stack
 from consumer.collector import collect_less
-from tests.benchmarks import delivery, drain, holds, ingest, latency, logins
+from tests.benchmarks import delivery, drain, holds, ingest, latency, logins, recovery
 from tests.benchmarks.result import Result
 
 SCENARIOS: dict[str, Callable[[Stack], Awaitable[list[Result]]]] = {
@@ -24,6 +24,7 @@ SCENARIOS: dict[str, Callable[[Stack], Awaitable[list[Result]]]] = {
     "holds": holds.scenario,
     "latency": latency.scenario,
     "logins": logins.scenario,
+    "recovery": recovery.scenario,
 }
 
 

@@ -48,11 +48,13 @@ async def kcsync(environment: Mapping[str, str], *arguments: str, within: float 
 class Running:
     """A `kcsync start` that runs until it is ended. What it says goes to a file."""
 
-    def __init__(self, environment: Mapping[str, str], log: Path, *arguments: str) -> None:
+    def __init__(
+        self, environment: Mapping[str, str], log: Path, *arguments: str, program: Path = KCSYNC
+    ) -> None:
         self.log = log
         self._out: IO[bytes] = log.open("ab")
         self._process = subprocess.Popen(
-            [KCSYNC, "start", *arguments],
+            [program, "start", *arguments],
             env=dict(environment),
             stdin=subprocess.DEVNULL,
             stdout=self._out,
