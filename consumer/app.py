@@ -5,17 +5,19 @@ from __future__ import annotations
 import asyncio
 import logging
 import random
+import time
 from collections.abc import AsyncIterator, Callable, Coroutine, Mapping
 from contextlib import asynccontextmanager
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import orjson
 import structlog
 from opentelemetry.trace import Tracer
 
-from consumer.circuit.breaker import CircuitState
+from consumer.circuit.breaker import CircuitState, Refusal, asks_in
 from consumer.circuit.calls import CallLimit
+from consumer.circuit.keeper import while_open
 from consumer.circuit.limit_policy import LimitPolicy
 from consumer.delivery.delivery import Delivery
 from consumer.delivery.key_folder import KeyFolder
@@ -58,7 +60,7 @@ from consumer.outbox.sync_store import ConfinedDrainStore, Confines
 from consumer.outbox.unknown_store import UnknownStore
 from consumer.retry import Backoff
 from consumer.settings import Settings
-from consumer.summary import Progress, ingest_line, summary_line
+from consumer.summary import Progress, ingest_line, outage_line, summary_line
 from consumer.telemetry.trouble import Trouble
 from consumer.version import VERSION
 
@@ -108,12 +110,13 @@ class Consumer:
         self._database = database
         self._keys = keys
         self._keycloak = keycloak
+        self._away_since: float | None = None
         instance = settings.instance
         policy = drain_policy(settings, confined=confines is not None and confines.limit is not None)
         self._presence = LeaseStore(
             database, owner=instance, roles=_ROLES[settings.role], version=VERSION, seconds=policy.lease
         )
-        circuits = CircuitStore(database, keycloak=settings.keycloak_url)
+        circuits = self._circuits = CircuitStore(database, keycloak=settings.keycloak_url)
         calls = CallLimit(
             LimitPolicy(ceiling=settings.keycloak_calls, floor=settings.keycloak_calls_floor),
             per_second=settings.max_calls_per_second,
@@ -272,7 +275,17 @@ class Consumer:
             CircuitState.OPEN: f"no deliveries, {waiting}",
             CircuitState.HALF_OPEN: "one control call asks whether Keycloak is back",
         }
-        _say(f"Circuit {state}: {meaning[state]}" + (f" ({reason})" if reason else ""))
+        line = f"Circuit {state}: {meaning[state]}" + (f" ({reason})" if reason else "")
+        if state is CircuitState.OPEN:
+            self._away_since = self._away_since or time.monotonic()
+            _log.warning(line)
+        elif state is CircuitState.CLOSED and self._away_since is not None:
+            # As loud as the opening: whoever has heard of that must hear of its end.
+            away = timedelta(seconds=round(time.monotonic() - self._away_since))
+            self._away_since = None
+            _log.warning(f"{line}; Keycloak was away for {format_duration(away)}")
+        else:
+            _say(line)
 
     def _maintain(self, on: bool) -> None:  # noqa: FBT001 - a state, not an option.
         self.drain.circuit.maintain(on=on)
@@ -321,6 +334,7 @@ class Consumer:
             except OutboxError as error:
                 _say(f"No summary: {error}")
                 continue
+            away = await self._said_away(queue.pending)
             if self._settings.role == "ingest":
                 total = self._ingest.persisted
                 _say(ingest_line(persisted=total - persisted, total=total, pending=queue.pending))
@@ -334,9 +348,31 @@ class Consumer:
                 pending=queue.pending,
                 restored=counts.restored - restored,
             )
+            if away and not progress.processed and not progress.retried:
+                continue
             _say(summary_line(progress))
             processed, retried, dead = counts.processed, counts.retried, counts.dead
             restored = counts.restored
+
+    async def _said_away(self, pending: int) -> bool:
+        """Say each interval that nothing can be delivered, for as long as that is so; whether it is."""
+        if self.drain.circuit.refusal is not Refusal.CIRCUIT:
+            return False
+        try:
+            row = await self._circuits.read()
+        except OutboxError:
+            return False
+        if row.state == CircuitState.CLOSED:
+            return False
+        line = outage_line(
+            state=row.state,
+            opened_at=None if row.opened_at is None else row.opened_at.replace(tzinfo=UTC),
+            now=datetime.now(UTC).astimezone(),
+            asks_in=asks_in(while_open(row, instance=self._settings.instance)),
+            pending=pending,
+        )
+        _log.warning(line)
+        return True
 
     async def _keep_house(self) -> None:
         store = purge_store(self._database, self._settings)

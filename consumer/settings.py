@@ -445,17 +445,18 @@ class Settings(BaseModel):
         default=60 * _SECOND,
         ge=_SECOND,
         le=_HOUR,
-        description="How long an open circuit rests before one control call asks whether Keycloak is back. It grows "
-        "with jitter while the answer is no, up to cooldown_cap.",
+        description="How long an open circuit rests before a control call is made though nothing has changed. It grows "
+        "with jitter while such calls fail, up to cooldown_cap. A Keycloak that was away is not waited for so long: one "
+        "instance asks each second whether it is there, and its return is worth a control call at once.",
     )
     cooldown_cap: Duration = Field(
         default=5 * _MINUTE,
         ge=_SECOND,
         le=_HOUR,
-        description="The longest rest between two such questions, and so how long deliveries may go on standing still "
-        "after Keycloak is back. One question for all instances together costs Keycloak next to nothing. The value of "
-        "cooldown, or less, makes every rest the same, as in the polling service. A longer Retry-After from Keycloak "
-        "is kept, up to 1h.",
+        description="The longest rest between two such calls, and so how long deliveries may go on standing still "
+        "after a Keycloak is well that was there all the time. One call for all instances together costs Keycloak next to "
+        "nothing. The value of cooldown, or less, makes every rest the same, as in the polling service. A longer "
+        "Retry-After from Keycloak is kept, up to 1h.",
     )
     health_cache: Duration = Field(
         default=30 * _SECOND,

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from datetime import datetime, timedelta
 
-__all__ = ["Progress", "ingest_line", "summary_line"]
+from consumer.durations import format_duration
+
+__all__ = ["Progress", "ingest_line", "outage_line", "summary_line"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,6 +38,26 @@ def summary_line(progress: Progress) -> str:
         f"Processed {progress.processed} sync items (total: {progress.total}, retried: {progress.retried}, "
         f"dead: {progress.dead}, pending: {progress.pending}{restored})"
     )
+
+
+def outage_line(
+    *, state: str, opened_at: datetime | None, now: datetime, asks_in: float, pending: int
+) -> str:
+    """Write the line of one interval in which nothing can be delivered, begun as the polling service's was.
+
+    Args:
+        state: Of the circuit.
+        opened_at: When it opened, with an offset.
+        now: With the offset of the clocks here.
+        asks_in: Seconds until Keycloak is asked again.
+        pending: Entries that wait now, of all instances.
+    """
+    since = ""
+    if opened_at is not None:
+        here = opened_at.astimezone(now.tzinfo)
+        since = f" since {here:%H:%M:%S}" if here.date() == now.date() else f" since {here:%Y-%m-%d %H:%M:%S}"
+    again = format_duration(timedelta(seconds=max(1, round(asks_in))))
+    return f"Keycloak unavailable (circuit {state}{since}, asks again in {again}): no sync; pending {pending}"
 
 
 def ingest_line(*, persisted: int, total: int, pending: int) -> str:

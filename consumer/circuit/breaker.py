@@ -30,11 +30,14 @@ __all__ = [
     "Step",
     "Tally",
     "WhileOpen",
+    "asks_in",
     "next_step",
     "refusal",
 ]
 
 _MOST_LANES = 10_000
+_A_LOOK = 1.0
+"""Seconds from one look at the circuit to the next, each the occasion for a question."""
 OUT_OF_REACH: Final = frozenset({Reason.CONNECTION_FAILED, Reason.CONNECTION_LOST, Reason.STARTING})
 """Failures that show that nobody is there, so that an answer is news."""
 
@@ -243,6 +246,12 @@ class WhileOpen:
     asked_ago: float | None = None
     asks: bool = True
     wanted: bool = False
+
+
+def asks_in(circuit: WhileOpen) -> float:
+    """Seconds until Keycloak is asked something again, by an instance that runs; what it wants kept goes before all."""
+    since = circuit.asked_ago
+    return max(circuit.rest_in, 0.0 if since is None else _A_LOOK - since, 0.0)
 
 
 class Step(StrEnum):

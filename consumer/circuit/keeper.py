@@ -27,7 +27,7 @@ from consumer.outbox.circuit_store import CircuitRow, CircuitStore
 from consumer.outbox.errors import OutboxError
 from consumer.telemetry.trouble import Trouble
 
-__all__ = ["CircuitKeeper", "ControlAnswer"]
+__all__ = ["CircuitKeeper", "ControlAnswer", "while_open"]
 
 _log = structlog.get_logger(__name__)
 _READ_EVERY = 1.0
@@ -51,6 +51,21 @@ class ControlAnswer:
     detail: str
     reason: str = ""
     retry_after: float | None = None
+
+
+def while_open(row: CircuitRow, *, instance: str) -> WhileOpen:
+    """How an open circuit stands, to an instance of this name."""
+    return WhileOpen(
+        rest_in=row.rest_in or 0.0,
+        retry_in=row.retry_in or 0.0,
+        open_for=row.changed_ago,
+        met=None if row.met is None else Presence(row.met),
+        back_for=row.back_ago,
+        tries=row.news_tries,
+        asked_ago=row.asked_ago,
+        asks=row.asker == instance or (row.asker_ends_in or 0.0) <= 0.0,
+        wanted=row.wanted,
+    )
 
 
 class CircuitKeeper:
@@ -232,7 +247,7 @@ class CircuitKeeper:
             self.state,
             failures=self._tally.failures(now),
             policy=self._policy,
-            while_open=self._while_open(row),
+            while_open=while_open(row, instance=self._instance),
             probe_ends_in=row.probe_ends_in,
             idle_for=now - self._answered_at,
             check_asked=self._check_wanted or bool(self._check_waiters),
@@ -250,19 +265,6 @@ class CircuitKeeper:
                 await self._check(row)
             case Step.NOTHING:
                 self._refuse_waiters()
-
-    def _while_open(self, row: CircuitRow) -> WhileOpen:
-        return WhileOpen(
-            rest_in=row.rest_in or 0.0,
-            retry_in=row.retry_in or 0.0,
-            open_for=row.changed_ago,
-            met=None if row.met is None else Presence(row.met),
-            back_for=row.back_ago,
-            tries=row.news_tries,
-            asked_ago=row.asked_ago,
-            asks=row.asker == self._instance or (row.asker_ends_in or 0.0) <= 0.0,
-            wanted=row.wanted,
-        )
 
     async def _ask_whether_it_is_there(self, row: CircuitRow) -> None:
         for_long = self._policy.asker_timeout

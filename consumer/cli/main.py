@@ -97,6 +97,9 @@ def sync_now(
     ignore_backoff: Annotated[
         bool, typer.Option("--ignore-backoff", help="Also what waits for its next attempt.")
     ] = False,
+    probe: Annotated[
+        bool, typer.Option("--probe", help="An open circuit asks Keycloak at once, unless it wants to rest.")
+    ] = False,
 ) -> None:
     """Deliver once whatever is due now, or follow the instances that do."""
     settings = load_settings(role="drain")
@@ -105,7 +108,7 @@ def sync_now(
     if realm is not None and realm not in settings.keycloak_realms:
         fail(f"--realm must be one of {', '.join(settings.keycloak_realms)}", ExitCode.USAGE)
     confines = Confines(which_of(settings, user=user, realm=realm).lane, limit)
-    run_quietly(settings, sync_once(settings, confines, ignore_backoff=ignore_backoff))
+    run_quietly(settings, sync_once(settings, confines, ignore_backoff=ignore_backoff, probe=probe))
 
 
 @app.command("allow-deletes")

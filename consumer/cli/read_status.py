@@ -5,8 +5,9 @@ from __future__ import annotations
 import asyncio
 from datetime import UTC, datetime, timedelta
 
-from consumer.circuit.breaker import CircuitState
-from consumer.cli.render import Unknown
+from consumer.circuit.breaker import CircuitState, asks_in
+from consumer.circuit.keeper import while_open
+from consumer.cli.render import Unknown, clock_time
 from consumer.cli.status_report import (
     Calls,
     Configuration,
@@ -17,6 +18,7 @@ from consumer.cli.status_report import (
     Instance,
     LanesFor,
     Partition,
+    Question,
     QueueMetrics,
     RealmFault,
     StatusReport,
@@ -24,6 +26,7 @@ from consumer.cli.status_report import (
     Timestamps,
     Unreachable,
 )
+from consumer.delivery.presence import Presence
 from consumer.drain.reasons import FOR_SOMEBODY
 from consumer.from_settings import kafka_address
 from consumer.ingest.kafka import KafkaUnavailable, end_offsets
@@ -39,9 +42,11 @@ from consumer.outbox.rows import EntryState
 from consumer.settings import Settings
 from consumer.version import VERSION
 
-__all__ = ["read_status"]
+__all__ = ["question_of", "read_status"]
 
 _HELD_SHOWN = 10
+_HEARD_OF = 10.0
+"""Seconds after which an instance that runs has asked."""
 
 
 async def read_status(settings: Settings, database: Database) -> StatusReport:
@@ -131,6 +136,7 @@ def _connection(circuit: CircuitRow, faults: list[RecordedFault], stops: list[Ma
         failure_count=circuit.failures,
         opened_at=_utc(circuit.opened_at),
         reason=None if state is CircuitState.CLOSED else circuit.reason,
+        question=question_of(circuit, _now(), stopped=any(stop.realm == EVERY_REALM for stop in stops)),
         realm_faults=tuple(
             RealmFault(fault.realm, fault.fault, fault.detail, fault.since.replace(tzinfo=UTC))
             for fault in faults
@@ -140,6 +146,38 @@ def _connection(circuit: CircuitRow, faults: list[RecordedFault], stops: list[Ma
             Stop(stop.realm or None, stop.actor, stop.reason, stop.since.replace(tzinfo=UTC))
             for stop in stops
         ),
+    )
+
+
+def question_of(circuit: CircuitRow, now: datetime, *, stopped: bool) -> Question | None:
+    """What is asked while the circuit is open; None while it is not.
+
+    Args:
+        circuit: the shared row, as read at `now`.
+        now: with an offset.
+        stopped: whether deliveries are stopped on purpose.
+    """
+    if circuit.state != CircuitState.OPEN:
+        return None
+    stands = while_open(circuit, instance="")
+    asks_at = now + timedelta(seconds=asks_in(stands))
+    why_not = None
+    if stopped:
+        why_not = "maintenance"
+    elif stands.rest_in > 0:
+        why_not = f"Keycloak asked to be left alone until {clock_time(asks_at, now)}"
+    elif stands.asks and stands.open_for > _HEARD_OF:
+        why_not = "no instance that delivers is alive"
+    waits_for_news = stands.met is Presence.AWAY
+    return Question(
+        asks_at=None if stopped else asks_at,
+        why_not=why_not,
+        control_call_at=None
+        if waits_for_news or stopped
+        else now + timedelta(seconds=max(0.0, stands.retry_in)),
+        asked_at=None if circuit.asked_ago is None else now - timedelta(seconds=circuit.asked_ago),
+        asker=None if circuit.said is None else circuit.asker,
+        answer=circuit.said,
     )
 
 

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import time
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 
+from consumer.circuit.breaker import CircuitState
 from consumer.cli.checks import Check, CheckGroup
 from consumer.cli.exit_codes import ExitCode
+from consumer.cli.read_status import question_of
+from consumer.cli.render import when
 from consumer.cli.session import kinds_of
 from consumer.delivery.advice import explained
 from consumer.delivery.errors import KeyFolderError
@@ -16,10 +19,12 @@ from consumer.delivery.passwords import KeyRing
 from consumer.from_settings import kafka_address, open_keycloak
 from consumer.ingest.kafka import KafkaUnavailable, end_offsets
 from consumer.kinds import KindRefused
+from consumer.outbox.circuit_store import CircuitStore
 from consumer.outbox.database import Database
 from consumer.outbox.errors import DatabaseUnavailable, OutboxError, SchemaMismatch, ServerUnsupported
+from consumer.outbox.maintenance_store import EVERY_REALM, MaintenanceStore
 from consumer.outbox.migrate import check_schema
-from consumer.outbox.overview import table_counts
+from consumer.outbox.overview import queue_counts, table_counts
 from consumer.outbox.server import check_server
 from consumer.settings import Settings
 from producer_lib import event_type, kinds
@@ -45,6 +50,7 @@ async def run_checks(settings: Settings, database: Database) -> list[CheckGroup]
         _configuration(settings),
         _kinds(settings),
         await _availability(settings),
+        await _circuit(settings, database),
         await _tables(database),
     ]
 
@@ -171,6 +177,32 @@ async def _kafka(settings: Settings) -> Check:
     return Check(
         "Kafka available", f"True: {len(ends)} partitions, {sum(ends.values())} records written", took=took
     )
+
+
+async def _circuit(settings: Settings, database: Database) -> CheckGroup:
+    """How the circuit stands, whatever Keycloak has just answered to us, and what waits for it."""
+    title = "Circuit"
+    try:
+        await check_schema(database)
+        circuit = await CircuitStore(database, keycloak=settings.keycloak_url).read()
+        stops = await MaintenanceStore(database).read()
+        pending = (await queue_counts(database)).pending
+    except OutboxError:
+        return CheckGroup(title, (Check("Circuit state", "unknown: MariaDB says how it stands"),))
+    now = datetime.now(UTC).astimezone()
+    waiting = Check("Pending syncs", str(pending))
+    if circuit.state == CircuitState.CLOSED:
+        return CheckGroup(title, (Check("Circuit state", "CLOSED"), waiting))
+    since = "" if circuit.opened_at is None else f", since {when(circuit.opened_at.replace(tzinfo=UTC), now)}"
+    checks = [Check("Circuit state", f"{circuit.state}{since}", ExitCode.DEGRADED, circuit.reason)]
+    stopped = any(stop.realm == EVERY_REALM for stop in stops)
+    question = question_of(circuit, now, stopped=stopped)
+    if question is not None and question.why_not is None:
+        hint = "`kcsync sync-now --probe` makes it ask at once"
+        checks.append(Check("Asks next", when(question.asks_at, now), hint=hint))
+    elif question is not None:
+        checks.append(Check("Asks next", f"nobody asks: {question.why_not}"))
+    return CheckGroup(title, (*checks, waiting))
 
 
 async def _tables(database: Database) -> CheckGroup:

@@ -74,6 +74,27 @@ class Stop:
 
 
 @dataclass(frozen=True, slots=True)
+class Question:
+    """What is asked of a Keycloak that is away.
+
+    Attributes:
+        asks_at: When it is asked next; None where nobody asks.
+        why_not: Why nobody asks now; None where somebody does.
+        control_call_at: When a control call is made whatever is answered; None where it waits for an answer.
+        asked_at: When it was asked last; None before the first time.
+        asker: Which instance asked.
+        answer: What was met.
+    """
+
+    asks_at: datetime | None
+    why_not: str | None = None
+    control_call_at: datetime | None = None
+    asked_at: datetime | None = None
+    asker: str | None = None
+    answer: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class Connection:
     """How things stand with Keycloak.
 
@@ -83,6 +104,7 @@ class Connection:
         failure_count: Failures counted towards the threshold.
         opened_at: When the circuit opened; None while it is closed.
         reason: Why it opened, or what the last control call since then met; None while it is closed.
+        question: What is asked while it is open; None while it is not.
         realm_faults: Realms that wait for their configuration to be mended.
         maintenance: Whether an operator has stopped all deliveries on purpose.
         stops: What operators have stopped, who, when and why.
@@ -93,6 +115,7 @@ class Connection:
     failure_count: int | Unknown
     opened_at: datetime | Unknown | None = None
     reason: str | None = None
+    question: Question | None = None
     realm_faults: tuple[RealmFault, ...] = ()
     maintenance: bool = False
     stops: tuple[Stop, ...] = ()
@@ -440,6 +463,8 @@ def _connection(report: StatusReport) -> list[str]:
     ]
     if connection.reason is not None:
         rows.append(row("Reason", connection.reason))
+    if connection.question is not None:
+        rows += question_rows(connection.question, report.generated_at)
     if outage_is_critical(report):
         grace = format_duration(report.configuration.grace_period)
         rows.append(row("Outage", f"CRITICAL, longer than the grace period of {grace}"))
@@ -450,6 +475,22 @@ def _connection(report: StatusReport) -> list[str]:
             row("Why", fault.detail),
         ]
     rows += [row("Maintenance", describe_stop(stop, report.generated_at)) for stop in connection.stops]
+    return rows
+
+
+def question_rows(question: Question, now: datetime) -> list[str]:
+    """Say when Keycloak is asked next, and what the last question met."""
+    asks = when(question.asks_at, now) if question.why_not is None else "nobody asks"
+    rows = [row("Asks Next", asks if question.why_not is None else f"{asks}: {question.why_not}")]
+    if question.asks_at is not None and question.why_not is None:
+        rest = "as soon as it answers that it is there"
+        if question.control_call_at is not None:
+            rest += f", and at the latest {when(question.control_call_at, now)}"
+        rows.append(row("Control Call", rest))
+    if question.answer is not None:
+        rows.append(
+            row("Last Answer", f"{question.answer}, {when(question.asked_at, now)}, to {question.asker}")
+        )
     return rows
 
 

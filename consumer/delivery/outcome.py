@@ -125,9 +125,11 @@ OUTAGE: Final = frozenset(
         Reason.UNAVAILABLE,
         Reason.STARTING,
         Reason.GARBLED_ANSWER,
+        Reason.UNEXPLAINED_REFUSAL,
     }
 )
-"""Failures that are over when Keycloak is back. Who was throttled waits as long as was asked."""
+"""Failures that are over when Keycloak is back, as far as it was their cause: a database that takes no writes refuses without
+a reason. Who was throttled waits as long as was asked."""
 
 TAKEN: Final = frozenset({Reason.EMAIL_IN_USE, Reason.USERNAME_IN_USE, Reason.CONFLICT})
 """Reasons that may mean that another user has the name or the e-mail address that is asked for."""

@@ -1,15 +1,18 @@
 from __future__ import annotations
 
+import asyncio
 import json
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta, timezone
+from typing import Any
 
 import pytest
 
 from consumer.circuit.breaker import CircuitState
 from consumer.cli.banner import start_banner
 from consumer.cli.exit_codes import ExitCode
-from consumer.cli.render import Unknown
+from consumer.cli.read_status import question_of
+from consumer.cli.render import Unknown, clock_time
 from consumer.cli.status_report import (
     Calls,
     Configuration,
@@ -21,6 +24,7 @@ from consumer.cli.status_report import (
     LanesFor,
     Mode,
     Partition,
+    Question,
     QueueMetrics,
     RealmFault,
     StatusReport,
@@ -35,7 +39,8 @@ from consumer.cli.status_report import (
 )
 from consumer.drain.reasons import advice_of
 from consumer.settings import Settings
-from consumer.summary import Progress, summary_line
+from consumer.summary import Progress, outage_line, summary_line
+from tests.unit.circuit.circuit_in_memory import Clock, MemoryCircuit
 
 FLOWING = {"paused": False, "paused_for": [], "yields_to_retention": False}
 NOW = datetime(2026, 2, 7, 10, 31, tzinfo=UTC)
@@ -343,6 +348,7 @@ class TestJson:
             "connection": {
                 "available": True,
                 "circuit_state": "CLOSED",
+                "question": None,
                 "mode": "NORMAL",
                 "failure_count": 0,
                 "opened_at": None,
@@ -562,3 +568,94 @@ class TestWhatIsHeld:
         report = replace(HEALTHY, queue=replace(HEALTHY.queue, held=1))
 
         assert exit_code(report) is ExitCode.DEAD_LETTERS
+
+
+class TestWhatIsAskedInAnOutage:
+    def rows(self, **question: Any) -> str:
+        connection = replace(OPEN.connection, question=Question(**question))
+        return render_text(replace(OPEN, connection=connection))
+
+    def test_is_said_with_what_the_last_question_met(self) -> None:
+        text = self.rows(
+            asks_at=NOW + timedelta(seconds=1),
+            asked_at=NOW - timedelta(seconds=1),
+            asker="host-1",
+            answer="connection refused",
+        )
+
+        assert f"  Asks Next:           {clock_time(NOW + timedelta(seconds=1), NOW)} (in 1s)\n" in text
+        assert "  Control Call:        as soon as it answers that it is there\n" in text
+        assert "  Last Answer:         connection refused, " in text
+        assert "(1s ago), to host-1\n" in text
+
+    def test_is_a_control_call_at_the_latest_where_a_question_may_not_be_answered(self) -> None:
+        text = self.rows(asks_at=NOW, control_call_at=NOW + timedelta(seconds=43))
+
+        assert "as soon as it answers that it is there, and at the latest " in text
+        assert "(in 43s)\n" in text
+
+    def test_is_nothing_where_nobody_asks(self) -> None:
+        text = self.rows(asks_at=None, why_not="maintenance")
+
+        assert "  Asks Next:           nobody asks: maintenance\n" in text
+        assert "Control Call" not in text
+
+    @pytest.mark.parametrize(
+        ("changes", "stopped", "why_not"),
+        [
+            ({}, False, None),
+            ({"rest_until": 1900.0}, False, "Keycloak asked to be left alone until "),
+            ({}, True, "maintenance"),
+            ({"asker_deadline": 900.0, "changed_at": 900.0}, False, "no instance that delivers is alive"),
+            # Just opened: whoever runs has not had the time.
+            ({"asker": None, "asker_deadline": None}, False, None),
+        ],
+    )
+    def test_is_found_in_the_shared_row(
+        self,
+        changes: dict[str, Any],
+        stopped: bool,  # noqa: FBT001 - a row of a table
+        why_not: str | None,
+    ) -> None:
+        circuit = MemoryCircuit(Clock())
+        circuit.state, circuit.met, circuit.said, circuit.asked_at = "OPEN", "AWAY", "refused", 999.5
+        circuit.asker, circuit.asker_deadline = "host-1", 1004.0
+        for name, value in changes.items():
+            setattr(circuit, name, value)
+
+        question = question_of(asyncio.run(circuit.read()), NOW, stopped=stopped)
+
+        assert question is not None
+        assert (question.why_not or "").startswith(why_not or "")
+        assert (question.why_not is None) == (why_not is None)
+        assert (question.answer, question.asked_at) == ("refused", NOW - timedelta(seconds=0.5))
+        if not stopped:
+            later = 900.0 if "rest_until" in changes else 0.5
+            assert question.asks_at == NOW + timedelta(seconds=later)
+        # Nobody listens: a control call would reach nobody.
+        assert question.control_call_at is None
+
+    def test_is_nothing_while_the_circuit_is_closed(self) -> None:
+        assert question_of(asyncio.run(MemoryCircuit(Clock()).read()), NOW, stopped=False) is None
+
+
+@pytest.mark.parametrize(
+    ("opened", "asks_in", "expected"),
+    [
+        (datetime(2026, 2, 7, 9, 33, 33, tzinfo=UTC), 0.4, " since 09:33:33, asks again in 1s)"),
+        (
+            datetime(2026, 2, 6, 9, 33, 33, tzinfo=UTC),
+            754.0,
+            " since 2026-02-06 09:33:33, asks again in 12m34s)",
+        ),
+        (None, 12.0, ", asks again in 12s)"),
+    ],
+)
+def test_the_line_of_an_interval_in_an_outage_says_since_when_and_when_it_asks_again(
+    opened: datetime | None, asks_in: float, expected: str
+) -> None:
+    now = datetime(2026, 2, 7, 10, tzinfo=UTC)
+
+    line = outage_line(state="OPEN", opened_at=opened, now=now, asks_in=asks_in, pending=1900)
+
+    assert line == f"Keycloak unavailable (circuit OPEN{expected}: no sync; pending 1900"
