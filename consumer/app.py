@@ -260,6 +260,8 @@ class Consumer:
                 waiting.remove(realm)
                 if kept.advice is not None:
                     _log.warning(kept.advice)
+                if (naming := (await self._keycloak.naming(realm)).advice(realm)) is not None:
+                    _log.warning(naming)
                 if behind.advice is not None:
                     # What cannot be told is true of most realms, and no fault of theirs.
                     _log.log(logging.WARNING if behind.is_wrong else logging.INFO, behind.advice)

@@ -29,7 +29,15 @@ from consumer.outbox.server import check_server
 from consumer.settings import Settings
 from producer_lib import event_type, kinds
 
-__all__ = ["attributes_check", "bulk_check", "federations_check", "grants_check", "roles_check", "run_checks"]
+__all__ = [
+    "attributes_check",
+    "bulk_check",
+    "federations_check",
+    "grants_check",
+    "naming_check",
+    "roles_check",
+    "run_checks",
+]
 
 _SHOWN = (
     "failure_threshold",
@@ -84,6 +92,7 @@ async def _availability(settings: Settings) -> CheckGroup:
         if all(check.code is ExitCode.HEALTHY for check in realms):
             for realm in settings.keycloak_realms:
                 realms += [
+                    await naming_check(keycloak, realm),
                     await attributes_check(keycloak, realm),
                     await grants_check(keycloak, realm),
                     await federations_check(keycloak, realm),
@@ -144,6 +153,12 @@ async def attributes_check(keycloak: Keycloak, realm: str) -> Check:
     found = await keycloak.unmanaged_attributes(realm)
     kept = "unknown" if found.trouble is not None else found.policy or "dropped"
     return Check(f"Undeclared attributes ({realm})", kept, hint=found.advice)
+
+
+async def naming_check(keycloak: Keycloak, realm: str) -> Check:
+    """Look how usernames change in a realm."""
+    naming = await keycloak.naming(realm)
+    return Check(f"Usernames ({realm})", naming.found, hint=naming.advice(realm))
 
 
 async def federations_check(keycloak: Keycloak, realm: str) -> Check:

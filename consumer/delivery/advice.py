@@ -121,6 +121,17 @@ ADVICE: Final[dict[Reason, Advice]] = {
         "the user is a service account, in KCSYNC_PROTECTED_USERS, or has rights over the realm",
         "change such a user in Keycloak itself, if that is meant",
     ),
+    Reason.RENAMED: Advice(
+        "the user whom this name's changes were delivered to bears another name in Keycloak now",
+        "see who is meant: give the user their name back and let the change go on (kcsync held release), or drop it (kcsync "
+        "held drop) and publish under the name they have now",
+        somebody=True,
+    ),
+    Reason.WOULD_RENAME: Advice(
+        "the realm takes e-mail addresses for usernames, and this change would give the user another name than the event's",
+        "there, name users by their address in every event, and let a new address be a new user; or turn off Email as username "
+        f"(Realm settings, Login), then {_AGAIN}",
+    ),
     Reason.GROUP_MISSING: Advice(
         "the realm has no group of this path",
         f"make the group; once the change is a dead letter, {_AGAIN}",

@@ -23,6 +23,7 @@ class Operation(StrEnum):
     WRITE_CHECK = "write check"
     FIND = "user search"
     READ = "user read"
+    REALM = "realm read"
     CREDENTIALS = "credentials read"
     ROLES = "roles read"
     CREATE = "user create"

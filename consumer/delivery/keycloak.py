@@ -14,6 +14,7 @@ from consumer.delivery.classify import classify_silence, refuses_writes
 from consumer.delivery.connection import RealmConnection, answer_of
 from consumer.delivery.errors import CallFailed
 from consumer.delivery.keycloak_clock import KeycloakClock
+from consumer.delivery.naming import Naming
 from consumer.delivery.outcome import Blame, Defer, Failure, NotDelivered, Reason
 from consumer.delivery.presence import Sighting, discovery_url, sighting_of_answer, sighting_of_silence
 from consumer.delivery.together import current_seat
@@ -304,6 +305,17 @@ class Keycloak:
 
         trouble = await self._trouble(realm, Operation.PROFILE, read)
         return UnmanagedAttributes(realm=realm, policy=policy, trouble=trouble)
+
+    async def naming(self, realm: str) -> Naming:
+        """Read how usernames change in the realm, as far as the realm itself says it."""
+        known = Naming(by_address=None, by_hand=None)
+
+        async def read(users: RealmUsers) -> None:
+            nonlocal known
+            known = await users.naming.of_realm()
+
+        await self._trouble(realm, Operation.REALM, read)
+        return known
 
     async def _trouble(
         self, realm: str, operation: Operation, ask: Callable[[RealmUsers], Awaitable[object]]

@@ -55,6 +55,8 @@ class Reason(StrEnum):
     PROFILE_BROKEN = "profile_broken"
     USER_MISSING = "user_missing"
     USER_LOST = "user_lost"
+    RENAMED = "renamed"
+    WOULD_RENAME = "would_rename"
     NOT_APPLIED = "not_applied"
     USER_READ_ONLY = "user_read_only"
     ATTRIBUTE_READ_ONLY = "attribute_read_only"
@@ -194,6 +196,7 @@ class Delivered:
         user_id: Keycloak's id of the user, or None if it is gone.
         existed: Whether Keycloak had the user before.
         credential_date: Keycloak's own date of the password, if it was read anyway (UTC).
+        anew: The user is another than the one of whom was known: what was known does not hold for them.
         wrote: What the handler of a custom kind set of the user, as the data of a `user_update` would say it. It is
             kept, and written again where a user is healed or restored. Handlers of our own kinds leave it out.
         drift: Of a heal: what it found that others have changed, and left; the names of fields, each with what was found.
@@ -205,6 +208,7 @@ class Delivered:
     user_id: str | None
     existed: bool
     credential_date: datetime | None = None
+    anew: bool = False
     wrote: Mapping[str, Any] | None = field(default=None, repr=False)
     drift: Mapping[str, str] = field(default_factory=dict)
 

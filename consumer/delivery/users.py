@@ -23,6 +23,7 @@ from consumer.delivery.grants import RealmGrants
 from consumer.delivery.imports import RealmImports
 from consumer.delivery.keycloak_clock import KeycloakClock
 from consumer.delivery.lookups import RealmLookups
+from consumer.delivery.naming import RealmNaming, Renamed, would_rename
 from consumer.delivery.new_user_rules import NewUserRules
 from consumer.delivery.outcome import Blame, Defer, Failure, Reason
 from consumer.delivery.protection import RoleWatch, needs_look
@@ -50,6 +51,7 @@ class RealmUsers:
         clock: What is known of Keycloak's clock.
         grants: The realm's groups, roles and required actions.
         directories: What stands behind the realm's user federations.
+        naming: How usernames change in the realm.
     """
 
     def __init__(
@@ -73,6 +75,7 @@ class RealmUsers:
         self._look = RealmLookups(connection, address)
         self.grants = RealmGrants(connection, address)
         self.directories = Directories(self._look, probes)
+        self.naming = RealmNaming(connection, address)
 
     async def find(self, username_key: str, *, known_id: str | None = None) -> str | None:
         """Return the id of the user of exactly this username, or None if there is none.
@@ -100,6 +103,13 @@ class RealmUsers:
         for user in found:
             self.directories.learn(user)
         return one_of(ids_of(found, username_key))
+
+    async def called(self, username: str) -> frozenset[str]:
+        """Return the ids of the users whom an exact search for a username gives, by whatever name they are shown.
+
+        Where addresses are usernames, Keycloak finds a user by the name they have, and shows them by their address.
+        """
+        return frozenset(user["id"] for user in await self._look.search(username=username) if _is_user(user))
 
     async def bearers(
         self, *, username: str | None = None, email: str | None = None
@@ -174,8 +184,13 @@ class RealmUsers:
 
         Raises:
             GoesAlone: The delivery runs together with others, and this user cannot be created in one call with theirs.
+            CallFailed: As every method; the user would not have this name (`would_rename`).
         """
         await self.directories.admit_create()
+        email = str(representation.get("email") or "").lower()
+        # Without an address, a realm that makes names from it takes nobody.
+        if email and email != representation.get("username") and (await self.naming.of_realm()).by_address:
+            raise would_rename()
         if self._imports is not None and (seat := current_seat()) is not None:
             if not await self._imports.admits(representation):
                 raise GoesAlone
@@ -222,15 +237,36 @@ class RealmUsers:
         raise CallFailed(unreadable_answer(Operation.IMPORT, answer_of(response)))
 
     async def update(self, user_id: str, representation: Mapping[str, Any]) -> None:
-        """Write the given fields of a user. With `attributes` among them, the rest of the profile is replaced."""
+        """Write the given fields of a user. With `attributes` among them, the rest of the profile is replaced.
+
+        Raises:
+            CallFailed: As every method; the user would have another name afterwards (`would_rename`), or has, where that
+                could not be told before (`renamed`).
+        """
         await self.directories.admit(user_id)
         if self._roles is not None and needs_look(representation):
             await self._roles.check(user_id)
+        by_address = (await self.naming.of_users(user_id)).by_address
+        if by_address:
+            await self._look_whether_they_keep_their_name(user_id, representation)
+        before = await self.read(user_id) if by_address is None and "email" in representation else None
         await expected(
             Operation.UPDATE,
             204,
             self._connection.a_raw_put(self._user(user_id), data=body_of(representation)),
         )
+        if before is not None and (await self.read(user_id))["username"] != before["username"]:
+            raise Renamed(name_is_free=False)
+
+    async def _look_whether_they_keep_their_name(
+        self, user_id: str, representation: Mapping[str, Any]
+    ) -> None:
+        email = representation.get("email")
+        if email is None:
+            email = (await self.read(user_id)).get("email")
+        # Without one, Keycloak refuses the write.
+        if email and user_id not in await self.called(str(email).lower()):
+            raise would_rename()
 
     async def set_password(self, user_id: str, password: str, *, temporary: bool) -> None:
         """Give a user a password. `temporary` makes them choose another at the next login.

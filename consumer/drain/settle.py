@@ -16,6 +16,7 @@ from consumer.delivery.outcome import (
     Delivered,
     NotDelivered,
     Outcome,
+    Reason,
     Retry,
 )
 from consumer.delivery.representation import split_name, written_out
@@ -180,6 +181,9 @@ def _failed(head: Head, outcome: NotDelivered, call: Call, policy: DrainPolicy, 
     base = replace(base, maybe_applied_since=_maybe(head, outcome, call))
     if call.openings >= policy.openings:
         return replace(base, state=EntryState.HELD, reason=DrainReason.SUSPECTED_CAUSE.value)
+    if outcome.reason is Reason.RENAMED:
+        # Whoever is meant: only somebody who knows both people can say.
+        return replace(base, state=EntryState.HELD)
     if isinstance(outcome, Retry) or outcome.reason in NEEDS_REPAIR:
         # By calls, charged or not: a user who always times out must not take a place every second, nor must the many of
         # a realm that somebody has to repair.
@@ -239,7 +243,11 @@ def fold_after_all(group: Sequence[Head], outcome: Delivered) -> Fold:
 
 def fold_after(head: Head, outcome: Delivered) -> Fold:
     """The lane's sum with this delivery in it."""
-    return _sum(head.fold, head, outcome)
+    before = head.fold
+    if outcome.anew:
+        # Of somebody else; only the doubt stays, for a late call of ours may still find the name.
+        before = Fold(suspect_since=before.suspect_since, suspect_kind=before.suspect_kind)
+    return _sum(before, head, outcome)
 
 
 def _sum(fold: Fold, entry: Head, outcome: Delivered) -> Fold:

@@ -6,7 +6,7 @@ import asyncio
 import html
 import json
 import re
-from collections.abc import AsyncIterator, Awaitable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from typing import Any, Protocol
@@ -94,6 +94,9 @@ class Realm(Protocol):
     async def edit_profile(self, username: str, password: str, **fields: str) -> None:
         """Change fields of one's own profile, or attributes that are one's own to change; an empty text clears."""
 
+    async def rename_by(self, *, address: bool = False, hand: bool = False) -> None:
+        """Let usernames change in these ways, and no other."""
+
 
 @dataclass(slots=True)
 class FakeRealm:
@@ -142,6 +145,9 @@ class FakeRealm:
         assert user is not None
         return user
 
+    async def rename_by(self, *, address: bool = False, hand: bool = False) -> None:
+        self.fake.email_as_username, self.fake.edit_username_allowed = address, hand
+
     def _ask(self, method: str, path: str, body: Any, query: dict[str, str]) -> Told:
         self.clock += 1000
         text = body.decode() if isinstance(body, bytes) else "" if body is None else json.dumps(body)
@@ -159,6 +165,7 @@ class RealRealm:
     http: httpx.AsyncClient = field(repr=False)
     postbox: Postbox = field(repr=False)
     token: str = field(default="", repr=False)
+    administer: Callable[..., Awaitable[Any]] | None = field(default=None, repr=False)
 
     async def ask(self, method: str, path: str, body: Any = None, **query: str) -> Told:
         content = body if isinstance(body, bytes) or body is None else json.dumps(body).encode()
@@ -224,6 +231,11 @@ class RealRealm:
     async def _pages(self) -> AsyncIterator[LoginPages]:
         async with httpx.AsyncClient(base_url=self.http.base_url, timeout=30, trust_env=False) as browser:
             yield LoginPages(self.name, browser)
+
+    async def rename_by(self, *, address: bool = False, hand: bool = False) -> None:
+        assert self.administer is not None
+        flags = {"registrationEmailAsUsername": address, "editUsernameAllowed": hand}
+        await self.administer("PUT", f"/{self.name}", flags)
 
     async def ask_as(self, authorization: str | None) -> Told:
         """Search for a user with another `Authorization` header, or none."""
@@ -343,7 +355,7 @@ async def real_realm(url: str, admin: str, password: str) -> AsyncIterator[RealR
             await administer(
                 "PUT", f"/{name}/users/profile", {**profile, "unmanagedAttributePolicy": "ADMIN_EDIT"}
             )
-            realm = RealRealm(name, http, postbox)
+            realm = RealRealm(name, http, postbox, administer=administer)
             realm.token = (await realm.ask_token(CLIENT, SECRET)).json()["access_token"]
             yield realm
         finally:

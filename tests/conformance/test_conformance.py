@@ -11,12 +11,14 @@ from compose.native.stack import Stack
 from consumer.delivery.answer import Answer, Operation
 from consumer.delivery.classify import classify_answer
 from consumer.delivery.outcome import Reason
-from tests.conformance import grant_cases, self_service_cases, user_cases
+from tests.conformance import grant_cases, naming_cases, self_service_cases, user_cases
 from tests.conformance.case import Case
 from tests.conformance.keycloak import CLIENT, POWERLESS, SECRET, FakeRealm, RealRealm, Told, real_realm
 
 each_case = pytest.mark.parametrize(
-    "case", [*user_cases.CASES, *grant_cases.CASES, *self_service_cases.CASES], ids=lambda case: case.__name__
+    "case",
+    [*user_cases.CASES, *grant_cases.CASES, *self_service_cases.CASES, *naming_cases.CASES],
+    ids=lambda case: case.__name__,
 )
 
 

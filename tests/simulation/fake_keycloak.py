@@ -30,6 +30,7 @@ _NAMES_ROUTE = re.compile(
     r"/?admin/realms/(?P<realm>[^/]+)/(?:group-by-path(?P<path>/.+)|roles/(?P<role>[^/]+)"
     r"|groups(?:/(?P<parent>[^/]+)/children)?(?P<groups>)|(?P<actions>authentication/required-actions))"
 )
+_REALM_ROUTE = re.compile(r"/?admin/realms/(?P<realm>[^/]+)")
 _DISCOVERY = re.compile(r"/realms/(?P<realm>[^/]+)/\.well-known/openid-configuration")
 _EMAIL = re.compile(r"[^@\s]+@[^@\s]+")
 _FORBIDDEN_IN_NAMES = re.compile(r"[<>&\"\s$%!#?§;*~/\\|^=\[\]{}()\x00-\x1f]")
@@ -172,6 +173,8 @@ class FakeKeycloak:
         self.realm_roles = set(realm_roles)
         self._rights = rights
         self._escapes_slashes = escapes_slashes
+        self.email_as_username = False
+        self.edit_username_allowed = False
         self.users: dict[str, dict[str, User]] = {realm: {} for realm in realms}
         self._password_history = password_history
         self._password_length = password_length
@@ -238,6 +241,8 @@ class FakeKeycloak:
         named = _NAMES_ROUTE.fullmatch(request.path)
         if named is not None:
             return self._named(named, request.query)
+        if (of_realm := _REALM_ROUTE.fullmatch(request.path)) is not None and request.method == "GET":
+            return self._realm(unquote(of_realm["realm"]))
         route = _ROUTE.fullmatch(request.path)
         if route is None:
             return _error(404, "HTTP 404 Not Found")
@@ -258,6 +263,28 @@ class FakeKeycloak:
             return self._move(user, unquote(route["group"]), joins=request.method == "PUT")
         return self._of_user(request, route["part"], users, user, now_ms)
 
+    def _realm(self, realm: str) -> Reply:
+        """As a client with `manage-users` sees it."""
+        if realm not in self.users:
+            return _error(404, "Realm not found.")
+        return _json(200, {"realm": realm, "registrationEmailAsUsername": self.email_as_username})
+
+    def _shown_whole(self, user: User, query: Mapping[str, str]) -> dict[str, Any]:
+        shown = {**user.whole(), **self._shown_name(user)}
+        if query.get("userProfileMetadata", "").lower() != "true":
+            return shown
+        by_address = self.email_as_username
+        name = {
+            "name": "username",
+            "required": not by_address,
+            "readOnly": by_address or not self.edit_username_allowed,
+        }
+        return {**shown, "userProfileMetadata": {"attributes": [name]}}
+
+    def _shown_name(self, user: User) -> dict[str, Any]:
+        """Where addresses are usernames, a user is shown by theirs, also one who has another name still."""
+        return {"username": user.email if self.email_as_username and user.email else user.username}
+
     def _discovery(self, realm: str) -> Reply:
         if unquote(realm) not in self.users:
             return _error(404, "Realm does not exist")
@@ -275,7 +302,7 @@ class FakeKeycloak:
     ) -> Reply:
         match request.method, part:
             case "GET", None:
-                return _json(200, user.whole())
+                return _json(200, self._shown_whole(user, request.query))
             case "PUT", None:
                 return self._update(users, user, json.loads(request.body), now_ms)
             case "DELETE", None:
@@ -378,13 +405,12 @@ class FakeKeycloak:
             user.realm_roles -= named.keys()
         return Reply(204)
 
-    @staticmethod
-    def _search(users: Mapping[str, User], query: Mapping[str, str]) -> Reply:
+    def _search(self, users: Mapping[str, User], query: Mapping[str, str]) -> Reply:
         asked = "email" if "email" in query else "username"
         wanted = _plain(query.get(asked, ""))
         exact = query.get("exact", "false").lower() == "true"
         found = [
-            user.brief()
+            {**user.brief(), **self._shown_name(user)}
             for user in users.values()
             for theirs in [_plain(getattr(user, asked) or "")]
             if (theirs == wanted if exact else wanted in theirs)
@@ -395,15 +421,19 @@ class FakeKeycloak:
         username = str(asked.get("username", "")).lower()
         if (unknown := _unknown_field(asked)) is not None:
             return unknown
+        if self.email_as_username and not asked.get("email"):
+            return _json(400, _problem("email", "error-user-attribute-required"))
+        username = str(asked["email"]).lower() if self.email_as_username else username
         if not username.strip():
             return _complaint(400, "User name is missing")
         # Keycloak looks for the email first: a create repeated word for word is told "same email".
-        if (conflict := _email_conflict(users, asked.get("email"), None)) is not None:
-            return conflict
-        if (conflict := _name_conflict(users, username, asked.get("email"))) is not None:
-            return conflict
-        if (invalid := _invalid(asked, username)) is not None:
-            return invalid
+        refused = (
+            _email_conflict(users, asked.get("email"), None)
+            or _name_conflict(users, username, asked.get("email"))
+            or _invalid(asked, username)
+        )
+        if refused is not None:
+            return refused
         for credential in asked.get("credentials") or ():
             if "value" in credential and (weak := self._weak(credential["value"])) is not None:
                 return weak
@@ -422,12 +452,20 @@ class FakeKeycloak:
     def _update(self, users: Mapping[str, User], user: User, asked: Mapping[str, Any], now_ms: int) -> Reply:
         if (unknown := _unknown_field(asked)) is not None:
             return unknown
-        if str(asked.get("username", user.username)).lower() != user.username:
+        name = str(asked.get("username", user.username)).lower()
+        if self.email_as_username:
+            if asked.get("email") == "":
+                return _complaint(400, "User name is missing")
+            if not (asked.get("email") or user.email):
+                return _json(400, _problem("email", "error-user-attribute-required"))
+            name = str(asked.get("email") or user.email).lower()
+        elif name != user.username and not self.edit_username_allowed:
             return _json(400, _problem("username", "error-user-attribute-read-only"))
         if (conflict := _email_conflict(users, asked.get("email"), user)) is not None:
             return conflict
         if (invalid := _invalid(asked, user.username)) is not None:
             return invalid
+        user.username = name
         if asked.get("attributes") is not None:
             # With attributes, what is not named is cleared.
             user.email = user.first_name = user.last_name = None

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from consumer.delivery.credential import apply_password, open_password
 from consumer.delivery.errors import CallFailed
 from consumer.delivery.handlers.create_user import create_user
-from consumer.delivery.handlers.handler import LostUser, with_user
+from consumer.delivery.handlers.handler import LostUser, locate, with_user
 from consumer.delivery.handlers.stored_profile import sessions_ended
 from consumer.delivery.handlers.update import write_named
+from consumer.delivery.naming import Renamed
 from consumer.delivery.opened import Password
 from consumer.delivery.outcome import Delivered, Reason
 
@@ -51,13 +52,19 @@ class CreateHandler:
             async def converge(user_id: str) -> Delivered:
                 return await self._converge(change, users, user_id, password, grants)
 
-            return await with_user(change, users, converge, lost=LostUser(self.keys))
+            try:
+                return await with_user(change, users, converge, lost=LostUser(self.keys))
+            except Renamed as renamed:
+                if not renamed.name_is_free:
+                    raise
+            # Who had the name has another one, and keeps what they have: it is given to somebody new.
+            return replace(await create_user(change, users, password, grants), anew=True)
         try:
             return await create_user(change, users, password, grants)
         except CallFailed as failed:
             if failed.outcome.reason not in _MAYBE_THERE:
                 raise
-            user_id = await users.find(change.username_key)
+            user_id = await locate(users, change.username_key, change.user_id)
             if user_id is None:
                 raise
         return await self._converge(change, users, user_id, password, grants)

@@ -6,8 +6,10 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Protocol, TypeVar
 
 from consumer.delivery.errors import CallFailed
+from consumer.delivery.federation import federation_in
 from consumer.delivery.handlers.restore import restore
 from consumer.delivery.handlers.stored_profile import sparing_the_event
+from consumer.delivery.naming import Renamed
 from consumer.delivery.outcome import Delivered, Reason, lost_user, missing_user
 
 if TYPE_CHECKING:
@@ -48,21 +50,41 @@ class LostUser:
 async def locate(users: RealmUsers, username_key: str, user_id: str | None) -> str | None:
     """Return the user's id, or None if there is no such user.
 
-    The id the lane knows goes before the name: a user who was renamed is the one our deliveries left, and who bears the
-    name now is somebody else (docs/decisions/0030).
+    Neither the name alone decides nor the id that the lane knows: the user our deliveries left is written as long as they
+    bear the lane's name, so that no two lanes write one user, and nobody who has taken the name is taken for them
+    (docs/decisions/0053).
 
     Raises:
         CallFailed: Keycloak could not be read.
+        Renamed: The user our deliveries left bears another name; or the realm takes addresses for usernames, and shows who
+            has this name by another.
     """
-    if user_id is not None:
-        try:
-            await users.read(user_id)
-        except CallFailed as failed:
-            if failed.outcome.reason is not Reason.USER_MISSING:
-                raise
-        else:
-            return user_id
-    return await users.find(username_key, known_id=user_id)
+    if user_id is not None and await _bears(users, user_id, username_key):
+        return user_id
+    return await _by_name(users, username_key, user_id)
+
+
+async def _bears(users: RealmUsers, user_id: str, username_key: str) -> bool:
+    """Whether a user bears a name; not if there is no such user any more."""
+    try:
+        shown = (await users.read(user_id))["username"]
+    except CallFailed as failed:
+        if failed.outcome.reason is not Reason.USER_MISSING:
+            raise
+        return False
+    if shown.lower() == username_key or federation_in(user_id) is not None:
+        return True
+    found = await users.called(username_key)
+    if user_id not in found:
+        raise Renamed(name_is_free=not found)
+    return True
+
+
+async def _by_name(users: RealmUsers, username_key: str, known_id: str | None) -> str | None:
+    user_id = await users.find(username_key, known_id=known_id)
+    if user_id is None and (await users.naming.of_realm()).by_address and await users.called(username_key):
+        raise Renamed(name_is_free=False)
+    return user_id
 
 
 async def with_user(
@@ -75,21 +97,25 @@ async def with_user(
 ) -> T:
     """Run `act` with the user's id.
 
-    The id the lane knows saves the search; a user who was deleted and created again has another one, so that a miss
-    is looked up once. A user whom our own deliveries left and Keycloak does not have is what `lost` says: created from what
-    is known before `act` runs, or not. `create` is done instead of `act` about a user who is missing and of whom nothing is
-    known.
+    Where names are for ever, the id the lane knows saves the search; a user who was deleted and created again has another
+    one, so that a miss is looked up once. A user whom our own deliveries left and Keycloak does not have is what `lost`
+    says: created from what is known before `act` runs, or not. `create` is done instead of `act` about a user who is
+    missing and of whom nothing is known.
 
     Raises:
         CallFailed: `act` failed, or there is no such user (`user_missing`, `user_lost`).
+        Renamed: As `locate`.
     """
-    if change.user_id is not None:
-        try:
-            return await act(change.user_id)
-        except CallFailed as failed:
-            if failed.outcome.reason is not Reason.USER_MISSING:
-                raise
-    user_id = await users.find(change.username_key, known_id=change.user_id)
+    key, known_id = change.username_key, change.user_id
+    try:
+        if known_id is None or not (await users.naming.of_users(known_id)).is_for_ever:
+            user_id = await locate(users, key, known_id)
+        else:
+            return await act(known_id)
+    except CallFailed as failed:
+        if failed.outcome.reason is not Reason.USER_MISSING:
+            raise
+        user_id = await _by_name(users, key, known_id)
     if user_id is None and lost is not None and change.known is not None:
         known = change.known()
         if not (lost.restores or known.delete_in_doubt):

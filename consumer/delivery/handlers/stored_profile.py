@@ -24,6 +24,9 @@ if TYPE_CHECKING:
 __all__ = ["sessions_ended", "sparing_the_event"]
 
 
+_NOT_TO_BE_WRITTEN = frozenset({Reason.PROFILE_BROKEN, Reason.WOULD_RENAME})
+
+
 @contextmanager
 def sparing_the_event(data: Mapping[str, Any]) -> Iterator[None]:
     """Let a refusal of what an event does not write be the stored profile's (`profile_broken`).
@@ -55,7 +58,7 @@ async def sessions_ended(change: Change, users: RealmUsers, user_id: str) -> Asy
         yield
     except CallFailed as failed:
         again = change.last_reason == Reason.PROFILE_BROKEN and not _bars(change)
-        if wanted and failed.outcome.reason is Reason.PROFILE_BROKEN and not again:
+        if wanted and failed.outcome.reason in _NOT_TO_BE_WRITTEN and not again:
             await users.end_sessions(user_id)
         raise
     if wanted:

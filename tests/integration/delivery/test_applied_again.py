@@ -18,7 +18,7 @@ from consumer.delivery.outcome import Delivered, Outcome, Reason, Retry
 
 if TYPE_CHECKING:
     from consumer.delivery.change import Change
-    from tests.integration.delivery.conftest import Observer, Person, Workbench
+    from tests.integration.delivery.conftest import Person, Workbench
     from tests.integration.support.keycloak_proxy import Call, KeycloakProxy
 
 OLD = "first password 1"
@@ -328,52 +328,3 @@ class TestTheIdThatALaneKnows:
         assert isinstance(gone, Delivered)
         assert gone.reason is Reason.DELETED
         assert await strict_person.seen() is None
-
-    async def test_goes_before_a_name_that_somebody_else_bears_by_now(
-        self, strict_person: Person, observer: Observer
-    ) -> None:
-        """Where the realm lets usernames be edited, the one whom we made keeps our changes (docs/decisions/0030)."""
-        realm, username = f"/{strict_person.realm}", strict_person.username.lower()
-        ours = (
-            await strict_person.apply("user_create", {"email": strict_person.email}, password=OLD)
-        ).user_id
-        assert ours is not None
-        await observer.call("PUT", realm, {"editUsernameAllowed": True})
-        try:
-            renamed = await observer.call("PUT", f"{realm}/users/{ours}", {"username": f"{username}-renamed"})
-            assert renamed.status_code == 204
-            stranger = await observer.call(
-                "POST", f"{realm}/users", {"username": username, "firstName": "Stranger"}
-            )
-            assert stranger.status_code == 201
-            known = replace(as_known(strict_person, NEW), user_id=ours)
-
-            for kind, data, password in (
-                ("user_update", {"first_name": "Eve"}, None),
-                ("user_update", {"attributes": TEAM}, None),
-                ("user_create", {"last_name": "B"}, None),
-                ("password_change", {}, LATER),
-            ):
-                change = replace(
-                    strict_person.change(kind, data, password=password, user_id=ours), known=lambda: known
-                )
-                outcome = await strict_person.deliver(change)
-                assert isinstance(outcome, Delivered), (kind, outcome)
-                assert outcome.user_id == ours
-            late = LateField(
-                name="first_name", part="field", key="first_name", late=("Eve",), is_known=True, wanted="Ada"
-            )
-            healed = await strict_person.workbench.delivery.heal(
-                known, LateEffects(fields=(late,)), lambda: None
-            )
-            asked = strict_person.change("user_update", {"first_name": "Ada"}, user_id=ours)
-            found = await strict_person.workbench.delivery.read_back(asked, lambda: None)
-            deleted = await strict_person.deliver(strict_person.change("user_delete", user_id=ours))
-        finally:
-            await observer.call("PUT", realm, {"editUsernameAllowed": False})
-
-        assert isinstance(healed, Delivered)
-        assert healed.user_id == ours
-        assert (found.reason, deleted.reason) == (Reason.ALREADY_APPLIED, Reason.DELETED)
-        left = await strict_person.there()
-        assert (left["id"] != ours, left["firstName"]) == (True, "Stranger")

@@ -48,6 +48,9 @@ class Script:
 
     async def answer(self, request: Request, writer: asyncio.StreamWriter) -> None:
         call = f"{request.method} {request.path}"
+        if (naming := _how_users_are_named(request)) is not None:
+            await answering(200, naming)(request, writer)
+            return
         if request.path == TOKEN_PATH:
             self.tokens += 1
             # Long enough for every caller of a cold start to ask for a token of its own, if it would.
@@ -64,6 +67,16 @@ class Script:
         if not answers:
             return None
         return answers.pop(0) if len(answers) > 1 else answers[0]
+
+
+def _how_users_are_named(request: Request) -> Any:
+    """That is asked once a minute, whatever is delivered: names are for ever here."""
+    if f"{request.method} {request.target}" == f"GET {USERS.removesuffix('/users')}":
+        return {"realm": "shop", "registrationEmailAsUsername": False}
+    if "userProfileMetadata" in request.target:
+        name = {"name": "username", "required": True, "readOnly": True}
+        return {"id": request.path.rpartition("/")[2], "userProfileMetadata": {"attributes": [name]}}
+    return None
 
 
 @asynccontextmanager

@@ -153,6 +153,42 @@ class TestTheSuspectedCause:
         assert settled(head(openings=2), delivered(), call(openings=2)).openings == 0
 
 
+class TestARenamedUser:
+    RENAMED = Retry(reason=Reason.RENAMED, failure=failure())
+
+    def test_is_held_and_not_charged(self) -> None:
+        settlement = settled(head(attempts=2), self.RENAMED)
+
+        assert (settlement.state, settlement.reason, settlement.attempts) == (HELD, "renamed", 2)
+        assert settlement.attempt is not None
+
+    def test_keeps_the_doubt_of_a_write_that_renamed_them(self) -> None:
+        after = replace(self.RENAMED, failure=replace(failure(), partial=True))
+        result = written(head(), after)
+
+        assert result.settlements[0].maybe_applied_since == CLAIMED_AT
+        assert result.fold is not None
+        assert result.fold.suspect_since == ENDED_AT
+
+    def test_leaves_nothing_to_whoever_gets_the_name(self) -> None:
+        theirs = Applied(
+            position=position(1),
+            exists=True,
+            fields={"first_name": "Ada", "groups./staff": True},
+            credential=Credential(SEALED, "e-1", position(1)),
+            user_id="0a0a",
+        )
+        before = replace(Fold().join(theirs), suspect_since=EARLIER, suspect_kind="timeout")
+        outcome = delivered(Reason.CREATED, existed=False, anew=True)
+
+        fold = fold_after(head("user_create", data={"email": "b"}, fold=before), outcome)
+
+        assert values(fold) == {"email": "b", "enabled": True}
+        assert (fold.exists, fold.user_id, fold.credential) == (True, "0b5c", None)
+        # A late call of ours may still find the name.
+        assert (fold.suspect_since, fold.suspect_kind) == (EARLIER, "timeout")
+
+
 class TestDoubt:
     @pytest.mark.parametrize(
         ("outcome", "since"),
