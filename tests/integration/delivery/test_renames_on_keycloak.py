@@ -14,6 +14,7 @@ from consumer.cli.run_checks import naming_check
 from consumer.delivery.delivery import Delivery
 from consumer.delivery.keycloak import Keycloak
 from consumer.delivery.known_user import KnownUser
+from consumer.delivery.late_effects import LateEffects
 from consumer.delivery.outcome import DeadLetter, Delivered, Outcome, Reason, Retry
 from consumer.delivery.passwords import KeyRing
 from tests.integration.delivery.conftest import (
@@ -265,7 +266,7 @@ class TestNamesMayBeEdited:
                 assert is_renamed(await lane.say(kind, password, **data)), kind
             heal = lane.known()
             assert heal is not None
-            assert is_renamed(await bench.delivery.heal(heal, lambda: None))
+            assert is_renamed(await bench.delivery.heal(heal, LateEffects(), lambda: None))
             assert await all_users(realm) == before
 
             taken = await realm.observer.call(
