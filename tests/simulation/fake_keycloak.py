@@ -236,16 +236,9 @@ class FakeKeycloak:
 
     def answer(self, request: Request, now_ms: int) -> Reply:
         """Answer one request at a moment of Keycloak's clock, in milliseconds since 1970."""
-        if (discovered := _DISCOVERY.fullmatch(request.path)) is not None:
-            return self._discovery(discovered["realm"])
-        named = _NAMES_ROUTE.fullmatch(request.path)
-        if named is not None:
-            return self._named(named, request.query)
-        if (of_realm := _REALM_ROUTE.fullmatch(request.path)) is not None and request.method == "GET":
-            return self._realm(unquote(of_realm["realm"]))
         route = _ROUTE.fullmatch(request.path)
         if route is None:
-            return _error(404, "HTTP 404 Not Found")
+            return self._beside_users(request)
         users = self.users.get(unquote(route["realm"]))
         if users is None:
             return _error(404, "Realm not found.")
@@ -262,6 +255,15 @@ class FakeKeycloak:
         if route["group"] is not None:
             return self._move(user, unquote(route["group"]), joins=request.method == "PUT")
         return self._of_user(request, route["part"], users, user, now_ms)
+
+    def _beside_users(self, request: Request) -> Reply:
+        if (discovered := _DISCOVERY.fullmatch(request.path)) is not None:
+            return self._discovery(discovered["realm"])
+        if (named := _NAMES_ROUTE.fullmatch(request.path)) is not None:
+            return self._named(named, request.query)
+        if (of_realm := _REALM_ROUTE.fullmatch(request.path)) is not None:
+            return self._realm(unquote(of_realm["realm"]))
+        return _error(404, "HTTP 404 Not Found")
 
     def _realm(self, realm: str) -> Reply:
         """As a client with `manage-users` sees it."""
