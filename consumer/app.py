@@ -134,6 +134,7 @@ class Consumer:
                 keys=keys,
                 delete_mode=settings.delete_mode,
                 creates_missing=kinds_that_create(settings),
+                restores_lost=settings.lost_user == "restore",
                 protected_users=settings.protected_users,
                 custom={name: kind.handler for name, kind in kinds.items()},
                 watch=calls,

@@ -319,8 +319,16 @@ class Settings(BaseModel):
     missing_user: Literal["dead_letter", "create"] = Field(
         default="dead_letter",
         description="What an update or a password change does whose user Keycloak does not have: nothing, as a dead "
-        "letter `user_missing`, or create the user from what the event names. A user whom Keycloak had from us and lost "
-        "is created again in either case. It may differ by kind: `user_update.missing_user=create`.",
+        "letter `user_missing`, or create the user from what the event names. What becomes of a user whom Keycloak had from "
+        "us and has no more, KCSYNC_LOST_USER says. It may differ by kind: `user_update.missing_user=create`.",
+    )
+    lost_user: Literal["restore", "dead_letter"] = Field(
+        default="restore",
+        description="What becomes of a user whom kcsync delivered and Keycloak does not have any more: with `restore`, the "
+        "next change makes them again from everything that was delivered, before it is applied itself (a Keycloak that "
+        "was restored from an old backup, or emptied). With `dead_letter`, somebody's delete in Keycloak stands: changes of "
+        "that user are dead letters `user_lost` until a `user_create` makes them anew from what it names. A late delete of "
+        "our own is undone in either case.",
     )
     max_attempts: int = Field(
         default=5,

@@ -19,6 +19,7 @@ from consumer.cli.banner import start_banner
 from consumer.cli.checks import checks_exit_code, render_checks
 from consumer.cli.cleanup_report import cleanup_lines
 from consumer.cli.deletes import allow_deletes, show_deletes
+from consumer.cli.drift import drift
 from consumer.cli.exit_codes import ExitCode, exit_code_table
 from consumer.cli.held import held, which_of
 from consumer.cli.keys import keys
@@ -54,6 +55,7 @@ app = typer.Typer(
     rich_markup_mode=None,
 )
 app.add_typer(held)
+app.add_typer(drift)
 app.add_typer(keys)
 
 

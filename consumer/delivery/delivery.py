@@ -258,12 +258,13 @@ async def _answered(
         detail = mask(outcome.failure.detail, theirs())
         # Sessions that were ended all the same are nothing that could be healed.
         partial = scope.wrote and outcome.reason is not Reason.PROFILE_BROKEN
-        return replace(outcome, failure=replace(outcome.failure, detail=detail, partial=partial))
+        failure = replace(outcome.failure, detail=detail, partial=partial, restoring=scope.restoring)
+        return replace(outcome, failure=failure)
     except NotCalled as stopped:
         if not scope.wrote:
             raise
         detail = f"stopped between two requests of one delivery: {stopped.why}"
-        failure = Failure(blame=Blame.LOCAL, partial=True, detail=detail)
+        failure = Failure(blame=Blame.LOCAL, partial=True, restoring=scope.restoring, detail=detail)
         return Defer(reason=Reason.BROKEN_OFF, failure=failure)
 
 

@@ -162,6 +162,7 @@ class Failure:
         blame: Whom it speaks about.
         status: The HTTP status, or None if no answer came.
         ambiguous: The change may have taken effect all the same, or may do so later inside Keycloak.
+        restoring: A user whom Keycloak had lost was about to be made again: they may be there, and not whole.
         partial: An earlier request of the same delivery was done: part of the change is in Keycloak.
         own_words: Keycloak itself has answered, in one of its own forms; not a proxy, and not nobody.
         fields: The user's fields that were refused, as Keycloak calls them.
@@ -176,6 +177,7 @@ class Failure:
     status: int | None = None
     ambiguous: bool = False
     partial: bool = False
+    restoring: bool = False
     own_words: bool = False
     fields: tuple[str, ...] = ()
     beyond_plane: tuple[str, ...] = ()

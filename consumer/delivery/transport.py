@@ -122,6 +122,7 @@ class CallScope:
         watch: Told of each request, if anybody wants to know.
         authorization: The `Authorization` header of the last request.
         wrote: Whether one of them has changed something.
+        restoring: Whether they make a user again whom Keycloak has lost.
     """
 
     before_call: Callable[[], None]
@@ -130,6 +131,7 @@ class CallScope:
     watch: CallWatch | None = None
     authorization: str | None = field(default=None, repr=False)
     wrote: bool = False
+    restoring: bool = False
     _last: Call | None = None
     _outer: Token[CallScope] | None = field(default=None, repr=False)
 

@@ -686,7 +686,8 @@ def _tell_whom_it_needs(head: Head, reason: str) -> None:
 def _suspect(lane: ReadyLane, found: SuspectFold, token: int) -> Suspect:
     fold = found.fold
     if found.noted:
-        fold = fold.doubting(joined(found.noted.values()))
+        noted = joined(found.noted.values())
+        fold = fold.accepting(noted.accepted).doubting(replace(noted, accepted=frozenset()))
     return Suspect(lane, fold, token, found.asked_at, is_old_enough=found.in_doubt, noted=tuple(found.noted))
 
 

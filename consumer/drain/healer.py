@@ -25,6 +25,7 @@ from consumer.delivery.outcome import (
 from consumer.drain.caller import Caller
 from consumer.drain.holders import may_be_given_up
 from consumer.drain.judge import Judge
+from consumer.drain.late import of_restoring
 from consumer.drain.password_looks import DueLook
 from consumer.drain.realms import RealmWatch
 from consumer.outbox.doubt import Doubt, PasswordCall
@@ -127,6 +128,9 @@ class Healer:
                 refused = outcome.reason
             case Retry(failure=Failure(blame=Blame.USER)):
                 return WriteBack(lane=lane, token=token, fold=replace(marked, suspect_kind=_REFUSED_BEFORE))
+            case Retry() | Defer() if outcome.failure.restoring:
+                left = of_restoring(fold, began=suspect.asked_at, ended=suspect.asked_at)
+                return WriteBack(lane=lane, token=token, fold=marked.doubting(left))
             case Retry() | Defer():
                 return None
         return WriteBack(lane=lane, token=token, fold=self._certain(suspect, outcome, refused))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Any, Final
 
@@ -23,13 +23,13 @@ from consumer.outbox.fold import (
 )
 from producer_lib import kinds
 
-__all__ = ["doubt_of", "late_effects"]
+__all__ = ["doubt_of", "late_effects", "of_restoring"]
 
 _MERGED: Final = frozenset({"email", "first_name", "last_name"})
 """Fields that a write of attributes carries as they were just read (consumer.delivery.representation)."""
 
 
-def doubt_of(group: Sequence[Head], *, began: datetime, ended: datetime) -> Doubt:
+def doubt_of(group: Sequence[Head], *, began: datetime, ended: datetime, restoring: bool = False) -> Doubt:
     """What the call of an entry, or of a merge group, may leave.
 
     What a custom kind writes is its handler's to know: that is told when it has written it (`consumer.drain.settle`).
@@ -38,10 +38,29 @@ def doubt_of(group: Sequence[Head], *, began: datetime, ended: datetime) -> Doub
         group: The entries of the call, with the fold as it was when the call began.
         began: When it cannot have begun yet, by the database's clock.
         ended: When its caller had given it up, by the same clock.
+        restoring: A user whom Keycloak had lost was about to be made again.
     """
+    doubt = _of_call(group, began=began, ended=ended)
+    return doubt.join(of_restoring(group[0].fold, began=began, ended=ended)) if restoring else doubt
+
+
+def of_restoring(fold: Fold, *, began: datetime, ended: datetime) -> Doubt:
+    """What is left if a user is made again and the rest is never done: no memberships, and the password of that moment."""
+    memberships = {
+        name: (False,)
+        for name, known in fold.fields.items()
+        if name.startswith((GROUP, REALM_ROLE)) and known.value
+    }
+    passwords: tuple[PasswordCall, ...] = ()
+    if fold.credential is not None:
+        passwords = (PasswordCall(fold.credential.event_id, began, ended),)
+    return Doubt(fields=memberships, passwords=passwords)
+
+
+def _of_call(group: Sequence[Head], *, began: datetime, ended: datetime) -> Doubt:
     head = group[0]
     if head.kind not in kinds():
-        return Doubt(fields=_carried(head.fold))
+        return Doubt(fields=_carried(head.fold, {}))
     if head.kind == "user_delete":
         # Which of the two a delete without a mode means, delivery knows.
         mode = head.data.get("mode")
@@ -50,7 +69,7 @@ def doubt_of(group: Sequence[Head], *, began: datetime, ended: datetime) -> Doub
     data = written_out(what.data)
     fields = carried_fields(data)
     if needs_merge(data):
-        for name, values in _carried(head.fold).items():
+        for name, values in _carried(head.fold, fields).items():
             fields.setdefault(name, values)
     passwords: tuple[PasswordCall, ...] = ()
     if what.credential is not None:
@@ -58,8 +77,15 @@ def doubt_of(group: Sequence[Head], *, began: datetime, ended: datetime) -> Doub
     return Doubt(fields=fields, passwords=passwords)
 
 
-def _carried(fold: Fold) -> dict[str, tuple[Any, ...]]:
-    return {
+def _carried(fold: Fold, written: Mapping[str, Any]) -> dict[str, tuple[Any, ...]]:
+    """What a write of attributes leaves beside what it names: the user as just read, which is as the fold had it.
+
+    What the fold did not know of then, Keycloak had not either, as far as it is ours: such a write takes it away.
+    """
+    carried: dict[str, tuple[Any, ...]] = dict.fromkeys(_MERGED, ("",))
+    names = {name for name in (*fold.fields, *written) if name.startswith(ATTRIBUTE)}
+    carried[EVERY_OTHER_ATTRIBUTE] = (sorted(name.removeprefix(ATTRIBUTE) for name in names),)
+    return carried | {
         name: (known.value,)
         for name, known in fold.fields.items()
         if name in _MERGED or name.startswith(ATTRIBUTE)

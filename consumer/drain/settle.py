@@ -276,6 +276,9 @@ def _sum(fold: Fold, entry: Head, outcome: Delivered) -> Fold:
             user_id=outcome.user_id,
         )
     else:
+        if fold.exists and not outcome.existed and outcome.reason is Reason.CREATED:
+            # Somebody else had deleted the user, and this is another one: nothing of the former is theirs.
+            fold = fold.join(Applied(position=entry.position, exists=False))
         credential = None
         if entry.credential is not None:
             credential = Credential(entry.credential, entry.event_id, entry.position)

@@ -346,7 +346,9 @@ class Turns:
 def _with_what_it_leaves(call: Call, group: Sequence[Head], outcome: Outcome) -> Call:
     if not leaves_traces(outcome):
         return call
-    return replace(call, leaves=doubt_of(group, began=call.claimed_at, ended=call.ended_at))
+    restoring = not isinstance(outcome, Delivered) and outcome.failure.restoring
+    doubt = doubt_of(group, began=call.claimed_at, ended=call.ended_at, restoring=restoring)
+    return replace(call, leaves=doubt)
 
 
 def _refused(outcome: Outcome) -> TypeGuard[NotDelivered]:

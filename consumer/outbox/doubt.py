@@ -44,12 +44,14 @@ class Doubt:
         deletes: a call in doubt deletes the user.
         asked: fields that an operator wants equal to the fold, whoever changed them; `exists` among them stands for the
             user's being there.
+        accepted: fields that an operator leaves as others have changed them: they are not looked at any more.
     """
 
     fields: Mapping[str, tuple[Any, ...]] = field(default_factory=dict, repr=False)
     passwords: tuple[PasswordCall, ...] = ()
     deletes: bool = False
     asked: frozenset[str] = frozenset()
+    accepted: frozenset[str] = frozenset()
 
     def join(self, other: Doubt) -> Doubt:
         """What both may leave."""
@@ -62,6 +64,7 @@ class Doubt:
             passwords=(*self.passwords, *(call for call in other.passwords if call not in self.passwords)),
             deletes=self.deletes or other.deletes,
             asked=self.asked | other.asked,
+            accepted=self.accepted | other.accepted,
         )
 
     def dump(self) -> bytes:
@@ -74,6 +77,7 @@ class Doubt:
                 ],
                 "deletes": self.deletes,
                 "asked": sorted(self.asked),
+                "accepted": sorted(self.accepted),
             }
         )
 
@@ -89,6 +93,7 @@ class Doubt:
             ),
             deletes=document["deletes"],
             asked=frozenset(document["asked"]),
+            accepted=frozenset(document["accepted"]),
         )
 
 

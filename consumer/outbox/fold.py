@@ -6,7 +6,7 @@ and Keycloak's id. It is kept from the first delivery on; replay, repair and hea
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import field, replace
 from datetime import datetime
 from typing import Any, Final
@@ -196,6 +196,18 @@ class Fold:
         if doubt is None:
             return self
         return replace(self, doubt=doubt if self.doubt is None else self.doubt.join(doubt))
+
+    def accepting(self, names: Collection[str]) -> Fold:
+        """The same, with these fields left as others have changed them: no drift, and nothing to be undone in them."""
+        if not names:
+            return self
+        doubt = self.doubt and replace(
+            self.doubt,
+            fields={name: late for name, late in self.doubt.fields.items() if name not in names},
+            passwords=() if PASSWORD in names else self.doubt.passwords,
+        )
+        drift = {name: found for name, found in self.drift.items() if name not in names}
+        return replace(self, doubt=doubt, drift=drift, drift_at=self.drift_at if drift else None)
 
     def without_password(self) -> Fold:
         """The same, with the password itself forgotten. Which event set it stays known: an older one must not win."""

@@ -8,6 +8,7 @@ from consumer.delivery.errors import CallFailed
 from consumer.delivery.opened import Password, open_sealed
 from consumer.delivery.outcome import missing_user
 from consumer.delivery.representation import new_user
+from consumer.delivery.transport import current_scope
 
 if TYPE_CHECKING:
     from consumer.delivery.known_user import KnownUser
@@ -23,6 +24,7 @@ async def restore(known: KnownUser, users: RealmUsers, keys: Keys) -> str:
         SealingError: The password could not be opened.
     """
     grants = await users.grants.look_up(known.data, lenient=True)
+    current_scope().restoring = True
     created = await users.create(new_user(known.username_key, known.data, last_password(known, keys)))
     user_id = created or await users.find(known.username_key)
     if user_id is None:
