@@ -166,11 +166,11 @@ class Turns:
         if left > 0 and exhausted:
             self.judge.forget(head.entry_id)
             return wait_for_read_back(head, claimed.token, left, reason=reason, judged=judged)
-        if left > 0 and head.claimed_at is not None and head.kind in EXISTENCE_KINDS:
-            # Taken over, and whether the user exists is in doubt: nothing is asked before the server limit has passed.
-            return wait_for_read_back(
-                head, claimed.token, left, reason=DrainReason.TAKEN_OVER.value, judged=judged
-            )
+        if left > 0 and head.kind in EXISTENCE_KINDS:
+            # Whether the user exists is in doubt: nothing is asked before the server limit has passed, also where an outage
+            # has come between.
+            reason = DrainReason.TAKEN_OVER if head.claimed_at is not None else reason
+            return wait_for_read_back(head, claimed.token, left, reason=reason, judged=judged)
         if exhausted:
             return await self._last_look(head, claimed, reason=reason, judged=judged)
         return await self._deliver((head, *claimed.group[1:]), claimed, left, judged=judged)
