@@ -17,6 +17,9 @@ LOGIN_CLIENT = "kcsync-login"
 SERVICE_ROLES = frozenset({"manage-users"})
 OBSERVER_ROLES = frozenset({"manage-users", "view-events", "view-realm", "manage-realm"})
 
+# What Keycloak 26.8.2 and newer want in a token for the Admin API; older ones have no such client scope.
+ADMIN_SCOPE = "kc-admin-api"
+
 _REALM_SETTINGS = {"enabled": True, "adminEventsEnabled": True, "adminEventsDetailsEnabled": True}
 
 
@@ -48,7 +51,9 @@ class Provisioner:
                     (SERVICE_CLIENT, client_secret, SERVICE_ROLES),
                     (OBSERVER_CLIENT, observer_secret, OBSERVER_ROLES),
                 ):
-                    self._roles(admin, self._client(admin, _service_client(client_id, secret)), roles)
+                    client = self._client(admin, _service_client(client_id, secret))
+                    self._roles(admin, client, roles)
+                    self._admin_scope(admin, client)
                 self._client(admin, _LOGIN_CLIENT)
         except httpx.HTTPError as error:
             raise StackError(
@@ -80,6 +85,13 @@ class Provisioner:
             admin.post(clients, wanted)
             found = admin.get(clients, query)
         return str(found[0]["id"])
+
+    @staticmethod
+    def _admin_scope(admin: _Admin, client: str) -> None:
+        """Make the scope of the Admin API one of a client's default ones, where the realm has it."""
+        for scope in admin.get(f"/admin/realms/{REALM}/client-scopes"):
+            if scope["name"] == ADMIN_SCOPE:
+                admin.put(f"/admin/realms/{REALM}/clients/{client}/default-client-scopes/{scope['id']}", None)
 
     @staticmethod
     def _roles(admin: _Admin, client: str, wanted: frozenset[str]) -> None:

@@ -247,7 +247,14 @@ ADVICE: Final[dict[Reason, Advice]] = {
     Reason.TOKEN_REFUSED: Advice(
         "a token that was just given is refused (HTTP 401)",
         "Keycloak does not take the token that it gave: see that its own host name "
-        "(KC_HOSTNAME) and KCSYNC_KEYCLOAK_URL fit, and that its nodes share one clock and one database",
+        "(KC_HOSTNAME) and KCSYNC_KEYCLOAK_URL fit, and that its nodes share one clock and one database; with "
+        "Keycloak 26.8.2 or newer, that the client has the client scope kc-admin-api as a default scope",
+    ),
+    Reason.ADMIN_SCOPE_MISSING: Advice(
+        "the realm has the client scope kc-admin-api, which Keycloak 26.8.2 and newer want in a token for the Admin API, "
+        "and our client's token lacks it (HTTP 401)",
+        "assign kc-admin-api to the client (KCSYNC_KEYCLOAK_CLIENT_ID) as a default scope (Clients, the client, Client "
+        "scopes, Add client scope)",
     ),
     Reason.FORBIDDEN: Advice(
         "the client may not do this (HTTP 403)",

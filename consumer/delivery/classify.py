@@ -81,6 +81,12 @@ _MAY_TAKE_LONG = frozenset({Operation.DELETE, Operation.END_SESSIONS})
 _DOORS = frozenset({401, 403, 407})
 _OAUTH_REFUSALS = frozenset({400, 401, 403})
 """RFC 6749, 5.2; 403 is Keycloak's own."""
+_LACKS_SCOPE = Verdict(
+    Defer,
+    Reason.ADMIN_SCOPE_MISSING,
+    Blame.CONFIGURATION,
+    advice="the realm has the client scope kc-admin-api, and the token of our client did not get it",
+)
 _GARBLED = Verdict(Defer, Reason.GARBLED_ANSWER, Blame.KEYCLOAK)
 _READ_ONLY = _user(
     DeadLetter,
@@ -198,19 +204,25 @@ MAY_BE_THE_USERS = frozenset({Reason.TOKEN_REFUSED, Reason.FORBIDDEN, Reason.UNE
 _ABOUT_FIELDS = frozenset({Reason.INVALID_DATA, Reason.ATTRIBUTE_READ_ONLY})
 
 
-def classify_answer(operation: Operation, answer: Answer, now: datetime) -> NotDelivered:
+def classify_answer(
+    operation: Operation, answer: Answer, now: datetime, *, lacks_admin_scope: bool = False
+) -> NotDelivered:
     """Say what an answer other than the expected one means.
 
     Args:
         operation: The call that was made.
         answer: What came back.
         now: The present time (UTC), for a `Retry-After` that is a date.
+        lacks_admin_scope: Whether the realm has a scope for the Admin API that our fresh token has not got.
 
     Returns:
         The outcome, its failure's detail free of the user's values as far as they can be recognised by their form.
     """
     problem = parse_problem(answer.body)
     verdict = _token_verdict(answer, problem) if operation is Operation.TOKEN else _verdict(answer, problem)
+    if verdict.reason is Reason.TOKEN_REFUSED and lacks_admin_scope:
+        # The answer names no cause; Keycloak 26.8.2 and newer refuse such a token.
+        verdict = _LACKS_SCOPE
     asked = verdict.outcome is Defer and verdict is not _STARTING
     pause = retry_after_seconds(answer.retry_after, now) if asked else None
     turned_away = answer.status == 503 and pause is not None

@@ -11,7 +11,7 @@ import asyncio
 from base64 import urlsafe_b64decode
 from contextvars import copy_context
 from datetime import UTC, datetime, timedelta
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import quote
 
 from keycloak import KeycloakOpenIDConnection
@@ -29,16 +29,22 @@ from consumer.delivery.transport import (
 
 if TYPE_CHECKING:
     import ssl
+    from collections.abc import Awaitable, Callable
 
     from consumer.delivery.keycloak_clock import KeycloakClock
     from consumer.delivery.outcome import NotDelivered
+
+
+ADMIN_SCOPE: Final = "kc-admin-api"
+"""The client scope that Keycloak 26.8.2 and newer want in a token for the Admin API (docs/decisions/0059)."""
 
 
 class RealmConnection(KeycloakOpenIDConnection):
     """An authenticated connection to one realm's Admin API.
 
     The token comes from the realm itself, by client credentials: the client is a guest of the realm it serves, not of
-    `master`. It is renewed at 90 % of its life, and once after a 401. The paths given to it are whole addresses, which begin
+    `master`. It is renewed at 90 % of its life, and once after a 401; then it is also looked whether it lacks the scope that
+    newer versions of Keycloak want. The paths given to it are whole addresses, which begin
     with its `keycloak_url`.
 
     Args:
@@ -80,12 +86,14 @@ class RealmConnection(KeycloakOpenIDConnection):
         self.keycloak_url = url
         self._unused_client = self.async_s
         self._sender = self.async_s = sender  # type: ignore[assignment]  # as much of a client as it uses
-        self._realm = realm
+        self._address = f"{url}realms/{quote(realm, safe='')}"
         self._token_timeout_seconds = token_timeout_seconds
         self._clock = clock
         # One token request of a realm is under way at most, so it needs no share of the callers' slots.
         self._token_slot = asyncio.Semaphore(1)
         self._refresh: asyncio.Task[NotDelivered | None] | None = None
+        self._asks_for_scope = False
+        self._lacks_scope = False
 
     async def a__refresh_if_required(self) -> None:
         """Renew the token if it is missing or near its end.
@@ -94,16 +102,20 @@ class RealmConnection(KeycloakOpenIDConnection):
             CallFailed: The token request failed.
         """
         if self.expires_at is None or datetime.now(UTC) >= self.expires_at:
-            await self._join_refresh()
+            await self._join_refresh(self.a_get_token)
 
     async def a_refresh_token(self) -> None:
         """Renew the token after a 401, unless somebody has since the refused request left.
 
+        The scope in force learns whether the token lacks what the realm may want in it.
+
         Raises:
             CallFailed: The token request failed.
         """
-        if (self.headers or {}).get("Authorization") == current_scope().authorization:
-            await self._join_refresh()
+        scope = current_scope()
+        if (self.headers or {}).get("Authorization") == scope.authorization:
+            await self._join_refresh(self._renew_refused)
+        scope.lacks_admin_scope = self._lacks_scope
 
     async def account_id(self) -> str | None:
         """Return the id of our client's own user, its service account; None if the token does not name it.
@@ -123,7 +135,7 @@ class RealmConnection(KeycloakOpenIDConnection):
         Raises:
             CallFailed: The token request failed.
         """
-        await self._join_refresh()
+        await self._join_refresh(self.a_get_token)
 
     async def a_get_token(self) -> None:
         """Fetch a token.
@@ -132,24 +144,71 @@ class RealmConnection(KeycloakOpenIDConnection):
             CallFailed: The token endpoint did not give one. That never speaks about a user.
         """
         began = datetime.now(UTC)
+        answer = await self._ask_for_token(ADMIN_SCOPE if self._asks_for_scope else None)
+        if self._asks_for_scope and answer.status == 400:
+            # The scope has been taken away from the realm or the client since.
+            self._asks_for_scope = False
+            answer = await self._ask_for_token(None)
+        self._take(answer, began)
+
+    async def _renew_refused(self) -> None:
+        """Fetch a token after one was refused; if it lacks a scope that the realm has, ask for that once.
+
+        Asked for unasked, it would be refused by every realm that has not given it to the client (400 `invalid_scope`, seen
+        with 26.7.4); where it is one of the client's default scopes, it is there by itself, and where it is an optional one,
+        by asking.
+        """
+        await self.a_get_token()
+        if self._has_scope or self._asks_for_scope or not await self._realm_has_scope():
+            return
+        began = datetime.now(UTC)
+        answer = await self._ask_for_token(ADMIN_SCOPE)
+        if answer.status == 200:
+            self._take(answer, began)
+            self._asks_for_scope = True
+        self._lacks_scope = answer.status == 400
+
+    @property
+    def _has_scope(self) -> bool:
+        return ADMIN_SCOPE in str((self.token or {}).get("scope", "")).split()
+
+    async def _realm_has_scope(self) -> bool:
+        """Whether the realm's public document names the scope; False if that cannot be read."""
+        try:
+            answer = await self._send(self._sender.get(f"{self._address}/.well-known/openid-configuration"))
+        except CallFailed:
+            return False
+        match parse_json(answer.body):
+            case {"scopes_supported": list() as scopes}:
+                return ADMIN_SCOPE in scopes
+        return False
+
+    async def _ask_for_token(self, scope: str | None) -> Answer:
+        form = {
+            "grant_type": "client_credentials",
+            "client_id": self.client_id,
+            "client_secret": self.client_secret_key,
+        }
+        if scope is not None:
+            form["scope"] = scope
+        return await self._send(
+            self._sender.post(f"{self._address}/protocol/openid-connect/token", data=form)
+        )
+
+    async def _send(self, request: Awaitable[Response]) -> Answer:
         with CallScope(_nothing, self._token_timeout_seconds, self._token_slot):
             try:
-                response = await self._sender.post(
-                    f"{self.keycloak_url}realms/{quote(self._realm, safe='')}/protocol/openid-connect/token",
-                    data={
-                        "grant_type": "client_credentials",
-                        "client_id": self.client_id,
-                        "client_secret": self.client_secret_key,
-                    },
-                )
+                return answer_of(await request)
             except NoAnswer as lost:
                 raise CallFailed(classify_silence(Operation.TOKEN, lost.cause)) from None
-        answer = answer_of(response)
+
+    def _take(self, answer: Answer, began: datetime) -> None:
         if answer.status != 200:
             raise CallFailed(classify_answer(Operation.TOKEN, answer, datetime.now(UTC)))
         match parse_json(answer.body):
             case {"access_token": str(), "expires_in": int()} as token:
                 self.token = token
+                self._lacks_scope = False
                 self._tell_time(token["access_token"], began)
             case _:
                 raise CallFailed(unreadable_answer(Operation.TOKEN, answer))
@@ -159,17 +218,17 @@ class RealmConnection(KeycloakOpenIDConnection):
         if issued is not None:
             self._clock.saw(issued, began=began, ended=datetime.now(UTC), granularity=timedelta(seconds=1))
 
-    async def _join_refresh(self) -> None:
+    async def _join_refresh(self, renew: Callable[[], Awaitable[None]]) -> None:
         if self._refresh is None:
-            self._refresh = asyncio.create_task(self._refresh_once(), context=copy_context())
+            self._refresh = asyncio.create_task(self._refresh_once(renew), context=copy_context())
         # Shielded: one caller's cancellation is not the others'.
         failure = await asyncio.shield(self._refresh)
         if failure is not None:
             raise CallFailed(failure)
 
-    async def _refresh_once(self) -> NotDelivered | None:
+    async def _refresh_once(self, renew: Callable[[], Awaitable[None]]) -> NotDelivered | None:
         try:
-            await self.a_get_token()
+            await renew()
         except CallFailed as failed:
             return failed.outcome
         finally:

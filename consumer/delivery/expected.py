@@ -34,7 +34,12 @@ async def expected(operation: Operation, status: int, call: Awaitable[Response])
         _raise_origin(operation, error)
     scope = current_scope()
     if response.status_code != status:
-        outcome = classify_answer(operation, answer_of(response), datetime.now(UTC))
+        outcome = classify_answer(
+            operation,
+            answer_of(response),
+            datetime.now(UTC),
+            lacks_admin_scope=scope.lacks_admin_scope,
+        )
         scope.ended(operation, _ending(outcome))
         raise CallFailed(outcome)
     # How long an import takes is a matter of how many users are in it.

@@ -94,6 +94,7 @@ class Reason(StrEnum):
     CLIENT_CERTIFICATE_REFUSED = "client_certificate_refused"
     CREDENTIALS_REFUSED = "credentials_refused"
     TOKEN_REFUSED = "token_refused"  # noqa: S105 - a reason code.
+    ADMIN_SCOPE_MISSING = "admin_scope_missing"
     FORBIDDEN = "forbidden"
     REALM_MISSING = "realm_missing"
     REALM_DISABLED = "realm_disabled"

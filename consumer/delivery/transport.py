@@ -123,6 +123,7 @@ class CallScope:
         authorization: The `Authorization` header of the last request.
         wrote: Whether one of them has changed something.
         restoring: Whether they make a user again whom Keycloak has lost.
+        lacks_admin_scope: Whether the token, renewed after a 401, lacks a scope that the realm has for the Admin API.
     """
 
     before_call: Callable[[], None]
@@ -132,6 +133,7 @@ class CallScope:
     authorization: str | None = field(default=None, repr=False)
     wrote: bool = False
     restoring: bool = False
+    lacks_admin_scope: bool = False
     _last: Call | None = None
     _outer: Token[CallScope] | None = field(default=None, repr=False)
 

@@ -14,6 +14,7 @@ from uuid import uuid4
 
 import httpx
 
+from compose.native.realm import ADMIN_SCOPE
 from tests.conformance.postbox import Postbox, a_postbox
 from tests.simulation.fake_keycloak import FakeKeycloak, Request, User
 
@@ -45,7 +46,8 @@ OWN = "nickname"
 
 CLIENT, SECRET = "conformance", "conformance-secret"
 LOGIN, REDIRECT = "login", "http://application.invalid/"
-POWERLESS = "powerless"
+POWERLESS, USERS_ONLY = "powerless", "users-only"
+"""Clients with no rights, and with `manage-users` alone."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -159,13 +161,20 @@ class FakeRealm:
 
 @dataclass(slots=True)
 class RealRealm:
-    """A realm of its own in a real Keycloak."""
+    """A realm of its own in a real Keycloak.
+
+    Attributes:
+        name: its name.
+        http: reaches Keycloak.
+        as_admin: calls the Admin API as Keycloak's own administrator: method, path below `/admin/realms`, body.
+        token: of the client.
+    """
 
     name: str
     http: httpx.AsyncClient = field(repr=False)
     postbox: Postbox = field(repr=False)
+    as_admin: Callable[..., Awaitable[httpx.Response]] = field(repr=False)
     token: str = field(default="", repr=False)
-    administer: Callable[..., Awaitable[Any]] | None = field(default=None, repr=False)
 
     async def ask(self, method: str, path: str, body: Any = None, **query: str) -> Told:
         content = body if isinstance(body, bytes) or body is None else json.dumps(body).encode()
@@ -233,17 +242,26 @@ class RealRealm:
             yield LoginPages(self.name, browser)
 
     async def rename_by(self, *, address: bool = False, hand: bool = False) -> None:
-        assert self.administer is not None
         flags = {"registrationEmailAsUsername": address, "editUsernameAllowed": hand}
         await self.administer("PUT", f"/{self.name}", flags)
 
-    async def ask_as(self, authorization: str | None) -> Told:
-        """Search for a user with another `Authorization` header, or none."""
+    async def ask_as(
+        self, authorization: str | None, path: str = "/users", *, method: str = "GET", body: Any = None
+    ) -> Told:
+        """Call the realm's Admin API with another `Authorization` header, or none."""
         headers = {} if authorization is None else {"Authorization": authorization}
-        return _told(await self.http.get(f"/admin/realms/{self.name}/users", headers=headers))
+        return _told(
+            await self.http.request(method, f"/admin/realms/{self.name}{path}", json=body, headers=headers)
+        )
+
+    async def administer(self, method: str, path: str, body: Any = None) -> Any:
+        """Call the Admin API as Keycloak's own administrator, who is not refused."""
+        answer = await self.as_admin(method, path, body)
+        assert answer.is_success, answer.text
+        return answer.json() if answer.content else None
 
     async def ask_token(
-        self, client: str, secret: str, *, realm: str | None = None, prefix: str = ""
+        self, client: str, secret: str, *, realm: str | None = None, prefix: str = "", **form: str
     ) -> Told:
         """Ask for a token by client credentials."""
         return _told(
@@ -253,9 +271,35 @@ class RealRealm:
                     "grant_type": "client_credentials",
                     "client_id": client,
                     "client_secret": secret,
+                    **form,
                 },
             )
         )
+
+    async def scopes_supported(self) -> list[str]:
+        """The scopes that the realm's public document names."""
+        answer = await self.http.get(f"/realms/{self.name}/.well-known/openid-configuration")
+        scopes: list[str] = answer.json()["scopes_supported"]
+        return scopes
+
+    async def make_scope(self, name: str) -> str:
+        """Make a client scope that tokens name; its id."""
+        scope = {
+            "name": name,
+            "protocol": "openid-connect",
+            "attributes": {"include.in.token.scope": "true"},
+        }
+        await self.administer("POST", f"/{self.name}/client-scopes", scope)
+        found = await self.administer("GET", f"/{self.name}/client-scopes")
+        return next(str(each["id"]) for each in found if each["name"] == name)
+
+    async def assign_scope(self, scope: str, how: str) -> None:
+        """Make it a `default` or an `optional` scope of the client, and not the other."""
+        (found,) = await self.administer("GET", f"/{self.name}/clients?clientId={CLIENT}")
+        path = f"/{self.name}/clients/{found['id']}"
+        for other in {"default", "optional"} - {how}:
+            await self.administer("DELETE", f"{path}/{other}-client-scopes/{scope}")
+        await self.administer("PUT", f"{path}/{how}-client-scopes/{scope}")
 
     async def _told(self, method: str, path: str, content: bytes | None, query: dict[str, str]) -> Told:
         headers = {"Authorization": f"Bearer {self.token}", "Content-Type": "application/json"}
@@ -331,7 +375,7 @@ async def real_realm(url: str, admin: str, password: str) -> AsyncIterator[RealR
     name = f"conformance-{uuid4().hex[:8]}"
     async with a_postbox() as postbox, httpx.AsyncClient(base_url=url, timeout=30, trust_env=False) as http:
 
-        async def administer(method: str, path: str, body: Any = None) -> Any:
+        async def as_admin(method: str, path: str, body: Any = None) -> httpx.Response:
             grant = await http.post(
                 "/realms/master/protocol/openid-connect/token",
                 data={
@@ -342,24 +386,25 @@ async def real_realm(url: str, admin: str, password: str) -> AsyncIterator[RealR
                 },
             )
             headers = {"Authorization": f"Bearer {grant.json()['access_token']}"}
-            answer = await http.request(method, f"/admin/realms{path}", json=body, headers=headers)
-            assert answer.is_success, answer.text
-            return answer.json() if answer.content else None
+            return await http.request(method, f"/admin/realms{path}", json=body, headers=headers)
 
+        realm = RealRealm(name, http, postbox, as_admin)
         letters = {"host": "127.0.0.1", "port": str(postbox.port), "from": "realm@example.org"}
-        await administer("POST", "", {**_representation(name), "smtpServer": letters})
+        await realm.administer("POST", "", {**_representation(name), "smtpServer": letters})
         try:
-            profile = await administer("GET", f"/{name}/users/profile")
+            profile = await realm.administer("GET", f"/{name}/users/profile")
             own = {"name": OWN, "permissions": {"view": ["admin", "user"], "edit": ["admin", "user"]}}
             profile["attributes"].append(own)
-            await administer(
+            await realm.administer(
                 "PUT", f"/{name}/users/profile", {**profile, "unmanagedAttributePolicy": "ADMIN_EDIT"}
             )
-            realm = RealRealm(name, http, postbox, administer=administer)
+            for scope in await realm.administer("GET", f"/{name}/client-scopes"):
+                if scope["name"] == ADMIN_SCOPE:
+                    await realm.assign_scope(scope["id"], "default")
             realm.token = (await realm.ask_token(CLIENT, SECRET)).json()["access_token"]
             yield realm
         finally:
-            await administer("DELETE", f"/{name}")
+            await realm.administer("DELETE", f"/{name}")
 
 
 def _representation(name: str) -> dict[str, Any]:
@@ -374,7 +419,7 @@ def _representation(name: str) -> dict[str, Any]:
                 "serviceAccountsEnabled": True,
                 "standardFlowEnabled": False,
             }
-            for client in (CLIENT, POWERLESS)
+            for client in (CLIENT, POWERLESS, USERS_ONLY)
         ]
         + [
             {
@@ -402,10 +447,14 @@ def _representation(name: str) -> dict[str, Any]:
         },
         "users": [
             {
-                "username": f"service-account-{CLIENT}",
+                "username": f"service-account-{client}",
                 "enabled": True,
-                "serviceAccountClientId": CLIENT,
-                "clientRoles": {"realm-management": ["manage-users", "view-realm"]},
+                "serviceAccountClientId": client,
+                "clientRoles": {"realm-management": roles},
             }
+            for client, roles in (
+                (CLIENT, ["manage-users", "view-realm"]),
+                (USERS_ONLY, ["manage-users"]),
+            )
         ],
     }

@@ -20,6 +20,7 @@ class Call:
     method: str
     path: str
     text: str
+    authorization: str = field(default="", repr=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,7 +59,12 @@ async def keycloak_proxy(target: str, *, tls: ssl.SSLContext | None = None) -> A
 
     async def pass_on(request: web.Request) -> web.Response:
         body = await request.read()
-        call = Call(request.method, request.path, f"{request.path_qs} {body.decode(errors='replace')}")
+        call = Call(
+            request.method,
+            request.path,
+            f"{request.path_qs} {body.decode(errors='replace')}",
+            request.headers.get("Authorization", ""),
+        )
         proxy.calls.append(call)
         if (answer := proxy.answer(call)) is not None:
             said = answer if isinstance(answer, Said) else Said(*answer, headers=proxy.headers)

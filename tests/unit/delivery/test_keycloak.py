@@ -17,13 +17,17 @@ from tests.unit.delivery.scripted_keycloak import TOKEN_PATH, USERS, Script, scr
 if TYPE_CHECKING:
     from consumer.delivery.keycloak import Keycloak
     from consumer.delivery.outcome import NotDelivered
-    from tests.unit.delivery.local_server import Request
+    from tests.unit.delivery.local_server import LocalServer, Request, Respond
 
 FIND = f"GET {USERS}"
 CREATE = f"POST {USERS}"
 TOKEN = f"POST {TOKEN_PATH}"
 NAMELESS = (CREATE, 400, {"errorMessage": "User name is missing"})
-NOBODY_THERE = (f"GET {USERS}/kcsync-nobody", 404, {"error": "User not found"})
+NOBODY = f"GET {USERS}/kcsync-nobody"
+NOBODY_THERE = (NOBODY, 404, {"error": "User not found"})
+SCOPE = "kc-admin-api"
+DISCOVERY = "GET /realms/shop/.well-known/openid-configuration"
+UNAUTHORIZED = {"error": "HTTP 401 Unauthorized"}
 ALICE = {"id": "0b5c", "username": "alice"}
 
 
@@ -40,6 +44,38 @@ async def failure_of(keycloak: Keycloak) -> NotDelivered:
     with pytest.raises(CallFailed) as failed:
         await find(keycloak)
     return failed.value.outcome
+
+
+def scoped(*, default: bool, optional: bool) -> Respond:
+    """A token endpoint whose client has the scope as one of its default scopes, its optional ones, or not at all."""
+
+    async def respond(request: Request, writer: asyncio.StreamWriter) -> None:
+        asked = "scope" in parse_qs(request.body.decode())
+        if asked and not optional:
+            refused = {"error": "invalid_scope", "error_description": f"Invalid scopes: {SCOPE}"}
+            await answering(400, refused)(request, writer)
+            return
+        has = default or asked
+        grant = {
+            "access_token": "with" if has else "without",
+            # Renewed each time that it has the scope.
+            "expires_in": 0 if optional and has else 300,
+            "scope": f"profile {SCOPE}" if has else "profile",
+        }
+        await answering(200, grant)(request, writer)
+
+    return respond
+
+
+async def only_with_the_scope(request: Request, writer: asyncio.StreamWriter) -> None:
+    has = request.headers["authorization"] == "Bearer with"
+    await answering(200 if has else 401, [ALICE] if has else UNAUTHORIZED)(request, writer)
+
+
+def asked_for(server: LocalServer) -> list[str | None]:
+    """The scope of each token request."""
+    forms = [parse_qs(r.body.decode()) for r in server.requests if r.path == TOKEN_PATH]
+    return [form.get("scope", [None])[0] for form in forms]
 
 
 class TestToken:
@@ -90,8 +126,11 @@ class TestToken:
             assert await find(keycloak) == "0b5c"
 
         assert script.tokens == 2
-        assert [request.headers["authorization"] for request in script.requests] == [
+        # Between the two it was looked whether the realm wants more in a token.
+        assert script.calls == [FIND, DISCOVERY, FIND]
+        assert [request.headers.get("authorization") for request in script.requests] == [
             "Bearer token-1",
+            None,
             "Bearer token-2",
         ]
 
@@ -108,6 +147,55 @@ class TestToken:
 
         assert script.tokens == 2
 
+    async def test_a_fresh_token_that_lacks_the_realms_scope_is_said_to(self) -> None:
+        script = Script().on(FIND, 401, UNAUTHORIZED).on(DISCOVERY, 200, {"scopes_supported": ["x", SCOPE]})
+        script.does(TOKEN, scoped(default=False, optional=False)).on(NOBODY, 401, UNAUTHORIZED)
+        async with scripted(script) as (keycloak, server):
+            outcome = await failure_of(keycloak)
+            result = await keycloak.control_call("shop")
+
+        assert isinstance(outcome, Defer)
+        assert (outcome.reason, outcome.failure.blame) == (Reason.ADMIN_SCOPE_MISSING, Blame.CONFIGURATION)
+        assert "kc-admin-api" in outcome.failure.detail
+        assert result.trouble is not None
+        assert result.trouble.reason is Reason.ADMIN_SCOPE_MISSING
+        # At the start, and after each of the two refusals once without it and once with it.
+        assert asked_for(server) == [None, None, SCOPE, None, SCOPE]
+
+    async def test_an_optional_scope_of_the_client_is_asked_for_from_then_on(self) -> None:
+        script = Script(token_lifetime=0).on(DISCOVERY, 200, {"scopes_supported": [SCOPE]})
+        script.does(TOKEN, scoped(default=False, optional=True)).does(FIND, only_with_the_scope)
+        async with scripted(script) as (keycloak, server):
+            assert await find(keycloak) == "0b5c"
+            assert await find(keycloak) == "0b5c"
+
+            script.routes[TOKEN] = [scoped(default=True, optional=False)]
+            assert await find(keycloak) == "0b5c"
+
+        # The last time it is refused, and there by itself.
+        assert asked_for(server) == [None, None, SCOPE, SCOPE, SCOPE, None]
+        assert script.calls.count(DISCOVERY) == 1
+
+    async def test_a_default_scope_of_the_client_is_not_asked_for(self) -> None:
+        script = Script().on(DISCOVERY, 200, {"scopes_supported": [SCOPE]}).does(FIND, only_with_the_scope)
+        script.does(TOKEN, scoped(default=True, optional=False))
+        async with scripted(script) as (keycloak, server):
+            assert await find(keycloak) == "0b5c"
+
+        assert (asked_for(server), script.calls) == ([None], [FIND])
+
+    @pytest.mark.parametrize(
+        ("status", "document"),
+        [(200, {"scopes_supported": ["profile"]}), (200, []), (404, {"error": "no"}), (500, None)],
+    )
+    async def test_a_realm_without_the_scope_is_not_asked_for_it(self, status: int, document: object) -> None:
+        script = Script().on(FIND, 401, UNAUTHORIZED).on(DISCOVERY, status, document)
+        async with scripted(script) as (keycloak, server):
+            outcome = await failure_of(keycloak)
+
+        assert outcome.reason is Reason.TOKEN_REFUSED
+        assert asked_for(server) == [None, None]
+
     async def test_a_second_401_is_our_configuration(self) -> None:
         script = Script().on(FIND, 401, {"error": "HTTP 401 Unauthorized"})
         async with scripted(script) as (keycloak, _):
@@ -115,7 +203,7 @@ class TestToken:
 
         assert outcome.reason is Reason.TOKEN_REFUSED
         assert outcome.failure.blame is Blame.CONFIGURATION
-        assert len(script.requests) == 2
+        assert script.calls == [FIND, DISCOVERY, FIND]
 
     @pytest.mark.parametrize(
         ("status", "body", "reason", "blame"),
