@@ -115,13 +115,17 @@ class Delivery:
 
         async def apply() -> Outcome:
             users = self._keycloak.users(change.realm)
+            may_drop = await users.may_drop(change.data)
             try:
-                return await handler(change, users)
+                done = await handler(change, users)
             except CallFailed as failed:
                 # A lost user is created from what is known, before what the change names.
                 known = {} if change.known is None else change.known().data
                 written = (change.data, known)
                 raise await _explained(failed, users, change.username_key, change.user_id, written) from None
+            if not may_drop or done.user_id is None:
+                return done
+            return replace(done, dropped=await users.dropped(done.user_id, change.data, may_drop))
 
         outcome = await self._outcome(apply, before_call, lambda: _texts_of(change))
         if isinstance(outcome, Delivered) or not may_be_its_content(outcome):

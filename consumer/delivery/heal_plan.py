@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import TYPE_CHECKING, Any
 
+from consumer.delivery.profile_rules import kept_values
 from consumer.delivery.representation import UPDATE_PASSWORD, named_fields
 
 if TYPE_CHECKING:
@@ -106,10 +107,10 @@ class _Plan:
             self.drift[late.name] = Drift.CHANGED if late.is_known else Drift.UNKNOWN
 
     def decide_attribute(self, late: LateField) -> None:
-        held = _values((self.user.get("attributes") or {}).get(late.key))
-        if late.is_known and held == _values(late.wanted):
+        held = kept_values((self.user.get("attributes") or {}).get(late.key))
+        if late.is_known and held == kept_values(late.wanted):
             return
-        ours = late.asked or any(held == _values(each) for each in late.late)
+        ours = late.asked or any(held == kept_values(each) for each in late.late)
         if late.is_known and ours:
             self.data.setdefault("attributes", {})[late.key] = list(late.wanted or ())
         elif late.is_known or ours:
@@ -174,8 +175,3 @@ def _all(lists: Iterable[Any]) -> set[str]:
 def _plain(value: object) -> object:
     """Keycloak lower-cases e-mail addresses and leaves empty texts out."""
     return value.lower() if isinstance(value, str) else value or ""
-
-
-def _values(values: object) -> list[str]:
-    """An attribute's values, in no order; blank ones are not kept (seen with 26.7.4)."""
-    return sorted(value for value in values if value.strip()) if isinstance(values, list | tuple) else []

@@ -62,11 +62,13 @@ class UnmanagedAttributes:
     Attributes:
         realm: The realm.
         policy: Keycloak's word for it: `ENABLED`, `ADMIN_EDIT`, `ADMIN_VIEW`, or None for none of them.
+        not_editable: Names of attributes that it declares and lets administrators not edit.
         trouble: Why that could not be read, else None.
     """
 
     realm: str
     policy: str | None
+    not_editable: tuple[str, ...] = ()
     trouble: NotDelivered | None
 
     @property
@@ -78,7 +80,12 @@ class UnmanagedAttributes:
                 f"({self.trouble.failure.detail}): look at Unmanaged Attributes in its settings"
             )
         if self.policy in {"ENABLED", "ADMIN_EDIT"}:
-            return None
+            if not self.not_editable:
+                return None
+            return (
+                f"realm {self.realm} lets administrators not edit {', '.join(self.not_editable)}: a create drops such an "
+                "attribute without a word, an update that names it is refused"
+            )
         return (
             f"realm {self.realm} drops attributes that its user profile does not declare, without a word: declare those that "
             "events name, or set unmanagedAttributePolicy to ADMIN_EDIT (Realm settings, General, Unmanaged Attributes: "
@@ -298,13 +305,16 @@ class Keycloak:
     async def unmanaged_attributes(self, realm: str) -> UnmanagedAttributes:
         """Read what the realm does with attributes that its user profile does not declare."""
         policy: str | None = None
+        not_editable: tuple[str, ...] = ()
 
         async def read(users: RealmUsers) -> None:
-            nonlocal policy
-            policy = await users.unmanaged_attributes()
+            nonlocal policy, not_editable
+            rules = await users.profile_rules()
+            policy = rules.policy
+            not_editable = rules.not_editable
 
         trouble = await self._trouble(realm, Operation.PROFILE, read)
-        return UnmanagedAttributes(realm=realm, policy=policy, trouble=trouble)
+        return UnmanagedAttributes(realm=realm, policy=policy, not_editable=not_editable, trouble=trouble)
 
     async def naming(self, realm: str) -> Naming:
         """Read how usernames change in the realm, as far as the realm itself says it."""

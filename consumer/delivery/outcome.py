@@ -200,6 +200,7 @@ class Delivered:
         existed: Whether Keycloak had the user before.
         credential_date: Keycloak's own date of the password, if it was read anyway (UTC).
         anew: The user is another than the one of whom was known: what was known does not hold for them.
+        dropped: Attributes that the change names and Keycloak has not kept, each with the reason.
         wrote: What the handler of a custom kind set of the user, as the data of a `user_update` would say it. It is
             kept, and written again where a user is healed or restored. Handlers of our own kinds leave it out.
         drift: Of a heal: what it found that others have changed, and left; the names of fields, each with what was found.
@@ -212,6 +213,7 @@ class Delivered:
     existed: bool
     credential_date: datetime | None = None
     anew: bool = False
+    dropped: Mapping[str, str] = field(default_factory=dict)
     wrote: Mapping[str, Any] | None = field(default=None, repr=False)
     drift: Mapping[str, str] = field(default_factory=dict)
 

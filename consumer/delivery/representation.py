@@ -1,9 +1,10 @@
 """From an event's data to Keycloak's user representation.
 
 Keycloak's rules that stand behind this (research on the Admin API, 3.1 and 3.2): a user created without `enabled` is
-disabled; there is no `name`; a PUT without `attributes` writes only what it holds; a PUT with `attributes` clears
-every profile field and attribute that it does not hold; an empty text clears a field, null leaves it; `enabled: true`
-lifts a lockout, so it is sent only when it is meant; `requiredActions` replaces those there are.
+disabled; there is no `name`; a PUT without `attributes` leaves what it does not hold as Keycloak has just read it, and writes that
+too: two at once lose one another's fields; a PUT with `attributes` clears every profile field and attribute that it does
+not hold; an empty text clears a field, null leaves it; `enabled: true` lifts a lockout, so it is sent only when it is
+meant; `requiredActions` replaces those there are.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from consumer.delivery.opened import credential_of
+from consumer.delivery.profile_rules import is_keycloaks_own
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -107,14 +109,17 @@ def needs_merge(data: Mapping[str, Any]) -> bool:
 def merged_user(existing: Mapping[str, Any], data: Mapping[str, Any]) -> dict[str, Any]:
     """Return the representation that writes what the data names and keeps everything else.
 
-    Other attributes go if the data replaces them all; the profile's own fields stay all the same.
+    Other attributes go if the data replaces them all; the profile's own fields stay all the same, and so does what
+    Keycloak keeps for itself in attributes that the data does not name.
 
     Args:
         existing: The user as Keycloak has it, attributes included.
         data: The event's data, which writes attributes.
     """
     kept = {field: existing[field] for field in _PROFILE_FIELDS if existing.get(field) is not None}
-    others = {} if _replaces(data) else existing.get("attributes") or {}
+    others = existing.get("attributes") or {}
+    if _replaces(data):
+        others = {name: values for name, values in others.items() if is_keycloaks_own(name)}
     attributes = {**others, **(data.get("attributes") or {})}
     return {**kept, **named_fields(data), "attributes": attributes}
 

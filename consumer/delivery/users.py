@@ -16,16 +16,18 @@ from consumer.delivery.body import body_of
 from consumer.delivery.classify import unreadable_answer
 from consumer.delivery.connection import RealmConnection, answer_of
 from consumer.delivery.directories import Directories
-from consumer.delivery.errors import CallFailed, GoesAlone
+from consumer.delivery.errors import CallFailed, GoesAlone, NotCalled
 from consumer.delivery.expected import expected
 from consumer.delivery.federation import described, federation_in, ids_of, one_of, passwords_kept
 from consumer.delivery.grants import RealmGrants
 from consumer.delivery.imports import RealmImports
 from consumer.delivery.keycloak_clock import KeycloakClock
+from consumer.delivery.looked_up import LookedUp
 from consumer.delivery.lookups import RealmLookups
 from consumer.delivery.naming import RealmNaming, Renamed, would_rename
 from consumer.delivery.new_user_rules import NewUserRules
 from consumer.delivery.outcome import Blame, Defer, Failure, Reason
+from consumer.delivery.profile_rules import ProfileRules, kept_values
 from consumer.delivery.protection import RoleWatch, needs_look
 from consumer.delivery.together import current_seat
 from consumer.delivery.transport import current_scope
@@ -76,6 +78,7 @@ class RealmUsers:
         self.grants = RealmGrants(connection, address)
         self.directories = Directories(self._look, probes)
         self.naming = RealmNaming(connection, address)
+        self._rules = LookedUp(self._look_at_rules)
 
     async def find(self, username_key: str, *, known_id: str | None = None) -> str | None:
         """Return the id of the user of exactly this username, or None if there is none.
@@ -323,18 +326,49 @@ class RealmUsers:
                 return min((date for each in sessions for date in _begin_of(each)), default=None)
         raise CallFailed(unreadable_answer(Operation.SESSIONS, answer_of(response)))
 
-    async def unmanaged_attributes(self) -> str | None:
-        """Return what the realm's user profile says of attributes that it does not declare, or None if it says nothing.
+    async def profile_rules(self) -> ProfileRules:
+        """Return what the realm keeps of attributes, read anew. It needs no more than `manage-users` (seen with 26.7.4)."""
+        response = await expected(
+            Operation.PROFILE, 200, self._connection.a_raw_get(f"{self._users}/profile")
+        )
+        rules = ProfileRules.read(parse_json(response.content))
+        if rules is None:
+            raise CallFailed(unreadable_answer(Operation.PROFILE, answer_of(response)))
+        return rules
 
-        That is `ENABLED`, `ADMIN_EDIT` or `ADMIN_VIEW`. Reading it needs no more than `manage-users` (seen with 26.7.4).
+    async def may_drop(self, data: Mapping[str, Any]) -> dict[str, str]:
+        """Return which attributes of an event's data Keycloak may not keep, each with the reason.
+
+        Nothing is asked for an event without attributes. A profile that cannot be read tells of none.
         """
-        call = self._connection.a_raw_get(f"{self._users}/profile")
-        response = await expected(Operation.PROFILE, 200, call)
-        match parse_json(response.content):
-            case {"attributes": list()} as profile:
-                policy = profile.get("unmanagedAttributePolicy")
-                return None if policy is None else str(policy)
-        raise CallFailed(unreadable_answer(Operation.PROFILE, answer_of(response)))
+        if not data.get("attributes"):
+            return {}
+        rules = await self._rules.of(self._realm)
+        return {} if rules is None else rules.may_drop(data["attributes"])
+
+    async def _look_at_rules(self, _realm: str) -> ProfileRules | None:
+        try:
+            return await self.profile_rules()
+        except CallFailed as failed:
+            if failed.outcome.failure.blame is Blame.KEYCLOAK:
+                raise
+            return None
+
+    async def dropped(
+        self, user_id: str, data: Mapping[str, Any], may_drop: Mapping[str, str]
+    ) -> dict[str, str]:
+        """Return which of these attributes a user has not, after they were written; all, if that cannot be read."""
+        try:
+            held = (await self.read(user_id)).get("attributes") or {}
+        except (CallFailed, NotCalled):
+            # The change is made, whatever comes of looking.
+            return dict(may_drop)
+        named = data["attributes"]
+        return {
+            name: why
+            for name, why in may_drop.items()
+            if kept_values(held.get(name)) != kept_values(named[name])
+        }
 
     async def user_federations(self) -> tuple[str, ...] | None:
         """Return the realm's user federations, each with its edit mode; None if our client may not list them.

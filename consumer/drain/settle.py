@@ -8,6 +8,7 @@ from datetime import datetime, timedelta
 from typing import Any, Final
 
 from consumer.delivery.outcome import (
+    DETAIL_LIMIT,
     NEEDS_REPAIR,
     TAKEN,
     Blame,
@@ -393,5 +394,13 @@ def _attempt(outcome: Outcome, call: Call) -> Attempt:
         http_status=failure.status if failure else None,
         charged=charged,
         trace_id=call.trace_id,
-        error=failure.detail or None if failure else None,
+        error=_not_kept(outcome) if isinstance(outcome, Delivered) else outcome.failure.detail or None,
     )
+
+
+def _not_kept(outcome: Delivered) -> str | None:
+    """What of a delivered change is not in Keycloak all the same."""
+    if not outcome.dropped:
+        return None
+    named = ", ".join(f"attributes.{name} ({why})" for name, why in sorted(outcome.dropped.items()))
+    return f"Keycloak did not keep {named}"[:DETAIL_LIMIT]

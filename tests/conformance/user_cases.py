@@ -580,3 +580,17 @@ async def who_comes_again_has_another_id(realm: Realm) -> None:
     await realm.ask("DELETE", first)
 
     assert await made(realm, username=name, email=f"{name}@example.org") != first
+
+
+# What the realm keeps
+
+
+@case
+async def the_profile_says_what_is_declared_and_what_becomes_of_the_rest(realm: Realm) -> None:
+    answer = await realm.ask("GET", "/users/profile")
+
+    shown = answer.json()
+    assert shown["unmanagedAttributePolicy"] == "ADMIN_EDIT"
+    editors = {each["name"]: each["permissions"]["edit"] for each in shown["attributes"]}
+    assert editors.keys() >= {"username", "email", "firstName", "lastName"}
+    assert all("admin" in each for each in editors.values())

@@ -63,8 +63,9 @@ class _Connection:
     async def a_raw_get(self, path: str, **query: Any) -> Answered:
         asked = {name: str(value) for name, value in query.items()}
         request = Request(method="GET", path=path, query=asked)
-        if "userProfileMetadata" in query or "/" not in path.partition("/realms/")[2]:
-            # How users are named is asked once a minute, whatever is delivered: it is not counted here.
+        of_realm = "/" not in path.partition("/realms/")[2] or path.endswith("/users/profile")
+        if of_realm or "userProfileMetadata" in query:
+            # What a realm's rules are is asked every few minutes, whatever is delivered: it is not counted here.
             reply = self.fake.answer(request, self.now_ms)
             return Answered(reply.status, reply.body, dict(reply.headers))
         return self._send(request)

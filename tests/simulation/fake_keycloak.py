@@ -38,6 +38,10 @@ ACTIONS = frozenset(
     {"CONFIGURE_TOTP", "TERMS_AND_CONDITIONS", "UPDATE_PASSWORD", "UPDATE_PROFILE", "VERIFY_EMAIL"}
 )
 """The aliases that are kept; others are dropped without a word."""
+_DECLARED = [
+    {"name": name, "permissions": {"view": ["admin", "user"], "edit": ["admin", "user"]}}
+    for name in ("username", "email", "firstName", "lastName")
+]
 _KNOWN_FIELDS = frozenset(
     {
         "id",
@@ -246,6 +250,8 @@ class FakeKeycloak:
             if request.method == "GET":
                 return self._search(users, request.query)
             return self._create_from(unquote(route["realm"]), users, request.body, now_ms)
+        if route["id"] == "profile":
+            return _json(200, {"attributes": _DECLARED, "unmanagedAttributePolicy": "ADMIN_EDIT"})
         if (route["id"], route["part"]) == (SERVICE_ACCOUNT, "logout"):
             # The client's own user, in no search and without sessions: only that it was asked is written.
             return Reply(204)

@@ -7,10 +7,11 @@ from typing import TYPE_CHECKING, Any
 from consumer.delivery.credential import set_since
 from consumer.delivery.handlers.handler import locate
 from consumer.delivery.outcome import Blame, DeadLetter, Delivered, Failure, Reason
+from consumer.delivery.profile_rules import is_keycloaks_own, kept_values
 from consumer.delivery.representation import named_fields
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Collection, Mapping
 
     from consumer.delivery.change import Change
     from consumer.delivery.users import RealmUsers
@@ -37,7 +38,9 @@ async def read_back(change: Change, users: RealmUsers, *, deletes: bool) -> Deli
     if deletes:
         return _not_applied("the user is still there")
     wanted = {"enabled": False} if change.kind == "user_delete" else change.data
-    if not holds(await users.read_as_it_is(user_id), wanted):
+    may_drop = await users.may_drop(wanted)
+    user = await users.read_as_it_is(user_id)
+    if not holds(user, wanted, creates=change.kind == "user_create", leaving_out=may_drop):
         return _not_applied("the user's profile is another")
     if not await users.grants.held(user_id, wanted):
         return _not_applied("the user's groups or roles are others")
@@ -58,16 +61,35 @@ async def read_back(change: Change, users: RealmUsers, *, deletes: bool) -> Deli
     return Delivered(reason=Reason.ALREADY_APPLIED, user_id=user_id, existed=True, credential_date=set_at)
 
 
-def holds(user: Mapping[str, Any], data: Mapping[str, Any]) -> bool:
+def holds(
+    user: Mapping[str, Any],
+    data: Mapping[str, Any],
+    *,
+    creates: bool = False,
+    leaving_out: Collection[str] = (),
+) -> bool:
     """Whether a user's representation has every field that an event's data names.
 
-    Keycloak lower-cases e-mail addresses, leaves empty names and attributes out, and keeps lists in no order.
+    Keycloak lower-cases e-mail addresses, leaves empty names, attributes and blank values out, and keeps lists in no order.
+
+    Args:
+        user: The representation.
+        data: The data.
+        creates: Whether it creates a user, of whom the realm may require more than it says.
+        leaving_out: Names of attributes that Keycloak may not have kept.
     """
-    fields = all(_plain(user.get(name)) == _plain(value) for name, value in named_fields(data).items())
-    theirs, ours = user.get("attributes") or {}, data.get("attributes") or {}
-    if data.get("attributes_mode") == "replace" and not theirs.keys() <= ours.keys():
+    fields = named_fields(data)
+    if creates and not set(fields.pop("requiredActions", ())) <= set(user.get("requiredActions") or ()):
         return False
-    return fields and all(sorted(theirs.get(name) or []) == sorted(values) for name, values in ours.items())
+    theirs, ours = user.get("attributes") or {}, data.get("attributes") or {}
+    others = {name for name in theirs.keys() - ours.keys() if not is_keycloaks_own(name)}
+    if data.get("attributes_mode") == "replace" and others:
+        return False
+    return all(_plain(user.get(name)) == _plain(value) for name, value in fields.items()) and all(
+        kept_values(theirs.get(name)) == kept_values(values)
+        for name, values in ours.items()
+        if name not in leaving_out
+    )
 
 
 def _plain(value: object) -> object:

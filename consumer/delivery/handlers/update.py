@@ -60,7 +60,8 @@ async def write_named(
 ) -> None:
     """Write the fields the data names, then groups and roles; read the user first only if attributes are among them.
 
-    Between that read and the write a user's own change can be lost: Keycloak has no conditional update.
+    Between that read and the write another's change can be lost, and without attributes Keycloak itself reads before it
+    writes: it has no conditional update.
 
     Args:
         users: The realm's users.

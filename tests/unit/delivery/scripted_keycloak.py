@@ -48,8 +48,8 @@ class Script:
 
     async def answer(self, request: Request, writer: asyncio.StreamWriter) -> None:
         call = f"{request.method} {request.path}"
-        if (naming := _how_users_are_named(request)) is not None:
-            await answering(200, naming)(request, writer)
+        if (rules := _rules_of_the_realm(request)) is not None:
+            await answering(200, rules)(request, writer)
             return
         if request.path == TOKEN_PATH:
             self.tokens += 1
@@ -69,8 +69,10 @@ class Script:
         return answers.pop(0) if len(answers) > 1 else answers[0]
 
 
-def _how_users_are_named(request: Request) -> Any:
-    """That is asked once a minute, whatever is delivered: names are for ever here."""
+def _rules_of_the_realm(request: Request) -> Any:
+    """They are asked every few minutes, whatever is delivered: names are for ever here, and all attributes are kept."""
+    if f"{request.method} {request.target}" == f"GET {USERS}/profile":
+        return {"attributes": [], "unmanagedAttributePolicy": "ADMIN_EDIT"}
     if f"{request.method} {request.target}" == f"GET {USERS.removesuffix('/users')}":
         return {"realm": "shop", "registrationEmailAsUsername": False}
     if "userProfileMetadata" in request.target:

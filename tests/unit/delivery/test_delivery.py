@@ -471,8 +471,8 @@ class TestEveryKind:
         )
 
         assert script.calls == [FIND, READ, UPDATE]
-        # Before the last, how users are named, which no script counts.
-        assert sent_before == [0, 1, 2, 2]
+        # At first what the realm keeps, and before the last how users are named, which no script counts.
+        assert sent_before == [0, 0, 1, 2, 2]
 
     async def test_a_short_lease_stops_it_without_a_trace(self, keys: KeyRing) -> None:
         def too_short() -> None:

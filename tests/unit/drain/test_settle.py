@@ -107,6 +107,15 @@ class TestTheAttempt:
         assert (attempt.started_at, attempt.ended_at) == (STARTED_AT, STARTED_AT + timedelta(seconds=1.5))
         assert (attempt.http_status, attempt.trace_id, attempt.error) == (409, b"t" * 16, "why it failed")
 
+    def test_of_a_delivery_says_what_keycloak_did_not_keep(self) -> None:
+        outcome = delivered(dropped={"locale": "internationalization is off", "a": "why"})
+        settlement = settled(head(), outcome)
+
+        assert settlement.state is DELIVERED
+        assert settlement.attempt is not None
+        said = "Keycloak did not keep attributes.a (why), attributes.locale (internationalization is off)"
+        assert settlement.attempt.error == said
+
     def test_of_a_delivery_has_no_error(self) -> None:
         attempt = settled(head(), delivered()).attempt
 
