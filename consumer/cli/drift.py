@@ -191,12 +191,16 @@ async def _followed(database: Database, lanes: Sequence[bytes]) -> int:
     return waiting
 
 
+def _users(number: int) -> str:
+    return "1 user" if number == 1 else f"{number} users"
+
+
 def _report(
     verb: str, asked: Mapping[bytes, frozenset[str]], waiting: int, left: Sequence[Drifted]
 ) -> ExitCode:
     again = sum(bool(asked.get(each.lane_id, frozenset()) & each.fields.keys()) for each in left)
     done = {"Undo": "Undone", "Accept": "Accepted"}[verb]
-    typer.echo(f"{done}: {max(0, len(asked) - waiting - again)} users")
+    typer.echo(f"{done}: {_users(max(0, len(asked) - waiting - again))}")
     if waiting:
         typer.echo(
             f"  waiting {waiting}: done as soon as an instance that delivers runs, and Keycloak is there (`kcsync status`)"
