@@ -66,7 +66,7 @@ class LateEffects:
 
     Attributes:
         fields: What calls in doubt carried, field by field.
-        passwords: Those of them that carried a password.
+        passwords: Those of them that carried another password than the last that was delivered.
         deletes: One of them deletes the user.
         asked: What an operator wants as our deliveries left it, whoever changed it: fields, `EXISTS`, `PASSWORD`.
         password_date: Keycloak's own date of the password that we delivered last (its clock), or None if it is not known.

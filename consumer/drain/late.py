@@ -112,6 +112,8 @@ def late_effects(fold: Fold, *, server_limit: float, ahead: timedelta, only_look
         passwords=tuple(
             LatePassword(call.event_id, ours(call.began), ours(call.ended + limit))
             for call in doubt.passwords
+            # The last password itself, set once more, is no other than the last.
+            if fold.credential is None or call.event_id != fold.credential.event_id
         ),
         deletes=doubt.deletes,
         asked=doubt.asked,

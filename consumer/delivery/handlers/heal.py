@@ -106,16 +106,14 @@ async def _heal_password(
         Keycloak's date of the password that was set; None if none was.
     """
     asked = PASSWORD in late.asked
-    # The last password itself, set once more, is no other than the last.
-    others = [call for call in late.passwords if call.event_id != known.credential_event_id]
-    if not (others or asked):
+    if not (late.passwords or asked):
         return None
     date = await users.password_date(user_id)
     if date is not None and date == late.password_date and not asked:
         return None
     ours = date is not None and any(
         call.earliest <= users.clock.latest(date) and users.clock.earliest(date) <= call.latest
-        for call in others
+        for call in late.passwords
     )
     if not (ours or asked):
         if late.password_date is not None or known.credential_event_id == "":

@@ -121,6 +121,15 @@ class TestWhatAHealIsTold:
         assert password.latest == ENDED_AT.replace(tzinfo=UTC) + timedelta(seconds=65)
         assert late.only_looks
 
+    def test_of_the_last_password_itself_is_nothing(self) -> None:
+        """Set late, it is no other than the last; what it does to the demand for a new one is healed by itself."""
+        calls = (PasswordCall("e-0", CLAIMED_AT, ENDED_AT), PasswordCall("e-9", CLAIMED_AT, ENDED_AT))
+        fold = KNOWN.doubting(Doubt(passwords=calls))
+
+        late = late_effects(fold, server_limit=60.0, ahead=timedelta(0), only_looks=False)
+
+        assert [call.event_id for call in late.passwords] == ["e-9"]
+
     def test_is_what_an_operator_asks_for(self) -> None:
         fold = KNOWN.doubting(Doubt(asked=frozenset({"enabled", "exists"})))
         late = late_effects(fold, server_limit=60.0, ahead=timedelta(0), only_looks=False)
