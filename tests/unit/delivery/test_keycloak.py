@@ -9,8 +9,11 @@ from urllib.parse import parse_qs, urlsplit
 import pytest
 from opentelemetry import trace
 
+from compose.native.ports import free_port
+from consumer.delivery import keycloak as keycloak_module
 from consumer.delivery.errors import CallFailed, LeaseTooShort
 from consumer.delivery.outcome import Blame, Defer, Reason
+from consumer.delivery.presence import Presence
 from tests.unit.delivery.local_server import answering, until, write_answer
 from tests.unit.delivery.scripted_keycloak import TOKEN_PATH, USERS, Script, scripted
 
@@ -331,6 +334,63 @@ class TestSearch:
         async with scripted(Script()) as (keycloak, _):
             with keycloak.calls(broken), pytest.raises(DefectError):
                 await keycloak.users("shop").find("alice")
+
+
+class TestALook:
+    """Whether Keycloak is there: asked each second in an outage."""
+
+    DOCUMENT = "GET /realms/shop/.well-known/openid-configuration"
+
+    async def test_needs_no_token_and_leaves_no_trace(self) -> None:
+        script = Script().on(self.DOCUMENT, 200, {"issuer": "http://sso.example.org/realms/shop"})
+        call = trace.NonRecordingSpan(
+            trace.SpanContext(0xAB, 0xCD, is_remote=False, trace_flags=trace.TraceFlags(1))
+        )
+        async with scripted(script) as (keycloak, server):
+            with trace.use_span(call):
+                sighting = await keycloak.look("shop")
+
+        (request,) = server.requests
+        assert sighting.presence is Presence.THERE
+        assert script.tokens == 0
+        assert {"traceparent", "authorization"}.isdisjoint(request.headers)
+
+    async def test_is_not_held_up_by_calls_that_are_not_answered(self) -> None:
+        held = asyncio.Event()
+
+        async def hold(_: Request, writer: asyncio.StreamWriter) -> None:
+            await held.wait()
+            write_answer(writer, 200, [])
+
+        script = Script().does(FIND, hold).on(self.DOCUMENT, 200, {"issuer": "http://x/realms/shop"})
+        async with scripted(script, max_calls=2) as (keycloak, _):
+            calls = [asyncio.create_task(find(keycloak)) for _ in range(4)]
+            await until(lambda: len(script.calls) == 2)
+            sighting = await keycloak.look("shop")
+            held.set()
+            await asyncio.gather(*calls)
+
+        assert sighting.presence is Presence.THERE
+
+    async def test_waits_two_seconds_at_most(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(keycloak_module, "LOOK_TIMEOUT_SECONDS", 0.05)
+
+        async def never(_: Request, __: asyncio.StreamWriter) -> None:
+            await asyncio.sleep(3600)
+
+        async with scripted(Script().does(self.DOCUMENT, never)) as (keycloak, _):
+            sighting = await keycloak.look("shop")
+
+        assert (sighting.presence, sighting.said) == (
+            Presence.UNCLEAR,
+            "timeout while waiting for the answer",
+        )
+
+    async def test_meets_nobody_where_the_port_is_closed(self) -> None:
+        async with scripted(Script(), url=f"http://127.0.0.1:{free_port()}") as (keycloak, _):
+            sighting = await keycloak.look("shop")
+
+        assert (sighting.presence, sighting.said) == (Presence.AWAY, "connection refused")
 
 
 class TestWriteCheck:
