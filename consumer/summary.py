@@ -56,8 +56,10 @@ def outage_line(
     if opened_at is not None:
         here = opened_at.astimezone(now.tzinfo)
         since = f" since {here:%H:%M:%S}" if here.date() == now.date() else f" since {here:%Y-%m-%d %H:%M:%S}"
-    again = format_duration(timedelta(seconds=max(1, round(asks_in))))
-    return f"Keycloak unavailable (circuit {state}{since}, asks again in {again}): no sync; pending {pending}"
+    again = "asks now"
+    if state == "OPEN":
+        again = f"asks again in {format_duration(timedelta(seconds=max(1, round(asks_in))))}"
+    return f"Keycloak unavailable (circuit {state}{since}, {again}): no sync; pending {pending}"
 
 
 def ingest_line(*, persisted: int, total: int, pending: int) -> str:

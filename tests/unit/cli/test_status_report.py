@@ -659,3 +659,9 @@ def test_the_line_of_an_interval_in_an_outage_says_since_when_and_when_it_asks_a
     line = outage_line(state="OPEN", opened_at=opened, now=now, asks_in=asks_in, pending=1900)
 
     assert line == f"Keycloak unavailable (circuit OPEN{expected}: no sync; pending 1900"
+
+
+def test_the_line_of_an_interval_in_which_keycloak_is_asked_says_so() -> None:
+    line = outage_line(state="HALF_OPEN", opened_at=None, now=NOW, asks_in=1.0, pending=3)
+
+    assert line == "Keycloak unavailable (circuit HALF_OPEN, asks now): no sync; pending 3"
