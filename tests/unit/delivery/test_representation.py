@@ -1,7 +1,10 @@
 from __future__ import annotations
 
+from typing import Any, ClassVar
+
 import pytest
 
+from consumer.delivery.handlers.read_back import holds
 from consumer.delivery.opened import Clear
 from consumer.delivery.representation import (
     is_written,
@@ -149,3 +152,32 @@ class TestWrittenOut:
         assert once["temporary"] == ("UPDATE_PASSWORD" in actions)
         assert written_out(once) == once
         assert sorted(named_fields(once)["requiredActions"]) == sorted(actions)
+
+
+class TestWhatKeycloakItselfSets:
+    LOCKED: ClassVar[dict[str, Any]] = {
+        **ALICE,
+        "enabled": False,
+        "attributes": {"disabledReason": ["permanentLockout"], "seq": ["1"]},
+    }
+
+    @pytest.mark.parametrize(
+        ("mode", "attributes"),
+        [
+            ("merge", {"disabledReason": ["permanentLockout"], "seq": ["1"], "team": ["red"]}),
+            ("replace", {"disabledReason": ["permanentLockout"], "team": ["red"]}),
+        ],
+    )
+    def test_stays_and_the_user_as_disabled_as_before(
+        self, mode: str, attributes: dict[str, list[str]]
+    ) -> None:
+        merged = merged_user(self.LOCKED, {"attributes": {"team": ["red"]}, "attributes_mode": mode})
+
+        assert merged["attributes"] == attributes
+        assert "enabled" not in merged
+
+    def test_is_no_difference_to_what_an_event_asked_for(self) -> None:
+        data = {"attributes": {"seq": ["1"]}, "attributes_mode": "replace"}
+
+        assert holds(self.LOCKED, data)
+        assert not holds({**self.LOCKED, "attributes": {**self.LOCKED["attributes"], "x": ["1"]}}, data)
