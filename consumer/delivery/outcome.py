@@ -116,7 +116,7 @@ class Reason(StrEnum):
 
 
 NEEDS_REPAIR = frozenset({Reason.PROFILE_BROKEN})
-"""What only a repair in Keycloak ends, and a repair does end: such an entry waits for it however long that takes."""
+"""What only a repair in Keycloak ends, and a repair does end: an entry does not grow old while it waits for it."""
 
 OUTAGE: Final = frozenset(
     {

@@ -136,15 +136,14 @@ class Turns:
         judged = await self.judge.judge(claimed.head)
         waited = self.ages.since_last_call(claimed.head.entry_id, claimed.token, reading)
         head = claimed.head
+        if head.state_reason in NEEDS_REPAIR:
+            # It could not have been delivered.
+            waited = 0.0
         if judged or waited:
             head = replace(head, attempts=head.attempts + bool(judged), eligible=head.eligible + waited)
         policy = self.policy.of(head.kind)
         used_up = head.attempts >= policy.max_attempts
-        too_old = (
-            policy.pending_max_age is not None
-            and head.eligible >= policy.pending_max_age
-            and head.state_reason not in NEEDS_REPAIR
-        )
+        too_old = policy.pending_max_age is not None and head.eligible >= policy.pending_max_age
         exhausted = used_up or too_old
         left = self._doubt_left(claimed)
         # What may have been applied stays the head: it is not given up before Keycloak has been read.

@@ -2,15 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import AsyncIterator, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from typing import Any
 
+import httpx
 import pytest
 
+from compose.native.stack import Stack
 from producer_lib import Membership, UserCreate, UserDelete, UserUpdate
+from tests.integration.delivery.conftest import OWN_REALM_CLIENT, OWN_REALM_SECRET, Observer
 from tests.integration.support.bench import Bench
+from tests.integration.support.ruled_realm import ruled_realm
 from tests.integration.support.waiting import until
+
+
+@pytest.fixture
+async def observer(stack: Stack) -> AsyncIterator[Observer]:
+    endpoints = stack.endpoints
+    async with httpx.AsyncClient(base_url=endpoints.keycloak_url, timeout=30, trust_env=False) as http:
+        yield Observer(endpoints, http)
 
 
 def said_of_circuit(bench: Bench) -> str:
@@ -247,3 +258,86 @@ async def test_slow_deletes_of_several_users_open_no_circuit(bench: Bench) -> No
 
     assert "Circuit OPEN" not in consumer.said
     assert bench.value("SELECT SUM(attempts) FROM entries") == 0
+
+
+LATER = """
+UPDATE entries e JOIN lanes l USING (lane_id)
+SET e.next_attempt_at = NOW(6) + INTERVAL 1 HOUR, l.due_at = NOW(6) + INTERVAL 1 HOUR
+WHERE e.state_reason = 'profile_broken' AND e.claimed_at IS NULL AND l.state = 'WAITING'
+"""
+
+
+class TestALeaverWhoseStoredProfileBreaksTheRealms:
+    """An attribute has become required since: Keycloak refuses every update of users from before."""
+
+    @pytest.mark.parametrize("repaired_by", ["itself", "held release"])
+    async def test_is_barred_in_order_when_the_realm_is_repaired(
+        self, bench: Bench, observer: Observer, repaired_by: str
+    ) -> None:
+        leaver, other = f"{bench.name}-leaver", f"{bench.name}-other"
+        async with ruled_realm(observer) as realm:
+            settings = {
+                "KCSYNC_KEYCLOAK_REALMS": realm.name,
+                "KCSYNC_KEYCLOAK_CLIENT_ID": OWN_REALM_CLIENT,
+                "KCSYNC_KEYCLOAK_CLIENT_SECRET": OWN_REALM_SECRET,
+            }
+            consumer = await bench.started(**settings)
+            async with bench.producer() as producer:
+                await producer.publish(
+                    UserCreate(
+                        username=leaver,
+                        realm=realm.name,
+                        email=f"{leaver}@example.org",
+                        name="Ada Lovelace",
+                        password="first",
+                    )
+                )
+                await until(lambda: bench.settled(1), what="the leaver created", within=30)
+                assert await realm.logs_in(leaver, "first")
+                await realm.rule({"name": "phone", "required": {}})
+                await producer.publish_many(
+                    [
+                        UserUpdate(username=leaver, realm=realm.name, enabled=False, end_sessions=True),
+                        UserUpdate(username=leaver, realm=realm.name, first_name="Augusta"),
+                        UserCreate(username=other, realm=realm.name, attributes={"phone": ["1"]}),
+                    ]
+                )
+                waiting = (
+                    "SELECT state, state_reason, attempts FROM entries WHERE state_reason = 'profile_broken'"
+                )
+                await until(lambda: len(bench.rows(waiting)) == 1, what="a leaver who waits", within=30)
+                await until(
+                    lambda: bench.counts() == {"DELIVERED": 2, "PENDING": 2}, what="others served", within=30
+                )
+                assert await realm.sessions(leaver) == 0
+                age = "SELECT MAX(eligible_us) FROM entries WHERE state = 'PENDING'"
+                tries, old = bench.value("SELECT MAX(calls) FROM entries"), bench.value(age)
+                await until(
+                    lambda: bench.value("SELECT MAX(calls) FROM entries") > tries + 1,
+                    what="more tries",
+                    within=30,
+                )
+                # It does not grow old meanwhile.
+                assert bench.value(age) == old
+                assert bench.rows(waiting) == [
+                    {"state": "PENDING", "state_reason": "profile_broken", "attempts": 0}
+                ]
+                held = await bench.kcsync("held", **settings)
+                assert "profile_broken" in held.out
+                assert leaver in held.out
+
+                if repaired_by == "held release":
+                    await until(lambda: bench.change(LATER) >= 1, what="a next attempt far away", within=30)
+                await realm.rule()
+                if repaired_by == "held release":
+                    released = await bench.kcsync(
+                        "held", "release", "--reason", "profile_broken", "--yes", **settings
+                    )
+                    assert "Released 1" in released.out, released.out + released.err
+                await until(lambda: bench.settled(4), what="all delivered", within=60)
+
+            user = await observer.user(realm.name, leaver)
+        assert user is not None
+        assert (user["enabled"], user["firstName"]) == (False, "Augusta")
+        assert bench.rows("SELECT * FROM attempts WHERE charged = 1") == []
+        assert "Circuit OPEN" not in consumer.said

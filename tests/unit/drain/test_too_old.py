@@ -104,6 +104,22 @@ async def test_a_fault_of_its_realm_does_not_make_it_old(bench: Bench, instance:
     assert entry.eligible < 100
 
 
+async def test_waiting_for_a_repair_in_keycloak_does_not_make_it_old(
+    bench: Bench, instance: Instance
+) -> None:
+    broken = Defer(reason=Reason.PROFILE_BROKEN, failure=replace(failure(), status=400))
+    entry = stuck(bench, broken)
+
+    async with bench.running():
+        await settle_down()
+        await pass_time(bench, 2000)
+        assert (entry.state, entry.reason, entry.attempts) == (PENDING, "profile_broken", 0)
+        del bench.keycloak.always["alice"]
+        await pass_time(bench, 300)
+
+    assert entry.state is DELIVERED
+
+
 async def test_time_behind_another_entry_does_not_make_it_old(bench: Bench, instance: Instance) -> None:
     first, second = stuck(bench), bench.database.add("alice")
 
