@@ -223,6 +223,10 @@ class NoUsers:
         """There is nothing behind it."""
         return failed
 
+    async def may_drop(self, _: object) -> dict[str, str]:
+        """They keep whatever they are given."""
+        return {}
+
     async def bearers(self, **_: str) -> list[tuple[str, str]]:
         """Nobody has any name or address."""
         return []
