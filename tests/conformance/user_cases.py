@@ -151,7 +151,8 @@ async def what_differs_in_accents_is_the_same(realm: Realm) -> None:
 
     assert (await realm.ask("POST", "/users", {"username": accented})).short == SAME_EITHER
     body = {"username": a_name(), "email": f"{accented}@example.org"}
-    assert (await realm.ask("POST", "/users", body)).short == DUPLICATE
+    # Keycloak 26.4 tells it otherwise than 26.7.
+    assert (await realm.ask("POST", "/users", body)).short in {DUPLICATE, SAME_EITHER}
     assert (await realm.ask("PUT", other, {"email": f"{accented}@example.org"})).short == SAME_EITHER
     for query in ({"username": accented}, {"email": f"{accented}@example.org"}):
         found = (await realm.ask("GET", "/users", exact="true", briefRepresentation="true", **query)).json()
