@@ -145,16 +145,17 @@ async def a_name_may_be_nobodys_address_nor_an_address_a_name(realm: Realm) -> N
 async def what_differs_in_accents_is_the_same(realm: Realm) -> None:
     """Where Keycloak's database compares texts without them, as MariaDB does."""
     name = a_name()
-    user = await made(realm, username=f"{name}-jose", email=f"{name}-jose@example.org")
+    # In the domain: before the @, a realm that sends mail takes no accents.
+    user = await made(realm, username=f"{name}-jose", email=f"{name}@jose.example.org")
     other = await made(realm)
-    accented = f"{name}-jos\u00e9"
+    accented, address = f"{name}-jos\u00e9", f"{name}@jos\u00e9.example.org"
 
     assert (await realm.ask("POST", "/users", {"username": accented})).short == SAME_EITHER
-    body = {"username": a_name(), "email": f"{accented}@example.org"}
+    answer = await realm.ask("POST", "/users", {"username": a_name(), "email": address})
     # Keycloak 26.4 tells it otherwise than 26.7.
-    assert (await realm.ask("POST", "/users", body)).short in {DUPLICATE, SAME_EITHER}
-    assert (await realm.ask("PUT", other, {"email": f"{accented}@example.org"})).short == SAME_EITHER
-    for query in ({"username": accented}, {"email": f"{accented}@example.org"}):
+    assert answer.short in {DUPLICATE, SAME_EITHER}, answer
+    assert (await realm.ask("PUT", other, {"email": address})).short == SAME_EITHER
+    for query in ({"username": accented}, {"email": address}):
         found = (await realm.ask("GET", "/users", exact="true", briefRepresentation="true", **query)).json()
         assert [f"/users/{each['id']}" for each in found] == [user]
 

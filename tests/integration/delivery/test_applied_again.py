@@ -234,6 +234,10 @@ async def test_a_lost_answer_at_any_point_is_made_good_by_the_next_call(
             assert number > 0
             assert isinstance(outcome, Delivered), outcome
             break
+        if isinstance(outcome, Delivered) and outcome.dropped:
+            # Lost was the look at what the realm has kept, after all was written.
+            assert not losing.writes
+            continue
         assert isinstance(outcome, Retry), (number, outcome)
         assert outcome.failure.ambiguous or not losing.writes
 
