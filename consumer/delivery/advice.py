@@ -109,6 +109,11 @@ ADVICE: Final[dict[Reason, Advice]] = {
         "let admin edit it in the realm's user profile, or in the mapper of the federation the user comes from; or name "
         "it in no event",
     ),
+    Reason.DIRECTORY_REFUSED: Advice(
+        "the user comes from a directory, which does not take this change from Keycloak",
+        "see what Keycloak's account may write in the directory, and the directory's own rules (password policy, schema); "
+        f"of users whom a federation does not import, Keycloak keeps no groups, roles or required actions; then {_AGAIN}",
+    ),
     Reason.BACK_FROM_DIRECTORY: Advice(
         "Keycloak has deleted the user, and has them again from a directory that it may not write",
         "delete the person in the directory, or publish the delete with mode=disable",

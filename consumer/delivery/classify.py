@@ -182,6 +182,8 @@ REFUSALS: dict[str, Verdict] = {
 }
 
 REFUSAL_PREFIXES: tuple[tuple[str, Verdict], ...] = (
+    # What a directory does not take from Keycloak's account there (seen with 26.7.4); the DN of the user follows.
+    ("Could not modify attribute for DN [", _user(Retry, Reason.DIRECTORY_REFUSED)),
     # "... Not possible to write 'x' when updating user 'y'."
     ("The user is read-only.", _READ_ONLY),
     # Keycloak's password policies name their message invalidPassword<Policy>Message.

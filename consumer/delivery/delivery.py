@@ -117,7 +117,7 @@ class Delivery:
             users = self._keycloak.users(change.realm)
             may_drop = await users.may_drop(change.data)
             try:
-                done = await handler(change, users)
+                done = _with_federation(await handler(change, users), users)
             except CallFailed as failed:
                 # A lost user is created from what is known, before what the change names.
                 known = {} if change.known is None else change.known().data
@@ -234,6 +234,13 @@ class Delivery:
         except PasswordUnreadable:
             failure = Failure(blame=Blame.LOCAL, detail="the sealed password does not open with its key")
             return DeadLetter(reason=Reason.PASSWORD_UNREADABLE, failure=failure)
+
+
+def _with_federation(delivered: Delivered, users: RealmUsers) -> Delivered:
+    """Note where the user comes from, if that was seen on the way."""
+    user_id = delivered.user_id
+    federation = None if user_id is None else users.directories.known_of(user_id)
+    return delivered if federation is None else replace(delivered, federation=federation)
 
 
 async def _explained(

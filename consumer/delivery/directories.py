@@ -26,7 +26,7 @@ from typing import Any, Final
 from consumer.delivery.errors import CallFailed, NotCalled
 from consumer.delivery.federation import federation_in, federation_of, ids_of, may_be_shown_by_outage, one_of
 from consumer.delivery.lookups import RealmLookups
-from consumer.delivery.outcome import Blame, Defer, Failure, NotDelivered, Reason
+from consumer.delivery.outcome import Blame, Defer, Failure, NotDelivered, Reason, Retry
 from consumer.delivery.transport import CallScope, current_scope
 
 __all__ = ["Directories"]
@@ -51,6 +51,7 @@ _MAY_BE_A_DIRECTORY: Final = frozenset(
         Reason.USER_READ_ONLY,
     }
 )
+_MAY_BE_A_REFUSAL: Final = frozenset({Reason.SERVER_ERROR, Reason.UNEXPLAINED_REFUSAL})
 _MAY_BE_A_HANG: Final = frozenset({Reason.BAD_GATEWAY, Reason.TIMEOUT, Reason.UNEXPLAINED_REFUSAL})
 
 
@@ -96,6 +97,10 @@ class Directories:
         if len(self._seen) > _MOST:
             self._seen.popitem(last=False)
 
+    def known_of(self, user_id: str) -> str | None:
+        """The federation a user comes from, as far as it was seen."""
+        return federation_in(user_id) or self._seen.get(user_id)
+
     async def of(self, user_id: str) -> str | None:
         """The federation a user comes from; None for one of Keycloak's own.
 
@@ -104,11 +109,9 @@ class Directories:
         Raises:
             CallFailed: The user could not be read.
         """
-        if (federation := federation_in(user_id)) is not None:
-            return federation
-        if user_id not in self._seen and self.probed:
+        if user_id not in self._seen and self.probed and federation_in(user_id) is None:
             self.learn({**await self._look.user(user_id), "id": user_id})
-        return self._seen.get(user_id)
+        return self.known_of(user_id)
 
     # Whether something may be asked, or believed
 
@@ -190,7 +193,7 @@ class Directories:
                 if failed.outcome.reason is Reason.TIMEOUT:
                     raise CallFailed(_hangs()) from None
                 raise
-        if federation_in(user_id) or self._seen.get(user_id):
+        if self.known_of(user_id) is not None:
             raise CallFailed(_hangs())
 
     # What a failure was about
@@ -214,8 +217,8 @@ class Directories:
         if trouble is None:
             return failed
         detail = f"{outcome.failure.detail}; {trouble.failure.detail}"
-        failure = replace(outcome.failure, blame=Blame.FEDERATION, detail=detail)
-        return CallFailed(Defer(reason=trouble.reason, failure=failure))
+        failure = replace(outcome.failure, blame=trouble.failure.blame, detail=detail)
+        return CallFailed(replace(trouble, failure=failure))
 
     async def _behind(
         self, outcome: NotDelivered, username_key: str, user_id: str | None
@@ -237,7 +240,22 @@ class Directories:
         if federation is None:
             return None
         state = await self._state_of(user_id)
-        return None if state is _State.UP else await self._trouble_of(federation, state)
+        if state is not _State.UP:
+            return await self._trouble_of(federation, state)
+        return await self._refused_by(federation) if outcome.reason in _MAY_BE_A_REFUSAL else None
+
+    async def _refused_by(self, federation: str) -> Retry:
+        """Neither done nor explained about one user of a directory, while that and Keycloak answer: it is not taken.
+
+        It may be Keycloak's database all the same; so it is charged only where writes are seen to work.
+        """
+        name = await self._look.federation_name(federation) or federation
+        detail = (
+            f"Keycloak and the directory of user federation {name} answer, and this change of its user fails: see whether "
+            "the directory takes it from Keycloak's account, and Keycloak's log; for users whom a federation does not import, "
+            "Keycloak keeps no groups, roles, attributes or required actions"
+        )
+        return Retry(reason=Reason.DIRECTORY_REFUSED, failure=Failure(blame=Blame.UNCLEAR, detail=detail))
 
     async def _id_of(self, username_key: str) -> str | None:
         return one_of(ids_of(await self._look.search(username=username_key), username_key))

@@ -25,6 +25,7 @@ class KnownUser:
         user_id: Keycloak's id of the user if it is known. It may be stale.
         delete_in_doubt: Whether a delete of ours may take effect late: then it is not somebody else who has deleted a
             user who is missing.
+        federation: The id of the user federation they were seen to come from, or None.
     """
 
     realm: str
@@ -35,3 +36,4 @@ class KnownUser:
     credential_event_id: str
     user_id: str | None
     delete_in_doubt: bool = False
+    federation: str | None = None

@@ -60,6 +60,7 @@ class Reason(StrEnum):
     NOT_APPLIED = "not_applied"
     USER_READ_ONLY = "user_read_only"
     ATTRIBUTE_READ_ONLY = "attribute_read_only"
+    DIRECTORY_REFUSED = "directory_refused"
     BACK_FROM_DIRECTORY = "back_from_directory"
     HASH_NOT_FOR_DIRECTORY = "hash_not_for_directory"
     USER_PROTECTED = "user_protected"
@@ -138,6 +139,12 @@ TAKEN: Final = frozenset({Reason.EMAIL_IN_USE, Reason.USERNAME_IN_USE, Reason.CO
 """Reasons that may mean that another user has the name or the e-mail address that is asked for."""
 
 
+OF_A_FEDERATION: Final = frozenset(
+    {Reason.DIRECTORY_UNAVAILABLE, Reason.FEDERATION_DISABLED, Reason.TWO_USERS}
+)
+"""What a user's federation keeps them waiting for: an outage of its own, however well Keycloak is."""
+
+
 class Blame(StrEnum):
     """Whom a failure speaks about."""
 
@@ -201,6 +208,7 @@ class Delivered:
         credential_date: Keycloak's own date of the password, if it was read anyway (UTC).
         anew: The user is another than the one of whom was known: what was known does not hold for them.
         dropped: Attributes that the change names and Keycloak has not kept, each with the reason.
+        federation: The id of the user federation the user comes from, if it was seen that they come from one.
         wrote: What the handler of a custom kind set of the user, as the data of a `user_update` would say it. It is
             kept, and written again where a user is healed or restored. Handlers of our own kinds leave it out.
         drift: Of a heal: what it found that others have changed, and left; the names of fields, each with what was found.
@@ -214,6 +222,7 @@ class Delivered:
     credential_date: datetime | None = None
     anew: bool = False
     dropped: Mapping[str, str] = field(default_factory=dict)
+    federation: str | None = None
     wrote: Mapping[str, Any] | None = field(default=None, repr=False)
     drift: Mapping[str, str] = field(default_factory=dict)
 

@@ -14,6 +14,8 @@ _MASK = "…"
 _PATTERNS = (
     (re.compile(r"eyJ[\w-]{8,}(?:\.[\w-]*){1,2}"), "<token>"),
     (re.compile(r"[^\s'\"<>(),;:]+@[^\s'\"<>(),;:]+"), "<email>"),
+    # The place of somebody in a directory: [uid=...,ou=people,dc=example,dc=org].
+    (re.compile(r"\[[\w.-]+=[^\]]*\]"), f"[{_MASK}]"),
     (re.compile(r"'[^']*'"), f"'{_MASK}'"),
     (re.compile(r'"[^"]*"'), f'"{_MASK}"'),
 )

@@ -97,9 +97,21 @@ class RealmUsers:
             found = await self._search(username_key)
             if found is None:
                 await self.directories.ensure_seen()
-        elif found is None and known_id is not None and (federation := federation_in(known_id)) is not None:
-            await self.directories.ensure_gone(federation)
+        elif found is None and known_id is not None:
+            await self.ensure_gone(known_id)
         return found
+
+    async def ensure_gone(self, user_id: str) -> None:
+        """Let pass if a user whose id Keycloak does not know is gone for good, and not only not to be seen now.
+
+        Raises:
+            CallFailed: They come from a federation that does not import its users, and it cannot be told (deferred).
+        """
+        federation = federation_in(user_id)
+        if federation is not None and self.directories.probed:
+            await self.directories.ensure_seen()
+        elif federation is not None:
+            await self.directories.ensure_gone(federation)
 
     async def _search(self, username_key: str) -> str | None:
         found = await self._look.search(username=username_key)

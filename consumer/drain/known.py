@@ -7,7 +7,7 @@ from typing import Any
 import orjson
 
 from consumer.delivery.known_user import KnownUser
-from consumer.drain.settle import DELETED_BY
+from consumer.drain.settle import DELETED_BY, FEDERATION
 from consumer.outbox.drain_store import ReadyLane
 from consumer.outbox.fold import ATTRIBUTE, EVERY_OTHER, EVERY_OTHER_ATTRIBUTE, GROUP, REALM_ROLE, Fold, Value
 
@@ -21,7 +21,7 @@ def known_user(lane: ReadyLane, fold: Fold) -> KnownUser:
     groups: dict[str, list[str]] = {}
     realm_roles: dict[str, list[str]] = {}
     for name, known in fold.fields.items():
-        if name in {EVERY_OTHER, DELETED_BY}:
+        if name in {EVERY_OTHER, DELETED_BY, FEDERATION}:
             continue
         if name == EVERY_OTHER_ATTRIBUTE:
             data["attributes_mode"] = "replace"
@@ -35,7 +35,7 @@ def known_user(lane: ReadyLane, fold: Fold) -> KnownUser:
             data[name] = known.value
     several = {"attributes": attributes, "groups": groups, "realm_roles": realm_roles}
     data |= {name: values for name, values in several.items() if values}
-    credential = fold.credential
+    credential, federation = fold.credential, fold.fields.get(FEDERATION)
     return KnownUser(
         realm=lane.realm,
         username_key=lane.username_key,
@@ -47,6 +47,7 @@ def known_user(lane: ReadyLane, fold: Fold) -> KnownUser:
         credential_event_id="" if credential is None else credential.event_id,
         user_id=fold.user_id,
         delete_in_doubt=fold.doubt is not None and fold.doubt.deletes,
+        federation=None if federation is None else federation.value,
     )
 
 

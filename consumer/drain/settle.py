@@ -33,6 +33,7 @@ from producer_lib import kinds
 __all__ = [
     "DELETED_BY",
     "EXISTENCE_KINDS",
+    "FEDERATION",
     "Call",
     "carried_fields",
     "data_of",
@@ -54,6 +55,9 @@ EXISTENCE_KINDS: Final = frozenset({"user_create", "user_delete"})
 
 DELETED_BY: Final = "deleted_by"
 """A field of the fold alone: set while a user is disabled because a delete event asked for that."""
+
+FEDERATION: Final = "federation"
+"""A field of the fold alone: the id of the user federation that the user was seen to come from."""
 
 
 @quick_dataclass(frozen=True, slots=True, kw_only=True)
@@ -273,7 +277,7 @@ def _sum(fold: Fold, entry: Head, outcome: Delivered) -> Fold:
         applied = Applied(
             position=entry.position,
             exists=not gone,
-            fields={} if gone else {"enabled": False, DELETED_BY: "disable"},
+            fields={} if gone else {"enabled": False, DELETED_BY: "disable"} | _where_from(entry, outcome),
             user_id=outcome.user_id,
         )
     else:
@@ -346,7 +350,14 @@ def _written(head: Head, outcome: Delivered) -> dict[str, Any]:
         fields.setdefault("enabled", True)
     if head.kind == "user_create" or "enabled" in fields:
         fields[DELETED_BY] = None
-    return fields
+    return fields | _where_from(head, outcome)
+
+
+def _where_from(head: Head, outcome: Delivered) -> dict[str, Any]:
+    """Which federation the user was seen to come from; of a user who was made anew, none any more."""
+    if outcome.federation is not None:
+        return {FEDERATION: outcome.federation}
+    return {FEDERATION: None} if not outcome.existed and FEDERATION in head.fold.fields else {}
 
 
 def _maybe(head: Head, outcome: Retry | Defer, call: Call) -> datetime | None:

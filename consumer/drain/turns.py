@@ -16,6 +16,7 @@ from consumer.delivery.classify import MAY_BE_THE_USERS, refused_for_its_content
 from consumer.delivery.errors import CallsStopped, LeaseTooShort, NotCalled
 from consumer.delivery.outcome import (
     NEEDS_REPAIR,
+    OF_A_FEDERATION,
     Blame,
     DeadLetter,
     Defer,
@@ -135,6 +136,9 @@ class Turns:
     async def _step(self, claimed: Claimed, reading: float) -> WriteBack | None:
         judged = await self.judge.judge(claimed.head)
         waited = self.ages.since_last_call(claimed.head.entry_id, claimed.token, reading)
+        if claimed.head.state_reason in OF_A_FEDERATION:
+            # Nothing could be delivered to this user, while others were served.
+            waited = 0.0
         head = claimed.head
         if head.state_reason in NEEDS_REPAIR:
             # It could not have been delivered.

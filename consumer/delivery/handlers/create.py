@@ -53,7 +53,14 @@ class CreateHandler:
                 return await self._converge(change, users, user_id, password, grants)
 
             try:
-                return await with_user(change, users, converge, lost=LostUser(self.keys))
+                return await with_user(
+                    change,
+                    users,
+                    converge,
+                    lost=LostUser(self.keys),
+                    # Somebody of this name came from a directory, and is gone with it.
+                    create=lambda: create_user(change, users, password, grants),
+                )
             except Renamed as renamed:
                 if not renamed.name_is_free:
                     raise

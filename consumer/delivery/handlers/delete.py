@@ -58,6 +58,8 @@ class DeleteHandler:
         except CallFailed as failed:
             if failed.outcome.reason is not Reason.USER_MISSING:
                 raise
+            if change.user_id is not None:
+                await users.ensure_gone(change.user_id)
             return Delivered(reason=Reason.ALREADY_ABSENT, user_id=None, existed=False)
 
 

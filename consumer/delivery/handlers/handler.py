@@ -99,8 +99,8 @@ async def with_user(
 
     Where names are for ever, the id the lane knows saves the search; a user who was deleted and created again has another
     one, so that a miss is looked up once. A user whom our own deliveries left and Keycloak does not have is what `lost`
-    says: created from what is known before `act` runs, or not. `create` is done instead of `act` about a user who is
-    missing and of whom nothing is known.
+    says: created from what is known before `act` runs, or not; never one who came from a directory, which has them no more.
+    `create` is done instead of `act` about a user who is missing and is not created so.
 
     Raises:
         CallFailed: `act` failed, or there is no such user (`user_missing`, `user_lost`).
@@ -116,8 +116,8 @@ async def with_user(
         if failed.outcome.reason is not Reason.USER_MISSING:
             raise
         user_id = await _by_name(users, key, known_id)
-    if user_id is None and lost is not None and change.known is not None:
-        known = change.known()
+    known = change.known() if user_id is None and lost is not None and change.known is not None else None
+    if lost is not None and known is not None and known.federation is None:
         if not (lost.restores or known.delete_in_doubt):
             raise CallFailed(lost_user())
         with sparing_the_event(change.data):

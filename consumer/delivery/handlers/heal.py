@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 from consumer.delivery.credential import set_password
 from consumer.delivery.errors import CallFailed
+from consumer.delivery.federation import federation_of
 from consumer.delivery.handlers.handler import locate
 from consumer.delivery.handlers.restore import last_password, restore
 from consumer.delivery.handlers.update import write_named
@@ -50,7 +51,8 @@ async def heal(
     if user_id is None:
         if known.exists is None:
             return Delivered(reason=Reason.ALREADY_ABSENT, user_id=None, existed=False)
-        if not (restores or late.deletes or EXISTS in late.asked):
+        # Who came from a directory is the directory's to give back.
+        if known.federation is not None or not (restores or late.deletes or EXISTS in late.asked):
             return _left(None, {EXISTS: Drift.GONE})
         restored = await restore(known, users, keys)
         return Delivered(reason=Reason.RESTORED, user_id=restored, existed=False)
@@ -67,7 +69,7 @@ async def heal(
         await write_named(users, user_id, plan.data, grants)
     drift: dict[str, str] = dict(plan.drift)
     set_at = None
-    if not user.get("federationLink"):
+    if federation_of({**user, "id": user_id}) is None:
         # What Keycloak says of the password of a directory's user is no date.
         set_at = await _heal_password(known, late, users, user_id, keys, drift)
     if plan.data or set_at is not None:

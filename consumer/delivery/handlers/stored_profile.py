@@ -8,11 +8,11 @@ from __future__ import annotations
 
 from contextlib import asynccontextmanager, contextmanager
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 from consumer.delivery.classify import spare_the_event
 from consumer.delivery.errors import CallFailed
-from consumer.delivery.outcome import Reason
+from consumer.delivery.outcome import OF_A_FEDERATION, Reason
 from consumer.delivery.representation import is_written
 
 if TYPE_CHECKING:
@@ -25,6 +25,7 @@ __all__ = ["sessions_ended", "sparing_the_event"]
 
 
 _NOT_TO_BE_WRITTEN = frozenset({Reason.PROFILE_BROKEN, Reason.WOULD_RENAME})
+_NOT_WRITABLE: Final = OF_A_FEDERATION | {Reason.USER_READ_ONLY}
 
 
 @contextmanager
@@ -48,7 +49,7 @@ async def sessions_ended(change: Change, users: RealmUsers, user_id: str) -> Asy
     """Log the user out everywhere after what runs inside, if the event says so.
 
     Also where the user's stored profile does not let the rest be done: a leaver is logged out at each try, anybody else at
-    the first.
+    the first. Where a user federation does not let a leaver be disabled now, they are logged out at the first try.
 
     Raises:
         CallFailed: What runs inside came to nothing, or the sessions could not be ended.
@@ -57,8 +58,10 @@ async def sessions_ended(change: Change, users: RealmUsers, user_id: str) -> Asy
     try:
         yield
     except CallFailed as failed:
+        reason = failed.outcome.reason
         again = change.last_reason == Reason.PROFILE_BROKEN and not _bars(change)
-        if wanted and failed.outcome.reason in _NOT_TO_BE_WRITTEN and not again:
+        waits = reason in _NOT_WRITABLE and _bars(change) and change.last_reason not in _NOT_WRITABLE
+        if wanted and (waits or (reason in _NOT_TO_BE_WRITTEN and not again)):
             await users.end_sessions(user_id)
         raise
     if wanted:

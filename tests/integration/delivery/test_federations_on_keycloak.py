@@ -14,15 +14,14 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from consumer.delivery.known_user import KnownUser
-from consumer.delivery.outcome import Blame, DeadLetter, Defer, Delivered, Outcome, Reason
+from consumer.delivery.late_effects import LateEffects
+from consumer.delivery.outcome import Blame, DeadLetter, Defer, Delivered, Outcome, Reason, Retry
 from tests.integration.delivery.test_prehashed_passwords import hashed
 from tests.integration.support.directory import PASSWORD
 from tests.integration.support.waiting import until
 
 if TYPE_CHECKING:
     from tests.integration.delivery.conftest import Federate, Federation, Person
-
-pytestmark = pytest.mark.long
 
 
 def waits(outcome: Outcome, reason: Reason = Reason.DIRECTORY_UNAVAILABLE, *, saying: str = "") -> bool:
@@ -74,6 +73,7 @@ class TestADirectoryThatIsAway:
         assert isinstance(outcome, DeadLetter)
         assert outcome.reason is Reason.USER_MISSING
 
+    @pytest.mark.long
     @pytest.mark.parametrize("told", ["by a probe", "by nobody"])
     async def test_its_imported_users_wait_and_nobody_else_does(self, federate: Federate, told: str) -> None:
         federation = await federate(probe=told == "by a probe")
@@ -99,6 +99,7 @@ class TestADirectoryThatIsAway:
         await ann.apply("password_change", password="New-password-1")
         assert await ann.logs_in("New-password-1")
 
+    @pytest.mark.long
     async def test_what_it_shows_of_its_users_is_not_believed(self, federate: Federate) -> None:
         """Everybody is shown as disabled: a barring in doubt has not taken effect by that."""
         federation = await federate()
@@ -118,6 +119,30 @@ class TestADirectoryThatIsAway:
         assert (await ann.there())["enabled"] is True
 
 
+@pytest.mark.long
+class TestADirectoryThatTakesNoChanges:
+    async def test_is_not_keycloaks_fault(self, federate: Federate) -> None:
+        """As one whose account for Keycloak may only read."""
+        federation = await federate()
+        await imported(federation, "ann")
+        federation.directory.stop()
+        federation.directory.writable = False
+        await federation.directory.start()
+
+        refused = [
+            await deliver(federation.person("ann"), "password_change", password="New-password-1"),
+            await deliver(federation.person("bob"), "user_update", {"first_name": "Robert"}),
+            await deliver(federation.person("cid"), "user_delete"),
+        ]
+
+        for outcome in refused:
+            assert isinstance(outcome, Retry), outcome
+            assert outcome.reason is Reason.DIRECTORY_REFUSED, outcome
+            assert outcome.failure.blame is not Blame.KEYCLOAK
+            assert "uid=" not in outcome.failure.detail
+
+
+@pytest.mark.long
 class TestADirectoryThatHangs:
     async def test_stops_creates_and_its_own_users_and_nothing_else(self, federate: Federate) -> None:
         federation = await federate(probe=False)
@@ -153,6 +178,7 @@ class TestADirectoryThatHangs:
         assert (await federation.person("bob").apply("user_delete")).reason is Reason.DELETED
 
 
+@pytest.mark.long
 class TestAReadOnlyFederation:
     async def test_takes_some_fields_and_says_which(self, federate: Federate) -> None:
         federation = await federate("READ_ONLY")
@@ -202,6 +228,7 @@ class TestAReadOnlyFederation:
             assert waits(await deliver(federation.person("ann"), "user_delete", user_id=user_id))
 
 
+@pytest.mark.long
 class TestADisabledFederation:
     async def test_keeps_its_users_waiting_and_is_named(self, federate: Federate) -> None:
         federation = await federate(probe=False)
@@ -236,6 +263,7 @@ class TestADisabledFederation:
         assert after["attributes"]["LDAP_ID"] == before["attributes"]["LDAP_ID"]
 
 
+@pytest.mark.long
 class TestAFederationThatDoesNotImport:
     async def test_has_ids_of_its_own_form(self, federate: Federate) -> None:
         federation = await federate(imports=False)
@@ -276,6 +304,23 @@ class TestAFederationThatDoesNotImport:
         assert isinstance(await jdoe.deliver(update), Delivered)
         assert (await jdoe.there())["id"] == user_id
 
+    async def test_what_keycloak_does_not_keep_for_its_users_is_not_keycloaks_fault(
+        self, federate: Federate
+    ) -> None:
+        federation = await federate(imports=False)
+        jdoe = federation.person("JDoe")
+
+        refused = [
+            await deliver(jdoe, "user_update", {"groups": {"add": ["/staff"]}}),
+            await deliver(jdoe, "password_change", {"temporary": True}, password="New-password-1"),
+            await deliver(jdoe, "user_update", {"required_actions": ["VERIFY_EMAIL"]}),
+        ]
+
+        for outcome in refused:
+            assert isinstance(outcome, Retry | DeadLetter), outcome
+            assert outcome.reason in {Reason.DIRECTORY_REFUSED, Reason.USER_READ_ONLY}, outcome
+            assert outcome.failure.blame in {Blame.USER, Blame.UNCLEAR}
+
     async def test_two_of_one_name_are_not_guessed_between(self, federate: Federate) -> None:
         federation = await federate(imports=False)
         jdoe = federation.person("JDoe")
@@ -303,6 +348,7 @@ class TestAFederationThatDoesNotImport:
         assert isinstance(again, Delivered)
 
 
+@pytest.mark.long
 class TestPasswords:
     async def test_a_hash_is_refused_and_the_directorys_password_goes_on(self, federate: Federate) -> None:
         federation = await federate()
@@ -343,16 +389,39 @@ def pbkdf2(password: str) -> dict[str, str]:
     }
 
 
+@pytest.mark.long
 async def test_a_person_who_leaves_the_directory_is_gone(federate: Federate) -> None:
+    """They are not made again as a user of Keycloak's own, with the password they had; a new create does that."""
     federation = await federate()
-    user_id = (await imported(federation, "ann"))["id"]
     ann = federation.person("ann")
+    seen = await ann.apply("user_update", {"first_name": "Anna"})
+    assert seen.federation == federation.component
+    user_id = seen.user_id
+    known = KnownUser(
+        realm=federation.workbench.realm,
+        username_key="ann",
+        exists=True,
+        data={"first_name": "Anna"},
+        credential=None,
+        credential_event_id="",
+        user_id=user_id,
+        federation=seen.federation,
+    )
 
     federation.directory.stop()
     federation.directory.people = ("bob", "probe")
     await federation.directory.start()
 
-    outcome = await deliver(ann, "user_update", {"first_name": "Anna"}, user_id=user_id)
-    assert isinstance(outcome, DeadLetter)
-    assert outcome.reason is Reason.USER_MISSING
+    for data in ({"last_name": "Ohm"}, {"attributes": {"dept": ["x"]}}):
+        outcome = await deliver(ann, "user_update", data, user_id=user_id, known=known)
+        assert isinstance(outcome, DeadLetter)
+        assert outcome.reason is Reason.USER_MISSING
+    healed = await federation.workbench.delivery.heal(known, LateEffects(), lambda: None)
+    assert isinstance(healed, Delivered)
+    assert healed.reason is Reason.LEFT_AS_FOUND
+    assert await ann.seen() is None
+    created = await deliver(ann, "user_create", {"last_name": "Ohm"}, user_id=user_id, known=known)
+    assert isinstance(created, Delivered)
+    assert "federationLink" not in await ann.there()
+    await ann.apply("user_delete")
     assert (await ann.apply("user_delete")).reason is Reason.ALREADY_ABSENT

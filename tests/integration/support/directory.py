@@ -38,6 +38,9 @@ def directory_jar() -> Path:
     return Artifacts(Cache(cache), mark(cache, SETUP)).directory(Progress(print))
 
 
+_ONLY_READ = ("--allowedOperationType", "bind", "--allowedOperationType", "search")
+
+
 @dataclass(slots=True)
 class Directory:
     """One directory server.
@@ -46,12 +49,14 @@ class Directory:
         jar: the program.
         folder: for its LDIF and its log.
         people: the uids it has from its next start on, each as the directory spells it.
+        writable: whether it takes changes from its next start on, or only answers.
         port: on loopback; the same after each start.
     """
 
     jar: Path
     folder: Path
     people: tuple[str, ...]
+    writable: bool = True
     port: int = field(default_factory=free_port)
     _process: subprocess.Popen[bytes] | None = None
 
@@ -72,6 +77,7 @@ class Directory:
             "com.unboundid.ldap.listener.InMemoryDirectoryServerTool",
             *("--baseDN", BASE, "--port", str(self.port), "--useDefaultSchema", "--ldifFile", str(ldif)),
             *("--additionalBindDN", ADMIN, "--additionalBindPassword", ADMIN_PASSWORD),
+            *(() if self.writable else _ONLY_READ),
         )
         with log.open("wb") as output:
             # Awaited would be its end; what matters is that it listens.

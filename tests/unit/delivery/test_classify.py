@@ -136,6 +136,15 @@ TABLE: list[tuple[Operation, int, bytes, type[NotDelivered], Reason, Blame, bool
     (RESET, 400, error("invalidPasswordHistoryMessage"), DeadLetter, Reason.PASSWORD_HISTORY, USER, False),
     (RESET, 400, said("Empty password not allowed"), DeadLetter, Reason.PASSWORD_POLICY, USER, False),
     *((UPDATE, 400, said(text), DeadLetter, Reason.USER_READ_ONLY, USER, False) for text in READ_ONLY),
+    (
+        RESET,
+        400,
+        error("Could not modify attribute for DN [uid=ann,dc=org]"),
+        Retry,
+        Reason.DIRECTORY_REFUSED,
+        USER,
+        False,
+    ),
     (UPDATE, 400, said(AWAY), Defer, Reason.DIRECTORY_UNAVAILABLE, FEDERATION, False),
     (
         RESET,

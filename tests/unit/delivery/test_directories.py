@@ -187,11 +187,17 @@ class TestAFailure:
         assert outcome.failure.detail.startswith(DETAIL)
         assert "office" in outcome.failure.detail
 
-    async def test_of_a_user_whose_directory_answers_stays_what_it_is(self) -> None:
-        outcome = await self.explained(self.of_ann(credentials=200), Reason.SERVER_ERROR)
+    @pytest.mark.parametrize("reason", [Reason.SERVER_ERROR, Reason.UNEXPLAINED_REFUSAL])
+    async def test_of_a_user_whose_directory_answers_is_the_changes(self, reason: Reason) -> None:
+        outcome = await self.explained(self.of_ann(credentials=200), reason)
 
         assert isinstance(outcome, Retry)
-        assert outcome.failure.blame is Blame.KEYCLOAK
+        assert (outcome.reason, outcome.failure.blame) == (Reason.DIRECTORY_REFUSED, Blame.UNCLEAR)
+
+    async def test_that_says_why_of_a_user_whose_directory_answers_stays_what_it_is(self) -> None:
+        outcome = await self.explained(self.of_ann(credentials=200), Reason.USER_READ_ONLY)
+
+        assert outcome.reason is Reason.USER_READ_ONLY
 
     async def test_of_one_of_keycloaks_own_costs_two_reads_and_stays(self) -> None:
         script = Script().on(*NOBODY).on(f"GET {USERS}/a1", 200, {"id": "a1", "username": "ann"})

@@ -10,6 +10,14 @@ from consumer.delivery.redact import mask, scrub, strings_in
     [
         ("User exists with same email", "User exists with same email"),
         ("Value 'hunter2' refused", "Value '…' refused"),
+        (
+            "Could not modify attribute for DN [cn=Ann Meyer,ou=people,dc=example,dc=org]: refused",
+            "Could not modify attribute for DN […]: refused",
+        ),
+        (
+            "Failed to fetch results from the LDAP [dir] provider",
+            "Failed to fetch results from the LDAP [dir] provider",
+        ),
         ('Unrecognized field "nickname"', 'Unrecognized field "…"'),
         ("mail to alice.b+c@example.org, please", "mail to <email>, please"),
         ("bearer eyJhbGciOiJSUzI1NiJ9.eyJzdWIiOiIxIn0.c2ln", "bearer <token>"),

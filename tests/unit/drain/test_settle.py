@@ -364,6 +364,21 @@ class TestTheFoldAfterADelivery:
 
         assert values(fold) == {"email": "a"}
 
+    def test_remembers_where_the_user_comes_from_until_keycloak_has_one_of_its_own(self) -> None:
+        seen = replace(delivered(), federation="dir1")
+        from_directory = fold_after(head(data={"email": "a"}), seen)
+        later = fold_after(head(data={"email": "b"}, fold=from_directory, position=position(43)), delivered())
+        made = fold_after(
+            head("user_create", fold=later, position=position(44)),
+            delivered(Reason.CREATED, existed=False),
+        )
+
+        (lane,) = {head().lane}
+        assert known_user(lane, from_directory).federation == "dir1"
+        assert known_user(lane, later).federation == "dir1"
+        assert known_user(lane, later).data == {"email": "b"}
+        assert known_user(lane, made).federation is None
+
     def test_of_a_create_says_what_the_event_says_of_enabled(self) -> None:
         of = head("user_create", data={"enabled": False})
 

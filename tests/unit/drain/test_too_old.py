@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import pytest
 
-from consumer.delivery.outcome import Defer, Delivered, Outcome, Reason
+from consumer.delivery.outcome import Blame, Defer, Delivered, Outcome, Reason
 from consumer.outbox.rows import EntryState
 from tests.unit.drain.bench_of_drainers import POLICY, Bench, Instance, settle_down
 from tests.unit.drain.heads import FORBIDDEN, TIMEOUT, failure
@@ -52,6 +52,23 @@ async def test_it_is_a_dead_letter_after_its_time(bench: Bench, instance: Instan
 
     assert (entry.state, entry.reason) == (DEAD_LETTER, "too_old")
     assert entry.attempts == 0
+
+
+async def test_an_outage_of_a_users_directory_does_not_make_it_old(bench: Bench, instance: Instance) -> None:
+    away = failure(Blame.FEDERATION)
+    entry = stuck(bench, Defer(reason=Reason.DIRECTORY_UNAVAILABLE, failure=away))
+
+    async with bench.running():
+        await settle_down()
+        await pass_time(bench, 1200)
+        assert (entry.state, entry.reason) == (PENDING, "directory_unavailable")
+        # Back, and stuck for another reason from now on.
+        bench.keycloak.always["alice"] = NO_KEY
+        await pass_time(bench, 560)
+        assert entry.state is PENDING
+        await pass_time(bench, 120)
+
+    assert (entry.state, entry.reason) == (DEAD_LETTER, "too_old")
 
 
 async def test_never_is_a_valid_age(bench: Bench) -> None:

@@ -219,6 +219,9 @@ class NoUsers:
         """None either."""
         return self
 
+    def known_of(self, user_id: str) -> None:
+        """They come from nowhere."""
+
     async def explained(self, failed: CallFailed, username_key: str, user_id: str | None) -> CallFailed:
         """There is nothing behind it."""
         return failed
