@@ -21,8 +21,8 @@ MARIADB_VERSION = "11.4.5"
 # The oldest long-term release that the outbox supports.
 OLDER_MARIADB_VERSION = "10.11.5"
 KEYCLOAK_VERSION = "26.7.4"
-# The oldest that the conformance suite holds to what delivery builds on.
-OLDER_KEYCLOAK_VERSION = "26.4.5"
+# Those that the conformance suite holds to what delivery builds on, the oldest first.
+OLDER_KEYCLOAK_VERSIONS = ("26.4.5", "26.5.6")
 ZIPKIN_VERSION = "3.4.4"
 # Its in-memory directory server stands for the LDAP server of a user federation, in tests.
 LDAP_SDK_VERSION = "7.0.3"
@@ -62,7 +62,8 @@ _KEYCLOAK = {
     )
     for version, size, sha256 in (
         (KEYCLOAK_VERSION, 177, "a286e98b4296d4e75ee88d8527c7cd463b307caa022f088c9f22cffccc741fa1"),
-        (OLDER_KEYCLOAK_VERSION, 160, "72f73642a2c36de797d51b4b2b342d4a49f6e5832af10aa470cd123627bd80b3"),
+        ("26.5.6", 157, "490189d9dff05272432d51f71a069462eeca97f2920a694d539a1e6c26a5a347"),
+        ("26.4.5", 160, "72f73642a2c36de797d51b4b2b342d4a49f6e5832af10aa470cd123627bd80b3"),
     )
 }
 _ZIPKIN = Artifact(
