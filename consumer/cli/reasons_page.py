@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Final
 
 from consumer.delivery.advice import ADVICE, DONE
 from consumer.drain.reasons import DRAIN_ADVICE
+from consumer.ingest.reasons import POISON_ADVICE
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -17,11 +18,12 @@ if TYPE_CHECKING:
     from consumer.delivery.advice import Advice
     from consumer.delivery.outcome import Reason
     from consumer.drain.reasons import DrainReason
+    from consumer.ingest.reasons import PoisonReason
 
 _INTRODUCTION: Final = """\
 # Reasons
 
-<!-- Written by `python -m consumer.cli.reasons_page`; change the tables ADVICE, DONE and DRAIN_ADVICE, not this page. -->
+<!-- Written by `python -m consumer.cli.reasons_page`; change the tables ADVICE, DONE, DRAIN_ADVICE and POISON_ADVICE, not this page. -->
 
 Each attempt and each entry has a reason code: in `kcsync status` and `kcsync held`, in the log, in spans, and in the
 columns `entries.state_reason` and `attempts.reason`. Beside it, `attempts.error` says what was met, without anybody's name.
@@ -44,6 +46,12 @@ def render_page() -> str:
         "",
         *_table(DRAIN_ADVICE),
         "",
+        "## Poison: records that are no events",
+        "",
+        "In the log line `record is poison` and in the table `poison`. They block nobody.",
+        "",
+        *_table(POISON_ADVICE),
+        "",
         "## Delivered",
         "",
         "| Reason | Meaning |",
@@ -53,7 +61,9 @@ def render_page() -> str:
     return "\n".join(lines) + "\n"
 
 
-def _table(advice: Mapping[Reason, Advice] | Mapping[DrainReason, Advice]) -> list[str]:
+def _table(
+    advice: Mapping[Reason, Advice] | Mapping[DrainReason, Advice] | Mapping[PoisonReason, Advice],
+) -> list[str]:
     return [
         "| Reason | Meaning | What to do | Somebody |",
         "|---|---|---|---|",

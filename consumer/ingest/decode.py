@@ -11,6 +11,7 @@ from typing import Any
 
 import orjson
 
+from consumer.ingest.reasons import PoisonReason
 from consumer.outbox.lane import lane_id
 from consumer.outbox.rows import EntryState, NewEntry, Position
 from producer_lib import (
@@ -73,23 +74,25 @@ def decode(
         custom: the kinds that other packages bring, by name.
     """
     if record.value is None:
-        return _poison(record, realms, "tombstone", "the record has no value")
+        return _poison(record, realms, PoisonReason.TOMBSTONE, "the record has no value")
     if len(record.value) > MAX_EVENT_BYTES:
-        return _poison(record, realms, "too_large", f"the value has more than {MAX_EVENT_BYTES:,} bytes")
+        return _poison(
+            record, realms, PoisonReason.TOO_LARGE, f"the value has more than {MAX_EVENT_BYTES:,} bytes"
+        )
     try:
         event = _event(record)
         assessed = assess(event, custom)
         if assessed is None:
-            return _poison(record, realms, "foreign_type", "type is not kcsync.<kind>.v<version>")
+            return _poison(record, realms, PoisonReason.FOREIGN_TYPE, "type is not kcsync.<kind>.v<version>")
         recognition, state, reason = assessed
         if event["realm"] not in realms:
             # No lane: the key names a user of that realm, not of ours.
             detail = "realm is none of those this consumer serves"
-            return Poison(record=record, reason="realm_unknown", detail=detail)
+            return Poison(record=record, reason=PoisonReason.REALM_UNKNOWN.value, detail=detail)
         priority = custom[recognition.kind].priority if recognition.kind in custom else None
         return _entry(record, event, recognition, state, reason, priority)
     except InvalidEvent as error:
-        reason = "not_json" if error.field == "event" else "invalid"
+        reason = PoisonReason.NOT_JSON if error.field == "event" else PoisonReason.INVALID
         return _poison(record, realms, reason, str(error)[:1024])
 
 
@@ -221,8 +224,8 @@ def _text(value: bytes) -> str:
         raise InvalidEvent("headers", "must be UTF-8") from None
 
 
-def _poison(record: Record, realms: Collection[str], reason: str, detail: str) -> Poison:
-    return Poison(record=record, reason=reason, detail=detail, lane_id=_lane_of_key(record, realms))
+def _poison(record: Record, realms: Collection[str], reason: PoisonReason, detail: str) -> Poison:
+    return Poison(record=record, reason=reason.value, detail=detail, lane_id=_lane_of_key(record, realms))
 
 
 def _lane_of_key(record: Record, realms: Collection[str]) -> bytes | None:

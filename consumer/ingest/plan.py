@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 
 from consumer.ingest.decode import Poison, Record
+from consumer.ingest.reasons import PoisonReason
 from consumer.outbox.ingest_store import BatchRows
 from consumer.outbox.rows import Duplicate, EntryState, NewEntry, PartitionProgress, PoisonRow, Position, Seen
 
@@ -47,7 +48,7 @@ def plan_batch(
         else:
             reused = Poison(
                 record=record,
-                reason="id_reused",
+                reason=PoisonReason.ID_REUSED.value,
                 detail=f"the event at partition {first.position.partition}, offset {first.position.offset} "
                 "has the same source and id, and says something else",
                 lane_id=result.lane_id,
