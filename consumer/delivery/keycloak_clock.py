@@ -23,6 +23,7 @@ class KeycloakClock:
 
     _least: timedelta = -_UNKNOWN
     _most: timedelta = _UNKNOWN
+    _seen: bool = False
 
     def saw(self, theirs: datetime, *, began: datetime, ended: datetime, granularity: timedelta) -> None:
         """Keycloak has named its time within a call of ours.
@@ -35,8 +36,10 @@ class KeycloakClock:
         """
         least, most = theirs - ended, theirs + granularity - began
         together = max(least, self._least), min(most, self._most)
-        # Nothing in common: one of the clocks was set since, or more than a second apart from the beginning.
-        self._least, self._most = together if together[0] <= together[1] else (least, most)
+        # Nothing in common: one of the clocks was set since. And a guess is nothing to be narrowed.
+        fits = self._seen and together[0] <= together[1]
+        self._least, self._most = together if fits else (least, most)
+        self._seen = True
 
     def earliest(self, theirs: datetime) -> datetime:
         """The first moment of our clock that a moment of Keycloak's may have been."""

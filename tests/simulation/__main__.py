@@ -7,7 +7,7 @@ import sys
 import time
 from itertools import count, islice
 
-from tests.simulation.run import OTHERS, Mode, simulate
+from tests.simulation.run import Mode, simulate
 
 
 def main() -> int:
@@ -17,14 +17,13 @@ def main() -> int:
     parser.add_argument("--first", type=int, default=0, help="the first of them")
     parser.add_argument("--seed", type=int, help="run this seed alone and show its diary")
     parser.add_argument("--mode", type=Mode, choices=list(Mode), help="only this mode")
-    parser.add_argument("--others", action="store_true", help="let others change users too")
     asked = parser.parse_args()
     modes = [asked.mode] if asked.mode else list(Mode)
     seeds = [asked.seed] if asked.seed is not None else list(islice(count(asked.first), asked.seeds))
     began, requests, simulated = time.monotonic(), 0, 0.0
     for seed in seeds:
         for mode in modes:
-            result = simulate(seed, mode, others=asked.others or OTHERS)
+            result = simulate(seed, mode)
             requests += result.requests
             simulated += result.seconds
             if asked.seed is not None or result.violations:

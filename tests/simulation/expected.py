@@ -13,14 +13,23 @@ from typing import Any, Final
 
 from tests.simulation.fake_keycloak import ACTIONS, User
 
-__all__ = ["ATTRIBUTE", "EVERY_ATTRIBUTE", "Accepted", "ExpectedUser", "differences", "fields_of", "said_by"]
+__all__ = [
+    "ATTRIBUTE",
+    "EVERY_ATTRIBUTE",
+    "UPDATE_PASSWORD",
+    "Accepted",
+    "ExpectedUser",
+    "differences",
+    "fields_of",
+    "said_by",
+]
 
 ATTRIBUTE: Final = "attributes."
 EVERY_ATTRIBUTE: Final = "attributes"
 """Stands for every attribute that is not named, where an event replaces them all."""
 
 _PLAIN: Final = ("first_name", "last_name", "email_verified", "enabled")
-_UPDATE_PASSWORD: Final = "required_actions.UPDATE_PASSWORD"
+UPDATE_PASSWORD: Final = "required_actions.UPDATE_PASSWORD"
 _OF_A_NEW_USER: Final = {"enabled": True, "email_verified": False}
 
 
@@ -66,8 +75,7 @@ class ExpectedUser:
         mode = event.data.get("mode", "delete")
         if event.kind == "user_delete" and (mode == "delete" or not found):
             # A disable that finds nobody leaves nobody.
-            self.exists, self.emptied, self.fields = False, True, {}
-            self.password_event, self.disabled_by_delete = None, False
+            self.forget()
             return
         self.exists = True
         said = said_by(event.kind, event.data, password=event.password)
@@ -82,6 +90,11 @@ class ExpectedUser:
         self.fields |= said
         if event.password is not None:
             self.password_event = event.event_id
+
+    def forget(self) -> None:
+        """The user is gone, and all that was known of them."""
+        self.exists, self.emptied, self.fields = False, True, {}
+        self.password_event, self.disabled_by_delete = None, False
 
 
 def said_by(kind: str, data: Mapping[str, Any], *, password: str | None) -> dict[str, Any]:
@@ -116,11 +129,11 @@ def _required(kind: str, data: Mapping[str, Any], password: str | None) -> dict[
             f"required_actions.{action}": action in data["required_actions"] or None for action in ACTIONS
         }
         if data.get("temporary"):
-            required[_UPDATE_PASSWORD] = True
+            required[UPDATE_PASSWORD] = True
     elif "temporary" in data or password is not None:
-        required[_UPDATE_PASSWORD] = data.get("temporary") or None
+        required[UPDATE_PASSWORD] = data.get("temporary") or None
     if kind == "password_change":
-        required[_UPDATE_PASSWORD] = data.get("temporary") or None
+        required[UPDATE_PASSWORD] = data.get("temporary") or None
     return required
 
 

@@ -26,10 +26,12 @@ class Explained:
     """Judges what the drain was told.
 
     Attributes:
+        restores: whether a user who is missing is made again.
         fail: told what is not so.
     """
 
     history: History
+    restores: bool
     fail: Callable[[str, str], None]
     _told: defaultdict[str, set[str]] = field(default_factory=lambda: defaultdict(set))
 
@@ -59,7 +61,11 @@ class Explained:
         history, realm, name = self.history, errand.realm, errand.username_key
         match said:
             case Reason.USER_MISSING | Reason.ALREADY_ABSENT:
-                return history.was_absent(realm, name, begun)
+                # A heal, a look and a delete in doubt ask for the one they know, whoever has the name by now.
+                by_id = errand.kind in {None, "user_delete"} and history.gone(realm, name) is not None
+                return by_id or history.was_absent(realm, name, begun)
+            case Reason.USER_LOST:
+                return not self.restores and history.was_absent(realm, name, begun)
             case Reason.EMAIL_IN_USE:
                 return any(history.others_had(realm, each, name, begun) for each in addresses)
             case Reason.NOT_APPLIED:
@@ -68,6 +74,9 @@ class Explained:
                 return self._holds(errand, begun, else_changed=True)
             case Reason.CREATED | Reason.CONVERGED | Reason.UPDATED | Reason.PASSWORD_SET | Reason.DISABLED:
                 return True
+            case Reason.USERNAME_IN_USE:
+                # And gone when it was looked for.
+                return history.was_absent(realm, name, begun) and history.was_there(realm, name, begun)
             case (
                 Reason.DELETED | Reason.HEALED | Reason.RESTORED | Reason.AS_DELIVERED | Reason.LEFT_AS_FOUND
             ):

@@ -20,7 +20,8 @@ Who was deleted by somebody else is made again only by a create, or where the se
   down that it did;
 - a call in doubt has left a field of which no accepted event has said anything: there is nothing to put back;
 - a call in doubt has barred the user: `enabled` is never healed from false to true;
-- a password came later than the server limit after the end of its call: by its date it is somebody's own choice;
+- a password came later than the server limit after the end of its call, with the demand for another one that belongs to
+  it: by its date it is somebody's own choice;
 - the password is not kept any more, so that nobody can put it back;
 - a create in doubt has made a user who should not be there: a heal never deletes anybody.
 
@@ -33,18 +34,15 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Final
 
-from tests.simulation.expected import ATTRIBUTE, ExpectedUser, differences, fields_of
+from tests.simulation.expected import UPDATE_PASSWORD, ExpectedUser, differences, fields_of
 from tests.simulation.fake_keycloak import User
 from tests.simulation.history import EXISTS, Change, History
-from tests.simulation.our_calls import OurCall, OurCalls
+from tests.simulation.our_calls import OurCall, OurCalls, is_carried_along
 
 __all__ = ["HealRule"]
 
 _ALLOWANCE: Final = 1.0
 """Seconds by which the product may be wrong about Keycloak's clock."""
-
-_CARRIED_ALONG: Final = frozenset({"email", "first_name", "last_name"})
-"""What a PUT with attributes carries beside attributes, whatever its event names."""
 
 
 @dataclass(slots=True, kw_only=True)
@@ -147,16 +145,14 @@ class HealRule:
     def _is_explained(self, change: Change, name: str, got: Any, expected: ExpectedUser) -> bool:
         call = change.by.call
         assert call is not None
-        merged = name in _CARRIED_ALONG or name.startswith(ATTRIBUTE)
-        carried_along = merged and not call.names(name)
+        carried_along = is_carried_along(name) and not call.names(name)
         if carried_along and self.history.others_set(change.user_id, name, got):
             return True
-        if name == "password" and change.name == EXISTS:
+        if change.name == EXISTS and name == "password":
             # Made again, and the password was not kept.
             return got is None
         if not call.in_doubt:
             return False
-        if name == "password":
-            assert call.ended is not None
-            return change.at > call.ended + self.server_limit - _ALLOWANCE
+        if name == "password" or (name == UPDATE_PASSWORD and call.sets_password):
+            return call.ended is not None and change.at > call.ended + self.server_limit - _ALLOWANCE
         return not expected.knows(name) or (name == "enabled" and got is False)

@@ -124,6 +124,10 @@ class History:
         """Whether there was no user of this name at some time from then until now."""
         return not any(span.since <= since and span.until == math.inf for span in self._there[realm, name])
 
+    def was_there(self, realm: str, name: str, since: float) -> bool:
+        """Whether there was a user of this name at some time from then until now."""
+        return any(span.until >= since for span in self._there[realm, name])
+
     def others_had(self, realm: str, email: str, name: str, since: float) -> bool:
         """Whether somebody of another name had this address at some time from then until now."""
         return any(span.until >= since and span.who != name for span in self._addresses[realm, email])

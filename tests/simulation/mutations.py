@@ -21,7 +21,9 @@ from consumer.drain.maintenance import MaintenanceWatch
 from consumer.drain.realms import RealmWatch
 from consumer.drain.release import Releaser
 from consumer.outbox.command_store import Action, Answer, Command
+from consumer.outbox.doubt import Doubt
 from consumer.outbox.drain_store import Head, LaneHint, ReadyLane, WriteBack
+from consumer.outbox.fold import Fold
 from consumer.outbox.ingest_store import StaleOffsets
 from consumer.outbox.lane import shard_of
 from consumer.outbox.rows import EntryState, PartitionProgress
@@ -34,8 +36,10 @@ from tests.simulation.outbox import (
 from tests.simulation.process import Parts
 
 if TYPE_CHECKING:
+    from consumer.delivery.outcome import Outcome
     from consumer.drain.turns import Claimed
     from consumer.outbox.ingest_store import BatchRows
+    from tests.simulation.others import Others
     from tests.simulation.story import Story
     from tests.simulation.weather import Weather
     from tests.unit.drain.outbox_in_memory import Entry, QueuedCommand
@@ -139,13 +143,57 @@ class _HealsNothing(Healer):
         return WriteBack(lane=suspect.lane, token=suspect.token, fold=certain)
 
 
-class _ForgetsInDoubt(SimDrainStore):
-    """Keeps no password beyond its delivery, whatever doubt there is."""
+class _WritesEverything(Caller):
+    """Heals by writing all that was ever delivered."""
+
+    async def heal(self, lane: ReadyLane, fold: Fold, token: int, *, only_looks: bool) -> Outcome:
+        return await super().heal(lane, _asked(fold, {*fold.fields}), token, only_looks=only_looks)
+
+
+class _AsksNobody(Caller):
+    """Writes over whatever stands in a field that a call in doubt has carried."""
+
+    async def heal(self, lane: ReadyLane, fold: Fold, token: int, *, only_looks: bool) -> Outcome:
+        doubtful = set() if fold.doubt is None else {*fold.doubt.fields}
+        return await super().heal(lane, _asked(fold, doubtful), token, only_looks=only_looks)
+
+
+class _Enables(Caller):
+    """Opens an account that should be open, whoever has barred it."""
+
+    async def heal(self, lane: ReadyLane, fold: Fold, token: int, *, only_looks: bool) -> Outcome:
+        return await super().heal(lane, _asked(fold, {"enabled"}), token, only_looks=only_looks)
+
+
+class _WritesActionsAsAList(Caller):
+    """Requires what was delivered last, and nothing else, whatever others require or users have done."""
+
+    async def heal(self, lane: ReadyLane, fold: Fold, token: int, *, only_looks: bool) -> Outcome:
+        return await super().heal(lane, _asked(fold, {"required_actions"}), token, only_looks=only_looks)
+
+
+class _RepeatsByName(Caller):
+    """Repeats a delete in doubt as if it had never been called."""
+
+    async def deliver(self, group: Sequence[Head], token: int) -> tuple[Outcome, bytes | None]:
+        if group[0].kind == "user_delete":
+            group = [replace(group[0], maybe_applied_since=None)]
+        return await super().deliver(group, token)
+
+
+def _asked(fold: Fold, names: set[str]) -> Fold:
+    """The same, with fields that are to be made equal whoever has changed them."""
+    doubt = fold.doubt or Doubt()
+    return replace(fold, doubt=replace(doubt, asked=doubt.asked | names))
+
+
+class _LooksOnce(SimDrainStore):
+    """Looks at no lane again that was healed."""
 
     async def settle(self, write_backs: Sequence[WriteBack], *, instance: str) -> set[bytes]:
         return await super().settle(
             [
-                each if each.fold is None else replace(each, fold=each.fold.without_password())
+                each if each.fold is None else replace(each, fold=replace(each.fold, look_at=None))
                 for each in write_backs
             ],
             instance=instance,
@@ -234,34 +282,59 @@ class _ReleasesNothing(Releaser):
         return 0
 
 
-def _two_partitioners(weather: Weather, story: Story) -> None:
+def _two_partitioners(weather: Weather, story: Story, others: Others) -> None:
     weather.clear_up()
+    others.stop()
     weather.late_insert, story.stray = 0.5, 0.8
 
 
-def _late_effects(weather: Weather, story: Story) -> None:
+def _late_effects(weather: Weather, story: Story, others: Others) -> None:
     weather.clear_up()
+    others.stop()
     weather.late_effect, story.deletes, story.badges = 0.2, 0, 0.0
 
 
-def _strikes(weather: Weather, _: Story) -> None:
+def _strikes(weather: Weather, _: Story, others: Others) -> None:
     weather.clear_up()
+    others.stop()
     weather.strikes = 0.05
 
 
-def _struggles(weather: Weather, _: Story) -> None:
+def _struggles(weather: Weather, _: Story, others: Others) -> None:
     weather.clear_up()
+    others.stop()
     weather.error, weather.refused = 0.2, 0.2
 
 
-def _lost_answers(weather: Weather, _: Story) -> None:
+def _lost_answers(weather: Weather, _: Story, others: Others) -> None:
     weather.clear_up()
+    others.stop()
     weather.database_lost, weather.database_late = 0.1, 0.1
 
 
-def _many_deletes(weather: Weather, story: Story) -> None:
+def _many_deletes(weather: Weather, story: Story, others: Others) -> None:
     weather.clear_up()
+    others.stop()
     story.deletes = 60
+
+
+def _many_hands(weather: Weather, story: Story, others: Others) -> None:
+    weather.clear_up()
+    weather.late_effect = weather.lost_late = 0.1
+    others.be_busy()
+    story.badges = 0.0
+
+
+def _newcomers(weather: Weather, story: Story, others: Others) -> None:
+    _many_hands(weather, story, others)
+    weather.silent_after = 0.3
+    story.deletes = 60
+    others.be_busy("delete", "register")
+
+
+def _nodes_freeze(weather: Weather, story: Story, others: Others) -> None:
+    _late_effects(weather, story, others)
+    weather.late_effect, weather.freezes_every = 0.0, 4.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -279,12 +352,12 @@ class Mutation:
     name: str
     seen_as: tuple[str, ...]
     parts: Parts
-    bias: Callable[[Weather, Story], None] | None = None
+    bias: Callable[[Weather, Story, Others], None] | None = None
     first: int = 0
 
 
 MUTATIONS = [
-    Mutation("the fence of write-backs", ("I4", "defect"), Parts(drain_store=_NoFence), first=40),
+    Mutation("the fence of write-backs", ("I4", "defect"), Parts(drain_store=_NoFence), first=28),
     Mutation("the head rule: held blocks", ("I2",), Parts(drain_store=_LeapsOverHeld)),
     Mutation("the head rule: waiting blocks", ("I2",), Parts(drain_store=_LeapsOverWaiting), first=4),
     Mutation("the watermark's compare-and-set", ("I1",), Parts(ingest_store=_ComparesNothing), first=5),
@@ -294,10 +367,17 @@ MUTATIONS = [
     Mutation("the wait for the write-back's COMMIT", ("I2", "defect"), Parts(drainer=_WaitsForNoCommit)),
     Mutation("the lease check before a call", ("I2",), Parts(caller=_ChecksNoLease), _strikes, first=7),
     Mutation("the charging rule", ("I4",), Parts(judge=_ChargesEverything), _struggles, first=4),
-    Mutation("the heal", ("I3",), Parts(healer=_HealsNothing), _late_effects, first=31),
+    Mutation("the heal", ("I3",), Parts(healer=_HealsNothing), _late_effects, first=34),
     Mutation(
-        "the password while in doubt", ("I3",), Parts(drain_store=_ForgetsInDoubt), _late_effects, first=42
+        "a heal writes only late effects", ("I11",), Parts(caller=_WritesEverything), _many_hands, first=2
     ),
+    Mutation("a heal reads what it writes over", ("I11",), Parts(caller=_AsksNobody), _many_hands, first=2),
+    Mutation("a heal enables nobody", ("I11",), Parts(caller=_Enables), _many_hands, first=2),
+    Mutation(
+        "each required action by itself", ("I11",), Parts(caller=_WritesActionsAsAList), _many_hands, first=8
+    ),
+    Mutation("a delete in doubt goes by the id", ("I11",), Parts(caller=_RepeatsByName), _newcomers, first=2),
+    Mutation("the looks after a heal", ("I3",), Parts(drain_store=_LooksOnce), _nodes_freeze, first=4),
     Mutation("the second look before a command is done", ("I4",), Parts(executor=_ObeysBlindly)),
     Mutation(
         "the second look before a command is answered",

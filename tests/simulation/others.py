@@ -51,6 +51,14 @@ class Others:
             often = self.rng.uniform(0.1, 0.8) if self.rng.random() < 0.4 else 0.0
             self.per_second[name] = often * (0.25 if name in _SELDOM else 1.0)
 
+    def stop(self) -> None:
+        """Nobody does anything."""
+        self.per_second = dict.fromkeys(self._doings(), 0.0)
+
+    def be_busy(self, *only: str) -> None:
+        """Everybody does much, or those who do these things."""
+        self.per_second = {name: 0.4 * (not only or name in only) for name in self._doings()}
+
     async def run(self) -> None:
         """Do things until cancelled."""
         doings = self._doings()

@@ -7,14 +7,14 @@ from __future__ import annotations
 
 import math
 from collections import defaultdict
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from tests.simulation.expected import ATTRIBUTE, ExpectedUser
+from tests.simulation.expected import ATTRIBUTE, EVERY_ATTRIBUTE, ExpectedUser
 from tests.simulation.fake_keycloak import Reply, Request
 
-__all__ = ["OurCall", "OurCalls"]
+__all__ = ["OurCall", "OurCalls", "is_carried_along"]
 
 
 @dataclass(slots=True, eq=False, kw_only=True)
@@ -28,6 +28,7 @@ class OurCall:
         host: Who makes it.
         carries: The fields of its event, as it sends them.
         expected: The user as accepted events have made them when it began.
+        only_claimed: No request of it has left: as far as others can tell it may have been made.
         begun: Simulated seconds.
         ended: When its caller knew that it was over, or somebody else took its lane over; None until then.
         sent: Writes of it that have left.
@@ -36,7 +37,7 @@ class OurCall:
         sets_password: One of its requests carries a password.
         delivered: It came to what it should.
         recorded: That stands in the outbox.
-        fenced: It never will.
+        fenced: It never will, or nobody knows that it was made.
     """
 
     what: str
@@ -48,6 +49,7 @@ class OurCall:
     carries: Mapping[str, Any]
     expected: ExpectedUser
     begun: float
+    only_claimed: bool = False
     ended: float | None = None
     sent: int = 0
     unanswered: bool = False
@@ -63,6 +65,11 @@ class OurCall:
         return self.event_id is None
 
     @property
+    def merges(self) -> bool:
+        """Whether it writes attributes: then it writes the rest of the profile as well, as it was just read."""
+        return any(name == EVERY_ATTRIBUTE or name.startswith(ATTRIBUTE) for name in self.carries)
+
+    @property
     def in_doubt(self) -> bool:
         """Whether something of it may be there, or may still come, that nobody has written down."""
         return not self.recorded or self.unanswered or (self.wrote and not self.delivered)
@@ -75,7 +82,9 @@ class OurCall:
         """Whether it may leave a field with this value: the event's, or what was known when it began."""
         if self.names(name) and self.carries.get(name) == value:
             return True
-        return self.expected.knows(name) and self.expected.value(name) == value
+        if self.expected.knows(name):
+            return bool(self.expected.value(name) == value)
+        return value is None and self.merges and is_carried_along(name)
 
     def may_set_password(self, at: float, *, server_limit: float, allowance: float) -> bool:
         """Whether a password of this moment may be its."""
@@ -106,10 +115,24 @@ class OurCalls:
 
     def begin(self, lane: bytes, call: OurCall) -> None:
         """A call begins; whoever had the lane before is out of it now."""
+        self.unclaim(lane, call.host)
         for before in self._of[lane]:
-            if before.ended is None:
+            if before.ended is None and before.host != call.host:
                 before.ended = call.begun
         self._of[lane].append(call)
+
+    def claim(self, lane: bytes, calls: Sequence[OurCall]) -> None:
+        """Entries are claimed; of those that were claimed before, nobody can say any more that they were not called."""
+        for before in self._of[lane]:
+            if before.only_claimed or before.host != calls[0].host:
+                before.ended = before.ended or calls[0].begun
+                before.fenced |= before.only_claimed
+            before.only_claimed = False
+        self._of[lane] += calls
+
+    def unclaim(self, lane: bytes, host: str) -> None:
+        """What a host has claimed of a lane is called now, or handed back."""
+        self._of[lane] = [call for call in self._of[lane] if not (call.only_claimed and call.host == host)]
 
     def ended(self, lane: bytes, call: OurCall, now: float) -> None:
         """Its caller knows that it is over."""
@@ -133,3 +156,8 @@ class OurCalls:
     def in_doubt(self, lane: bytes) -> Iterator[OurCall]:
         """Calls of a lane that may have left something, or may still do so."""
         return (call for call in self._of[lane] if call.in_doubt)
+
+
+def is_carried_along(name: str) -> bool:
+    """Whether a PUT with attributes holds this field, whatever its event names."""
+    return name in {"email", "first_name", "last_name"} or name.startswith(ATTRIBUTE)

@@ -24,12 +24,13 @@ from collections.abc import (
 from contextlib import asynccontextmanager
 from contextvars import Context
 from dataclasses import dataclass, replace
+from datetime import datetime
 from typing import Any, Protocol
 
 import orjson
 
 from consumer.outbox.command_store import Answer, Command, Found
-from consumer.outbox.drain_store import WriteBack
+from consumer.outbox.drain_store import Head, WriteBack
 from consumer.outbox.errors import CommitUnknown, DatabaseUnavailable
 from consumer.outbox.ingest_store import BatchRows, PartitionsLost, StaleOffsets
 from consumer.outbox.lane import shard_of
@@ -86,6 +87,12 @@ class WatchedTables(Protocol):
 
     def taken(self, writer: str, partition: int) -> None:
         """A partition has a new writer."""
+
+    def claimed(self, owner: str, entries: Collection[Entry]) -> None:
+        """Entries were claimed: from now on they may have been called."""
+
+    def handed_back(self, owner: str, entries: Collection[Entry]) -> None:
+        """Claimed entries were not called."""
 
     def settled(self, owner: str, write_backs: Sequence[WriteBack], fenced: Collection[bytes]) -> None:
         """Results were written, or fenced."""
@@ -213,6 +220,15 @@ class SimDrainStore(MemoryDrainStore):
         fenced = await super().settle(write_backs, instance=instance)
         self.tables.watch.settled(self.owner, write_backs, fenced)
         return fenced
+
+    async def claim(self, heads: Collection[Head], *, margin: float) -> dict[int, tuple[int, datetime]]:
+        claims = await super().claim(heads, margin=margin)
+        self.tables.watch.claimed(self.owner, [self.tables.entries[number] for number in sorted(claims)])
+        return claims
+
+    async def hand_back(self, claims: Collection[tuple[int, int]]) -> None:
+        await super().hand_back(claims)
+        self.tables.watch.handed_back(self.owner, [self.tables.entries[number] for number, _ in claims])
 
     def _open_entries(self, lane: bytes) -> list[Entry]:
         return [entry for entry in self.tables.by_lane.get(lane, ()) if entry.is_open]

@@ -185,6 +185,7 @@ class SimProcess:
             Delivery(
                 keycloak=keycloak,
                 keys=world.keys,
+                restores_lost=world.restores,
                 custom={name: kind.handler for name, kind in kinds.items()},
                 watch=calls,
             ),

@@ -25,10 +25,7 @@ from tests.simulation.virtual_loop import HostState, VirtualLoop
 from tests.simulation.weather import Outage, Weather
 from tests.simulation.world import World, heard
 
-__all__ = ["OTHERS", "Mode", "Result", "simulate"]
-
-OTHERS = False
-"""Whether kcsync is the only writer, unless it is said."""
+__all__ = ["Mode", "Result", "simulate"]
 
 _HEALED_WITHIN = 300.0
 """Seconds within which the backlog must be gone after all is well: several times the longest wait of any part."""
@@ -70,8 +67,7 @@ def simulate(
     mode: Mode,
     *,
     parts: Parts | None = None,
-    bias: Callable[[Weather, Story], None] | None = None,
-    others: bool = OTHERS,
+    bias: Callable[[Weather, Story, Others], None] | None = None,
 ) -> Result:
     """Run one seed.
 
@@ -80,7 +76,6 @@ def simulate(
         mode: what is left broken at the end.
         parts: variants of the real parts, for the check that the simulation notices them.
         bias: changes what was drawn, to look for something rare.
-        others: whether others change users too, and a node of Keycloak may stand still.
     """
     rng = random.Random(f"{seed}/{mode}")
     before = random.getstate()
@@ -94,12 +89,13 @@ def simulate(
             Weather.drawn(rng),
             parts or Parts(),
             partitions=rng.randint(1, 4),
+            restores=random.Random(f"{seed}/lost users").random() < 0.7,
         )
         loop.set_exception_handler(lambda _, context: _unhandled(world, context))
         with heard(world.watch):
-            run = _Run(world, rng, mode, others=others)
+            run = _Run(world, rng, mode)
             if bias is not None:
-                bias(world.weather, run.story)
+                bias(world.weather, run.story, run.others)
             loop.run_until_complete(run.play())
             seconds = loop.time()
             loop.run_until_complete(world.close())
@@ -127,7 +123,7 @@ def _unhandled(world: World, context: dict[str, Any]) -> None:
 class _Run:
     """The course of one run."""
 
-    def __init__(self, world: World, rng: random.Random, mode: Mode, *, others: bool) -> None:
+    def __init__(self, world: World, rng: random.Random, mode: Mode) -> None:
         self._world = world
         self._rng = rng
         self._mode = mode
@@ -172,11 +168,8 @@ class _Run:
             REALM_ROLES,
             ACTIONS,
         )
-        if others:
-            self.others.draw()
-            world.weather.draw_apart(self.others.rng)
-        self._others_write = others
-        self._freezes_every = self.others.rng.choice([None, None, 8.0, 20.0]) if others else None
+        self.others.draw()
+        world.weather.draw_apart(self.others.rng)
         self._ambush = world.rng("ambush")
         world.strike = self._strike
         if rng.random() < 0.3:
@@ -209,12 +202,11 @@ class _Run:
             each.cancel()
         late = world.weather.lateness
         self._heal()
-        if self._others_write:
-            # Most of the backlog is delivered only now: here is where their changes and our doubts meet.
-            world.weather.lateness = late
-            await asyncio.sleep(self.others.rng.uniform(0.0, 20.0))
-            world.weather.lateness = (0.0, 0.0, 0.0)
-            self._later(self.others.rng.uniform(0.0, 20.0), others.cancel)
+        # Most of the backlog is delivered only now: here is where their changes and our doubts meet.
+        world.weather.lateness = late
+        await asyncio.sleep(self.others.rng.uniform(0.0, 20.0))
+        world.weather.lateness = (0.0, 0.0, 0.0)
+        self._later(self.others.rng.uniform(0.0, 20.0), others.cancel)
         await self._settle()
         if not world.watch.violations:
             world.watch.check_complete()
@@ -256,13 +248,9 @@ class _Run:
             for partition, log in world.broker.logs.items()
         )
         watch = world.watch
-        return (
-            read
-            and not world.server.late
-            and not watch.stuck(cursed)
-            and not watch.unanswered()
-            and not set(watch.suspects()) - cursed
-        )
+        uncertain = {*watch.suspects(), *(watch.looks_due() if watch.heal_rule.overdue else ())}
+        idle = not world.server.late and not watch.unanswered()
+        return read and idle and not watch.stuck(cursed) and not uncertain - cursed
 
     def _heal(self) -> None:
         world = self._world
@@ -375,8 +363,8 @@ class _Run:
     async def _freeze(self) -> None:
         """A node of Keycloak stands still for a while, or all of it, with what it has received."""
         world, rng = self._world, self.others.rng
-        while self._freezes_every is not None:
-            await asyncio.sleep(rng.expovariate(1 / self._freezes_every))
+        while (every := world.weather.freezes_every) is not None:
+            await asyncio.sleep(rng.expovariate(1 / every))
             share, seconds = rng.choice([1.0, rng.uniform(0.1, 0.6)]), rng.uniform(1.0, 35.0)
             world.watch.note(f"{share:.0%} of Keycloak stands still for {seconds:.1f} s")
             world.weather.frozen = share

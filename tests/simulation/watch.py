@@ -20,11 +20,12 @@ from consumer.outbox.lane import lane_id, shard_of
 from consumer.outbox.maintenance_store import EVERY_REALM
 from consumer.outbox.rows import EntryState, PartitionProgress, Position
 from consumer.outbox.unknown_store import Reread
-from tests.simulation.expected import Accepted, ExpectedUser
+from tests.simulation.expected import Accepted, ExpectedUser, said_by
 from tests.simulation.explained import Explained
 from tests.simulation.fake_keycloak import Reply, Request
 from tests.simulation.heal_rule import HealRule
 from tests.simulation.history import Change, History
+from tests.simulation.keycloak_link import Errand
 from tests.simulation.our_calls import OurCall, OurCalls
 from tests.simulation.virtual_loop import Host
 from tests.unit.drain.outbox_in_memory import Entry
@@ -33,7 +34,6 @@ if TYPE_CHECKING:
     from consumer.outbox.fold import Fold
     from tests.simulation.fake_keycloak import FakeKeycloak, User
     from tests.simulation.kafka import Broker
-    from tests.simulation.keycloak_link import Errand
     from tests.simulation.outbox import SimDatabase
 
 __all__ = ["Violation", "Watch"]
@@ -162,20 +162,40 @@ class Watch:
         before = self._unrecorded.get(errand.lane)
         if before is not None and before[:2] == (host.name, token):
             self.fail("I2", f"{host.name} delivers {errand.event_id} before it recorded {before[2]}")
+        call = self._call_of(host.name, errand)
+        self.calls.begin(errand.lane, call)
+        return call
+
+    def _call_of(self, host: str, errand: Errand, *, only_claimed: bool = False) -> OurCall:
         known = self.expected[errand.lane]
-        call = OurCall(
+        return OurCall(
             what=_what(errand),
             event_id=errand.event_id,
             kind=errand.kind,
             realm=errand.realm,
             username_key=errand.username_key,
-            host=host.name,
+            host=host,
             carries=errand.carries,
             expected=replace(known, fields={**known.fields}),
             begun=self.database.clock(),
+            only_claimed=only_claimed,
         )
-        self.calls.begin(errand.lane, call)
-        return call
+
+    def claimed(self, owner: str, entries: Collection[Entry]) -> None:
+        """Whoever takes these over must reckon with a call."""
+        calls: defaultdict[bytes, list[OurCall]] = defaultdict(list)
+        for entry in entries:
+            row, says = self.database.lanes[entry.lane_id], self.published[entry.position]
+            carries = said_by(says.kind, says.data, password=says.password)
+            errand = Errand(row.realm, row.username_key, entry.event_id, carries, says.kind)
+            calls[entry.lane_id].append(self._call_of(owner, errand, only_claimed=True))
+        for lane, claimed in calls.items():
+            self.calls.claim(lane, claimed)
+
+    def handed_back(self, owner: str, entries: Collection[Entry]) -> None:
+        """They were claimed, and not called."""
+        for entry in entries:
+            self.calls.unclaim(entry.lane_id, owner)
 
     def read_back_begins(self, host: Host, errand: Errand) -> float:
         """Nor does a look, unless it belongs to a delivery that is under way."""
@@ -291,8 +311,12 @@ class Watch:
         elif s.state is EntryState.DEAD_LETTER and not self.explained.may_die(head.event_id, s.reason):
             self.fail("I4", f"{head.event_id} was given up as {s.reason}, and was told nothing like that")
         if s.state is EntryState.DELIVERED:
-            accepted = self.published[head.position]
-            self.expected[head.lane.lane_id].take(accepted, found=s.reason != Reason.ALREADY_ABSENT)
+            accepted, expected = self.published[head.position], self.expected[head.lane.lane_id]
+            made_anew = accepted.kind == "user_create" and s.reason == Reason.CREATED
+            if made_anew and expected.exists and not self.heal_rule.restores:
+                # Somebody else has deleted the user, and nothing of what was there comes back.
+                expected.forget()
+            expected.take(accepted, found=s.reason != Reason.ALREADY_ABSENT)
 
     def _check_order(self, lane: bytes, entry: Entry) -> None:
         for other in self.database.by_lane[lane]:
@@ -445,8 +469,10 @@ class Watch:
             found = fake.find(row.realm, row.username_key)
             self.heal_rule.judge_end(row.realm, row.username_key, expected, found)
             if any(entry.state is EntryState.DELIVERED for entry in entries):
-                self._check_fold(row.username_key, expected, self.database.folds[lane])
-                self._check_id(row.realm, row.username_key, self.database.folds[lane], found)
+                fold = self.database.folds[lane]
+                self._check_fold(row.username_key, expected, fold)
+                if expected.exists == (found is not None):
+                    self._check_id(row.realm, row.username_key, fold, found)
         known = {(row.realm, row.username_key) for row in self.database.lanes.values()}
         for realm, users in fake.users.items():
             for user in users.values():
@@ -482,6 +508,16 @@ class Watch:
             for lane, fold in self.database.folds.items()
             if fold.suspect_since is not None
             and not any(entry.is_open for entry in self.database.by_lane[lane])
+        ]
+
+    def looks_due(self) -> list[str]:
+        """Users at whom one more look is due, now or later."""
+        lanes, folds = self.database.lanes, self.database.folds
+        noted = {noted.lane_id for noted in self.database.doubts.values()}
+        return [
+            row.username_key
+            for lane, row in lanes.items()
+            if lane in noted or (lane in folds and folds[lane].look_at is not None)
         ]
 
     def unanswered(self) -> list[str]:

@@ -100,6 +100,7 @@ class Weather:
         strikes: how often a process is stopped at a moment that matters; faults at random times seldom meet one.
         lost_late: drawn apart, as is what follows.
         frozen: how many requests go to a node of Keycloak that stands still now.
+        freezes_every: seconds from one time to the next when a node stands still; None: none ever does.
         clock_ahead: seconds by which Keycloak's clock is ahead of everybody else's.
         server_limit: seconds after the end of a call until which its requests may take effect inside Keycloak; only what a
             node holds that stands still takes effect later.
@@ -129,6 +130,7 @@ class Weather:
     frozen: float = 0.0
     clock_ahead: float = 0.0
     server_limit: float = 10.0
+    freezes_every: float | None = None
     database_away: bool = False
     kafka_away: bool = False
     outage: Outage | None = None
@@ -155,6 +157,7 @@ class Weather:
             self.late_effect = max(self.late_effect, rng.uniform(0.02, 0.15))
             self.lost_late = rng.uniform(0.02, 0.15)
             self.silent_after = max(self.silent_after, rng.uniform(0.0, 0.1))
+        self.freezes_every = rng.choice([None, None, 8.0, 20.0])
         self.clock_ahead = rng.choice([0.0, rng.uniform(-5.0, 5.0)])
 
     @property

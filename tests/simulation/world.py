@@ -40,6 +40,7 @@ class World:
 
     Attributes:
         policy: of every process's drain: half of the worlds keep no password beyond its delivery.
+        restores: whether a user whom somebody else has deleted is made again.
         newer: whether processes that start now are of the version that knows the kind of badges.
     """
 
@@ -49,6 +50,7 @@ class World:
     parts: Parts
     partitions: int
     keys: KeyRing = _KEYS
+    restores: bool = True
     closed: bool = False
     newer: bool = False
     policy: DrainPolicy = field(init=False)
@@ -71,12 +73,12 @@ class World:
         history = History(fake, self.loop.time, self.watch.changed)
         self.server = KeycloakServer(self.loop, self.weather, fake, history, self.watch)
         self.watch.history = history
-        self.watch.explained = Explained(history, self.watch.fail)
+        self.watch.explained = Explained(history, self.restores, self.watch.fail)
         self.watch.heal_rule = HealRule(
             history=history,
             calls=self.watch.calls,
             server_limit=self.policy.server_limit,
-            restores=True,
+            restores=self.restores,
             fail=self.watch.fail,
         )
         self.circuit_row = MemoryCircuit(cast(Clock, self.loop.time))

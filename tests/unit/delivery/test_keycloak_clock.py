@@ -42,3 +42,16 @@ def test_a_clock_that_was_set_is_believed_anew() -> None:
     clock.saw(NOON + 3600 * SECOND, began=NOON, ended=NOON, granularity=MILLISECOND)
 
     assert abs(clock.latest(NOON + 3600 * SECOND) - NOON) <= MILLISECOND
+
+
+def test_what_was_guessed_is_nothing_to_be_narrowed() -> None:
+    for ahead in (-2.1, -0.9, 0.0, 0.4, 1.7, 3600.0):
+        clock, theirs = KeycloakClock(), NOON + ahead * SECOND
+        clock.saw(
+            theirs.replace(microsecond=0),
+            began=NOON - SECOND / 2,
+            ended=NOON + SECOND / 2,
+            granularity=SECOND,
+        )
+
+        assert clock.earliest(theirs) <= NOON <= clock.latest(theirs), ahead
