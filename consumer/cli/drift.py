@@ -64,41 +64,35 @@ def drift_list(context: typer.Context, user: User = None, realm: Realm = None, j
         run(_list(settings, which_of(settings, user=user, realm=realm), as_json=json))
 
 
-@drift.command("undo")
-def undo(
-    user: User = None,
-    realm: Realm = None,
-    field: Fields = None,
-    everything: All = False,
-    yes: Yes = False,
-    why: Why = None,
-) -> None:
-    """Make what others have changed equal to what was delivered: also lift a bar, or delete who should be gone."""
-    settings = load_settings()
-    which = _meant(settings, user, realm, everything=everything)
-    run_quietly(settings, _ask(settings, which, field, undoes=True, yes=yes, why=why))
+def _command(name: str, what_it_does: str, *, undoes: bool) -> None:
+    """One command for each thing that can be done about a drift; they are told in the same words."""
+
+    @drift.command(name, help=what_it_does)
+    def change(
+        user: User = None,
+        realm: Realm = None,
+        field: Fields = None,
+        everything: All = False,
+        yes: Yes = False,
+        why: Why = None,
+    ) -> None:
+        settings = load_settings()
+        which = which_of(settings, user=user, realm=realm)
+        if everything == (which != Which()):
+            fail("name --user or --realm, or take --all", ExitCode.USAGE)
+        run_quietly(settings, _ask(settings, which, field, undoes=undoes, yes=yes, why=why))
 
 
-@drift.command("accept")
-def accept(
-    user: User = None,
-    realm: Realm = None,
-    field: Fields = None,
-    everything: All = False,
-    yes: Yes = False,
-    why: Why = None,
-) -> None:
-    """Leave it as others have changed it, and show it no more. The next event that names the field writes it all the same."""
-    settings = load_settings()
-    which = _meant(settings, user, realm, everything=everything)
-    run_quietly(settings, _ask(settings, which, field, undoes=False, yes=yes, why=why))
-
-
-def _meant(settings: Settings, user: str | None, realm: str | None, *, everything: bool) -> Which:
-    which = which_of(settings, user=user, realm=realm)
-    if everything == (which != Which()):
-        fail("name --user or --realm, or take --all", ExitCode.USAGE)
-    return which
+_command(
+    "undo",
+    "Make what others have changed equal to what was delivered: also lift a bar, or delete who should be gone.",
+    undoes=True,
+)
+_command(
+    "accept",
+    "Leave it as others have changed it, and show it no more. The next event that names the field writes it all the same.",
+    undoes=False,
+)
 
 
 async def _list(settings: Settings, which: Which, *, as_json: bool) -> ExitCode:
