@@ -98,6 +98,9 @@ def new_user(username_key: str, data: Mapping[str, Any], password: Password | No
     if password is not None:
         temporary = bool(data.get("temporary", False))
         user["credentials"] = [credential_of(password, temporary=temporary)]
+    elif data.get("temporary"):
+        # The temporary password was not kept; that another one is asked for still holds.
+        user.setdefault("requiredActions", [UPDATE_PASSWORD])
     return user
 
 

@@ -69,6 +69,11 @@ class TestNewUser:
             "credentials": [{"type": "password", "value": "s3cret", "temporary": False}],
         }
 
+    def test_asks_for_another_password_also_where_the_temporary_one_was_not_kept(self) -> None:
+        assert new_user("alice", {"temporary": True}, None)["requiredActions"] == ["UPDATE_PASSWORD"]
+        assert "requiredActions" not in new_user("alice", {"temporary": True}, Clear("secret"))
+        assert "requiredActions" not in new_user("alice", {"temporary": False}, None)
+
     def test_has_no_name_field(self) -> None:
         user = new_user("alice", {"name": "Alice Smith"}, None)
 
