@@ -109,6 +109,7 @@ class RealmNaming:
         self._address = address
         self._realm: tuple[float, Naming] | None = None
         self._users: tuple[float, Naming] | None = None
+        self._reading = asyncio.Lock()
 
     async def of_realm(self) -> Naming:
         """Return what the realm itself says. Renaming by hand is shown to a client with `view-realm` only.
@@ -116,10 +117,12 @@ class RealmNaming:
         Raises:
             CallFailed: Keycloak did not answer.
         """
-        if (known := _fresh(self._realm)) is None:
-            known = await self._read_realm()
-            self._realm = (_now(), known)
-        return known
+        # Who asks at the same time shares the answer.
+        async with self._reading:
+            if (known := _fresh(self._realm)) is None:
+                known = await self._read_realm()
+                self._realm = (_now(), known)
+            return known
 
     async def of_users(self, user_id: str) -> Naming:
         """Return what Keycloak says by a user, if it was not asked lately: it tells which of their fields may be written.

@@ -312,11 +312,23 @@ class Watch:
             self.fail("I4", f"{head.event_id} was given up as {s.reason}, and was told nothing like that")
         if s.state is EntryState.DELIVERED:
             accepted, expected = self.published[head.position], self.expected[head.lane.lane_id]
-            made_anew = accepted.kind == "user_create" and s.reason == Reason.CREATED
-            if made_anew and expected.exists and not self.heal_rule.restores:
+            if (
+                accepted.kind == "user_create"
+                and self._is_another(s)
+                and expected.exists
+                and not self.heal_rule.restores
+            ):
                 # Somebody else has deleted the user, and nothing of what was there comes back.
                 expected.forget()
             expected.take(accepted, found=s.reason != Reason.ALREADY_ABSENT)
+
+    def _is_another(self, s: Settlement) -> bool:
+        """Whether a create has met another user than the one whom the lane knew: it, or a lost call of it, made them."""
+        if s.reason == Reason.CREATED:
+            return True
+        lane, known = s.head.lane, s.head.fold.user_id
+        found = self.heal_rule.history.fake.find(lane.realm, lane.username_key)
+        return known is not None and found is not None and found.id != known
 
     def _check_order(self, lane: bytes, entry: Entry) -> None:
         for other in self.database.by_lane[lane]:

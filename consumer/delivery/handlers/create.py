@@ -74,7 +74,9 @@ class CreateHandler:
             user_id = await locate(users, change.username_key, change.user_id)
             if user_id is None:
                 raise
-        return await self._converge(change, users, user_id, password, grants)
+        converged = await self._converge(change, users, user_id, password, grants)
+        # Made by an earlier call of this create, or by others since: not the one whom somebody had deleted.
+        return replace(converged, anew=change.known is not None and user_id != change.user_id)
 
     async def _converge(
         self, change: Change, users: RealmUsers, user_id: str, password: Password | None, grants: Grants

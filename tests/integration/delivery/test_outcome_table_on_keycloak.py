@@ -347,6 +347,7 @@ ROWS: list[Row] = [
 ]
 
 NOT_HERE: dict[str, str] = {
+    "Could not modify attribute for DN [": "a directory says it: test_federations_on_keycloak.py has one",
     # No Keycloak of ours can be brought to these.
     **dict.fromkeys(
         (
