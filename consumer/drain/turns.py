@@ -136,12 +136,9 @@ class Turns:
     async def _step(self, claimed: Claimed, reading: float) -> WriteBack | None:
         judged = await self.judge.judge(claimed.head)
         waited = self.ages.since_last_call(claimed.head.entry_id, claimed.token, reading)
-        if claimed.head.state_reason in OF_A_FEDERATION:
-            # Nothing could be delivered to this user, while others were served.
-            waited = 0.0
         head = claimed.head
-        if head.state_reason in NEEDS_REPAIR:
-            # It could not have been delivered.
+        if head.state_reason in OF_A_FEDERATION or head.state_reason in NEEDS_REPAIR:
+            # It could not have been delivered, though others were served.
             waited = 0.0
         if judged or waited:
             head = replace(head, attempts=head.attempts + bool(judged), eligible=head.eligible + waited)
