@@ -91,6 +91,13 @@ def decode(
             return Poison(record=record, reason=PoisonReason.REALM_UNKNOWN.value, detail=detail)
         priority = custom[recognition.kind].priority if recognition.kind in custom else None
         return _entry(record, event, recognition, state, reason, priority)
+    except _GrownError:
+        return _poison(
+            record,
+            realms,
+            PoisonReason.TOO_LARGE,
+            f"written out, the data have more than {MAX_EVENT_BYTES:,} bytes",
+        )
     except InvalidEvent as error:
         reason = PoisonReason.NOT_JSON if error.field == "event" else PoisonReason.INVALID
         return _poison(record, realms, reason, str(error)[:1024])
@@ -189,12 +196,19 @@ def _entry(
     )
 
 
+class _GrownError(Exception):
+    """Written out, the data are larger than an event may be: `1e15` takes four characters, and eighteen as a number."""
+
+
 def _dump(data: Any) -> bytes:
     try:
-        return orjson.dumps(data, option=orjson.OPT_SORT_KEYS)
+        dumped = orjson.dumps(data, option=orjson.OPT_SORT_KEYS)
     except TypeError:
         # orjson reads 1,024 levels and writes 254.
         raise InvalidEvent("data", "must not be nested so deeply") from None
+    if len(dumped) > MAX_EVENT_BYTES:
+        raise _GrownError
+    return dumped
 
 
 def _event(record: Record) -> dict[str, Any]:

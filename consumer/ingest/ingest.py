@@ -19,6 +19,7 @@ from consumer.ingest.kafka import KafkaAddress, KafkaReader, KafkaUnavailable
 from consumer.ingest.log_watch import LogWatch
 from consumer.ingest.pausing import PausePolicy, PauseReason, Pausing
 from consumer.ingest.plan import Seal, plan_batch, progress_of
+from consumer.ingest.poison_log import PoisonLog
 from consumer.ingest.resume import Committed, Finding, LogRange, decide
 from consumer.ingest.retention_watch import RetentionWatch
 from consumer.ingest.stamp import is_ours, stamp
@@ -130,6 +131,7 @@ class Ingest:
         self._pausing = Pausing(policy.pause)
         self._retention = RetentionWatch(audit, on_state)
         self._log_watch = LogWatch(store, clock=clock)
+        self._poison_log = PoisonLog(clock=clock)
         self._uncommitted: dict[int, int] = {}
         self._writing: asyncio.Task[bool] | None = None
         self._committed_at = 0.0
@@ -179,6 +181,7 @@ class Ingest:
             await self._settled()
             await self._commit(reader)
         finally:
+            self._poison_log.summarise()
             self._writers.clear()
             if self._writing is not None:
                 # Whether it was written or not: the watermark tells the next membership.
@@ -193,6 +196,7 @@ class Ingest:
             await self._take(reader)
         await self._log_watch.look(reader, self._topic_id, {p: w.token for p, w in self._writers.items()})
         await self._hold(reader)
+        self._poison_log.tick()
         batches = await reader.poll(self._topic_id, wait=_POLL_WAIT, limit=self._policy.batch)
         batch = await self._prepare({p: records for p, records in batches.items() if p in self._writers})
         # The last batch is written while this one was polled and decoded; one transaction at a time.
@@ -382,15 +386,7 @@ class Ingest:
                     del self._uncommitted[partition]
 
     def _report(self, rows: BatchRows, decoded: list[tuple[Record, NewEntry | Poison]]) -> None:
-        for poison in rows.poison:
-            position = poison.position
-            _log.error(
-                "record is poison",
-                partition=position.partition,
-                offset=position.offset,
-                reason=poison.reason,
-                detail=poison.detail,
-            )
+        self._poison_log.note(rows.poison)
         for duplicate in rows.duplicates:
             _log.info(
                 "duplicate event",

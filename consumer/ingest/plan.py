@@ -2,13 +2,23 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 
 from consumer.ingest.decode import Poison, Record
 from consumer.ingest.reasons import PoisonReason
 from consumer.outbox.ingest_store import BatchRows
-from consumer.outbox.rows import Duplicate, EntryState, NewEntry, PartitionProgress, PoisonRow, Position, Seen
+from consumer.outbox.rows import (
+    KEPT_OF_POISON,
+    Duplicate,
+    EntryState,
+    NewEntry,
+    PartitionProgress,
+    PoisonRow,
+    Position,
+    Seen,
+)
 
 __all__ = ["held_context", "plan_batch", "progress_of"]
 
@@ -92,7 +102,9 @@ def _context(purpose: str, position: Position) -> bytes:
 def _row(poison: Poison, seal: Seal) -> PoisonRow:
     record = poison.record
     position = record.position
-    kid, sealed = seal(record.value or b"", _context("poison", position))
+    value = record.value or b""
+    kept = value[:KEPT_OF_POISON]
+    kid, sealed = seal(kept, _context("poison", position))
     return PoisonRow(
         position=position,
         reason=poison.reason,
@@ -100,6 +112,9 @@ def _row(poison: Poison, seal: Seal) -> PoisonRow:
         lane_id=poison.lane_id,
         key=None if record.key is None else record.key[:1024],
         timestamp=record.timestamp,
+        length=len(value),
+        digest=hashlib.sha256(value).digest(),
+        kept=len(kept),
         kid=kid,
         sealed=sealed,
     )

@@ -27,7 +27,7 @@ POISON_ADVICE: Final[dict[PoisonReason, Advice]] = {
         "the record has no value", "see who writes to the topic; it must not be compacted"
     ),
     PoisonReason.TOO_LARGE: Advice(
-        "the record is larger than an event may be",
+        "the record is larger than an event may be: of what is poison the first 64 KiB are kept, with its length and SHA-256",
         "see who writes to the topic; publish by `producer_lib`, which refuses it",
     ),
     PoisonReason.NOT_JSON: Advice(

@@ -18,11 +18,13 @@ from consumer.outbox.database import Database, Transaction
 from consumer.outbox.errors import DatabaseUnavailable
 from consumer.outbox.lane import shard_of
 from consumer.outbox.rows import (
+    KEPT_OF_POISON,
     Duplicate,
     LogNote,
     NewEntry,
     PartitionProgress,
     PauseNote,
+    PoisonRoom,
     PoisonRow,
     Position,
     Seen,
@@ -34,6 +36,8 @@ __all__ = ["BatchRows", "IngestStore", "PartitionsLost", "StaleOffsets"]
 
 _SQL = load_statements("ingest")
 _DUPLICATE_KEY = 1062
+_POISON_AN_HOUR = PoisonRoom(1000, 4 * 1024 * 1024)
+"""Kept by all processes together: in 30 days some 4 GB at most, sealed."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -43,6 +47,7 @@ class BatchRows:
     entries: Sequence[NewEntry]
     duplicates: Sequence[Duplicate]
     poison: Sequence[PoisonRow]
+    """All of it. Which of it is kept and not only marked, the database says when it is written."""
 
 
 class PartitionsLost(Exception):
@@ -159,8 +164,9 @@ class IngestStore:
             await _compare(tx, topic_id, progress)
             rows = plan(await _seen(tx, event_hashes if ask else ()))
             watermarks = [_watermark_row(topic_id, self._group, p) for p in progress]
+            kept = (await _poison_room(tx)).fitting(rows.poison) if rows.poison else ()
             await tx.execute_all(
-                [*_inserts(rows), *multi_row_statements(_SQL["move_watermarks"], watermarks)]
+                [*_inserts(rows, kept), *multi_row_statements(_SQL["move_watermarks"], watermarks)]
             )
             return rows
 
@@ -229,7 +235,14 @@ async def _seen(tx: Transaction, event_hashes: Sequence[bytes]) -> dict[bytes, S
     }
 
 
-def _inserts(rows: BatchRows) -> Iterator[Statement]:
+async def _poison_room(tx: Transaction) -> PoisonRoom:
+    row = await tx.fetch_one(_SQL["poison_kept"], {"most": KEPT_OF_POISON})
+    assert row is not None
+    # A sum is a decimal.
+    return PoisonRoom(_POISON_AN_HOUR.records - row["records"], _POISON_AN_HOUR.size - int(row["size"]))
+
+
+def _inserts(rows: BatchRows, kept: Sequence[PoisonRow]) -> Iterator[Statement]:
     yield from multi_row_statements(_SQL["insert_ledger"], _ledger_rows(rows))
     # Lanes before entries: the lane's lock makes the order of entry ids the order in which a lane's events arrive,
     # even where two partitions carry one user.
@@ -270,10 +283,20 @@ def _inserts(rows: BatchRows) -> Iterator[Statement]:
             d.lane_id,
             d.first.partition,
             d.first.offset,
+            None,
         )
         for d in rows.duplicates
     ] + [
-        (p.position.topic_id, p.position.partition, p.position.offset, "poison", p.lane_id, None, None)
+        (
+            p.position.topic_id,
+            p.position.partition,
+            p.position.offset,
+            "poison",
+            p.lane_id,
+            None,
+            None,
+            p.reason,
+        )
         for p in rows.poison
     ]
     yield from multi_row_statements(_SQL["insert_marks"], marks)
@@ -289,10 +312,12 @@ def _inserts(rows: BatchRows) -> Iterator[Statement]:
                 p.lane_id,
                 p.key,
                 p.timestamp,
+                p.length,
+                p.digest,
                 p.kid,
                 p.sealed,
             )
-            for p in rows.poison
+            for p in kept
         ],
     )
 

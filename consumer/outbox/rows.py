@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from enum import StrEnum
@@ -10,16 +11,23 @@ from consumer.frozen import quick_dataclass
 
 __all__ = [
     "FLOWS",
+    "KEPT_OF_POISON",
     "Duplicate",
     "EntryState",
     "NewEntry",
     "PartitionProgress",
     "PauseNote",
+    "PoisonRoom",
     "PoisonRow",
     "Position",
     "Seen",
     "Watermark",
 ]
+
+
+KEPT_OF_POISON = 64 * 1024
+"""Bytes that are kept of a record that is no event, from its beginning: enough to see what it is and who writes it. Sealed
+and written as a literal they are 180 KB, which fits into a packet of 1 MiB, the smallest that is supported."""
 
 
 class EntryState(StrEnum):
@@ -126,7 +134,21 @@ class NewEntry:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PoisonRow:
-    """A record that is no event: its bytes, sealed to our own key, and why it was refused."""
+    """A record that is no event, and why it was refused.
+
+    Attributes:
+        position: where it stands.
+        reason: a code.
+        detail: the same for people.
+        lane_id: the lane that its key names, if it names one.
+        key: the beginning of its key.
+        timestamp: its own, milliseconds.
+        length: bytes of its whole value.
+        digest: SHA-256 of its whole value.
+        kept: bytes of its value that `sealed` holds, from its beginning.
+        kid: the key of ours that they are sealed to.
+        sealed: those bytes, sealed.
+    """
 
     position: Position
     reason: str
@@ -134,8 +156,33 @@ class PoisonRow:
     lane_id: bytes | None
     key: bytes | None
     timestamp: int | None
+    length: int
+    digest: bytes
+    kept: int
     kid: str
     sealed: bytes = field(repr=False)
+
+
+@dataclass(frozen=True, slots=True)
+class PoisonRoom:
+    """How much more poison may be kept: so many records, with so many bytes of their values in all.
+
+    Somebody who publishes what is no event may do so a thousand times a second; what is kept are samples.
+    """
+
+    records: int
+    size: int
+
+    def fitting(self, poison: Sequence[PoisonRow]) -> list[PoisonRow]:
+        """Those that are kept, in their order, up to the first that does not fit."""
+        kept: list[PoisonRow] = []
+        size = 0
+        for row in poison:
+            size += row.kept
+            if len(kept) >= self.records or size > self.size:
+                break
+            kept.append(row)
+        return kept
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

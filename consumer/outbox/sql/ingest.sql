@@ -75,11 +75,16 @@ VALUES (%s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, 
 
 -- name: insert_marks
 -- Positions that no fold may take in.
-INSERT INTO marks (topic_id, partition_no, log_offset, kind, lane_id, first_partition, first_offset)
-VALUES (%s, %s, %s, %s, %s, %s, %s);
+INSERT INTO marks (topic_id, partition_no, log_offset, kind, lane_id, first_partition, first_offset, reason)
+VALUES (%s, %s, %s, %s, %s, %s, %s, %s);
+
+-- name: poison_kept
+-- How much poison was kept in the last hour. Index: by_time; as many rows as may be kept in an hour.
+SELECT COUNT(*) AS records, COALESCE(SUM(LEAST(value_length, %(most)s)), 0) AS size FROM poison FORCE INDEX (by_time)
+WHERE received_at > NOW(6) - INTERVAL 1 HOUR;
 
 -- name: insert_poison
 -- Records that are no event.
-INSERT INTO poison (topic_id, partition_no, log_offset, reason, detail, lane_id, record_key, record_timestamp, kid,
-  sealed)
-VALUES (%s, %s, %s, %s, %s, %s, %s, %s, %s, %s);
+INSERT INTO poison (topic_id, partition_no, log_offset, reason, detail, lane_id, record_key, record_timestamp,
+  value_length, value_sha256, kid, sealed)
+VALUES (%s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s);

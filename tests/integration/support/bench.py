@@ -145,7 +145,9 @@ class Bench:
 
     async def send(self, *records: Record) -> list[tuple[int, int]]:
         """Write raw records one after the other; the partition and offset of each."""
-        producer = AIOKafkaProducer(bootstrap_servers=self.endpoints.kafka_bootstrap, acks="all")
+        producer = AIOKafkaProducer(
+            bootstrap_servers=self.endpoints.kafka_bootstrap, acks="all", max_request_size=16 * 1024 * 1024
+        )
         await producer.start()
         try:
             places = []

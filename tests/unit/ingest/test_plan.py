@@ -1,9 +1,14 @@
 from __future__ import annotations
 
+import hashlib
+import random
+
+import pytest
+
 from consumer.ingest.decode import decode
 from consumer.ingest.plan import plan_batch, progress_of
 from consumer.outbox.ingest_store import BatchRows
-from consumer.outbox.rows import Duplicate, EntryState, PartitionProgress, Position, Seen
+from consumer.outbox.rows import Duplicate, EntryState, PartitionProgress, PoisonRoom, Position, Seen
 from tests.unit.ingest.records import REALMS, entry, event, record
 
 Batch = list[dict[str, object]]
@@ -115,6 +120,16 @@ class TestPoisonRows:
         (row,) = planned(None).poison
 
         assert row.sealed.endswith(b":")
+        assert (row.length, row.kept, row.digest) == (0, 0, hashlib.sha256().digest())
+
+    def test_of_a_large_record_hold_its_beginning_and_what_identifies_the_whole(self) -> None:
+        value = random.Random(1).randbytes(7_000_000)
+
+        (row,) = planned(value).poison
+
+        assert row.reason == "too_large"
+        assert row.sealed == b"sealed:poison\x001\x002\x0010:" + value[:65_536]
+        assert (row.length, row.kept, row.digest) == (7_000_000, 65_536, hashlib.sha256(value).digest())
 
     def test_keep_key_and_time(self) -> None:
         long_key = record(b"{", key=b"k" * 2000)
@@ -123,6 +138,27 @@ class TestPoisonRows:
 
         assert row.key == b"k" * 1024
         assert row.timestamp == long_key.timestamp
+
+
+class TestRoomForPoison:
+    """Of what comes at once in thousands, samples are kept."""
+
+    @pytest.mark.parametrize(
+        ("records", "size", "kept"),
+        [
+            (5, 100, 5),
+            (3, 100, 3),
+            (0, 100, 0),
+            (-7, 100, 0),  # another process kept more at the same time
+            (5, 20, 2),  # 10 bytes each
+            (5, 19, 1),
+            (5, -1, 0),
+        ],
+    )
+    def test_is_counted_in_records_and_bytes(self, records: int, size: int, kept: int) -> None:
+        poison = planned(*[b"x" * 10] * 5).poison
+
+        assert PoisonRoom(records, size).fitting(poison) == list(poison[:kept])
 
 
 def test_planning_again_gives_the_same_and_leaves_the_ledgers_answer_alone() -> None:

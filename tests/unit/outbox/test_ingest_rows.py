@@ -130,7 +130,7 @@ class TestTheLedger:
 
     def test_is_written_before_the_entries_it_may_refuse(self) -> None:
         (ledger, _), (lanes, _), (entries, _) = _inserts(
-            BatchRows(entries=[self.NEW], duplicates=[], poison=[])
+            BatchRows(entries=[self.NEW], duplicates=[], poison=[]), ()
         )
 
         assert ledger.startswith("INSERT INTO ledger")
